@@ -1,9 +1,9 @@
-//! The `cohortist` program: everything it does is in [`cohortist::cli`].
+//! The `cohortist` program. See [`cohortist::cli`].
 
 use std::process::ExitCode;
 
-/// Pages are thousands of short texts made by many threads at once: with this one a server answers
-/// more of them than with the C library's allocator, and gives back what it no longer needs.
+/// The server renders pages as many short strings on many threads. jemalloc serves more of them per
+/// second than the C library's allocator, and returns unused memory to the system.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,12 +1,12 @@
-// Conveniences only: without this file everything works.
+// Progressive enhancement: pages also work without this script.
 "use strict";
 
-// A short address: fields left blank mean the default and need not be named.
+// Blank fields mean the default, so leave them out of the address.
 for (const form of document.querySelectorAll("form.ask")) {
   form.addEventListener("submit", () => {
     const blank = [...form.elements].filter((field) => field.name && field.value === "" && !field.disabled);
     for (const field of blank) field.disabled = true;
-    // After "back" the form is there again and must be usable.
+    // After "back" the browser restores the form, so enable the fields again.
     addEventListener("pagehide", () => blank.forEach((field) => (field.disabled = false)), { once: true });
   });
 }
@@ -22,7 +22,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
-// The grid is one stop for Tab; arrows, Home and End move from number to number in it.
+// The grid is a single tab stop. Arrow keys, Home and End move between its numbers.
 for (const body of document.querySelectorAll("table.cohorts > tbody")) {
   const lines = [...body.rows].map((row) => [...row.cells].map((cell) => cell.querySelector("a")));
   const links = lines.flat().filter(Boolean);
@@ -37,7 +37,7 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
     let to;
     if (event.key === "Home") to = lines[row].find(Boolean);
     else if (event.key === "End") to = lines[row].findLast(Boolean);
-    // Over cells that hold no number, such as the line of a cohort of nobody.
+    // Skip cells without a number, such as those of an empty cohort.
     else if (down) while (!to && lines[(row += down)]) to = lines[row][column];
     else if (right) while (!to && lines[row][(column += right)] !== undefined) to = lines[row][column];
     else return;
@@ -46,7 +46,7 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
   });
 }
 
-// The row under the pointer or the keyboard lights its cohort in the charts: its line, its bar and its point.
+// Highlight the cohort of the hovered or focused row in the charts: its line, bar and point.
 for (const body of document.querySelectorAll("table.cohorts > tbody")) {
   const charts = document.querySelectorAll(".charts .chart");
   const make = (name, attributes) => {
@@ -62,7 +62,7 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
     const at = row?.dataset.at;
     if (!at) return;
     for (const chart of charts) {
-      // Copies, as only what comes last is drawn on top.
+      // Copies, because SVG draws the last element on top.
       const top = make("g", { class: "lit" });
       for (const mark of chart.querySelectorAll(`[data-at="${at}"]`)) {
         const group = mark.parentNode.cloneNode(false);
@@ -81,7 +81,7 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
   for (const go of ["pointerleave", "focusout"]) body.addEventListener(go, () => light(focused() || undefined));
 }
 
-// Filters come and go without loading: a filled "+ and" gets an empty one beside it, and × takes a filter away.
+// Add and remove filters without a reload: filling "+ and" adds an empty field, × removes a filter.
 for (const form of document.querySelectorAll("form.ask")) {
   form.addEventListener("input", ({ target: field }) => {
     if (!field.matches(".event.more") || !field.value.trim()) return;
@@ -114,8 +114,8 @@ for (const form of document.querySelectorAll("form.ask")) {
   });
 }
 
-// The name being written at the caret of an expression: where it stands, and what there is of it. Words side by side are
-// one name, as only a quoted name may hold blanks. Nothing behind `@`, a bracket or a finished name.
+// Returns the name at the caret of an expression, with its position. Adjacent words count as one name, although a name
+// with spaces must be quoted. Returns undefined after `@`, a closing bracket or a complete name.
 function nameAt(text, caret) {
   let before = "";
   for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"?|[^&|^!()@"]+|./gsu)) {
@@ -133,7 +133,7 @@ function nameAt(text, caret) {
   return /[@)"]/.test(before) ? undefined : { start: caret, end: caret, name: "" };
 }
 
-// The events that fit what is written: those that begin with it, then those with a word that does, then the others.
+// Returns the events that match the text: first those that start with it, then those with a word that does, then others.
 function fitting(events, written) {
   const words = written.toLowerCase().split(/\s+/).filter(Boolean);
   const rank = (event) => {
@@ -145,12 +145,12 @@ function fitting(events, written) {
   return [0, 1, 2].flatMap((wanted) => events.filter((event) => rank(event) === wanted));
 }
 
-// Fields for an event complete its name: a combobox with one list for the page, filled when first needed.
+// Autocompletion of event names: a combobox with one list for the page, loaded on first use.
 const MOST_OFFERED = 50;
 const offers = { shown: [], active: -1 };
 
 function loadEvents() {
-  // Failed, it is tried again when a field gets the focus.
+  // After a failure, the next focus tries again.
   offers.loading ||= fetch(fields[0].form.dataset.events)
     .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer.status)))
     .then(({ events, when }) => Object.assign(offers, { events, when }))
@@ -197,7 +197,7 @@ function showList() {
   const { field, box, events, typed } = offers;
   const at = nameAt(field.value, field.selectionStart);
   if (!at) return closeList();
-  // A field just opened shows all there is, not the one name that stands in it.
+  // A field that was just opened lists all events, not only those that match its value.
   const found = fitting(events ?? [], typed ? at.name : "");
   offers.shown = found.slice(0, MOST_OFFERED);
   const more = (found.length - offers.shown.length).toLocaleString("en-GB");
@@ -244,7 +244,7 @@ function completes(field) {
   field.addEventListener("focus", loadEvents);
   field.addEventListener("blur", closeList);
   field.addEventListener("click", () => openList(field, false));
-  // Not when a name was put in from the list.
+  // Ignores changes by the script, such as a name chosen from the list.
   field.addEventListener("input", (event) => event.isTrusted && openList(field, true));
   field.addEventListener("keydown", (event) => {
     const { key } = event;
@@ -254,7 +254,7 @@ function completes(field) {
       event.preventDefault();
       if (!isOpen) openList(field, false);
       const count = offers.field ? offers.shown.length : 0;
-      // One place of the round is the field itself.
+      // The field itself is one position of the cycle.
       if (count) activate(((offers.active + (key === "ArrowDown" ? 2 : count + 1)) % (count + 1)) - 1);
     } else if (isOpen && key === "Escape") {
       event.preventDefault();
@@ -271,7 +271,7 @@ const fields = document.querySelectorAll("input[list=events]");
 if (fields.length) {
   const list = element("ul", { id: "offers", role: "listbox", ariaLabel: "Events" });
   const box = element("div", { className: "offers", hidden: true }, list, element("p", { role: "status" }));
-  // The field keeps the focus.
+  // Keep the focus in the field.
   box.addEventListener("mousedown", (event) => event.preventDefault());
   list.addEventListener("click", (event) => {
     const chosen = [...list.children].indexOf(event.target.closest("li"));

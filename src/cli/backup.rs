@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::output::{Usage, say};
+use crate::cli::output::status;
 use crate::cli::store::StoreConfig;
 use crate::render::many;
 use crate::store::StoreError;
@@ -10,27 +10,31 @@ use crate::store::embedded::{ask_owner, restore};
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist backup ./monday.backup                           of ./cohortist.db, whether it is being served or not
-  cohortist --store /data/cohortist.db backup /mnt/monday.backup
+  cohortist backup ./monday.backup                      back up ./cohortist.db
+  cohortist --store /data/shop.db backup ./shop.backup  back up another store
 
-The file is the store as of one moment, checked while it is written; marks go on meanwhile. A process that has the store
-open, such as `cohortist serve`, writes it itself, so both have to be on this machine. `cohortist restore FILE` makes a
-store of it. Redis has its own means; `cohortist copy` brings its marks into a store that can be backed up.";
+The backup is the store as of one moment and is checked while it is written. Events can be \
+recorded in the meantime. If another process has the store open, such as `cohortist serve`, that \
+process writes the file, so it must run on this machine. `cohortist restore FILE` creates a store \
+from a backup.
 
-/// Write the whole store to one file, also while it is served
+Only a store at a path can be backed up. For Redis, use its own tools, or copy its events to a \
+path with `cohortist copy`.";
+
+/// Write a store to one file, even while it is served
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The file to write, which must not exist yet
+    /// The file to write; it must not exist
     file: PathBuf,
 }
 
 const RESTORE_EXAMPLES: &str = "\
 EXAMPLES
-  cohortist restore ./monday.backup                          makes ./cohortist.db
-  cohortist --store ./looked-at.db restore ./monday.backup   makes another, to look at
+  cohortist restore ./monday.backup                     create ./cohortist.db
+  cohortist --store ./copy.db restore ./monday.backup   create another store
 
-The store must not exist yet. Every bitmap in the backup is read and checked before the store appears.";
+The store must not exist. Every bitmap in the backup is read and checked before the store appears.";
 
 /// Create a store from a backup
 #[derive(Debug, clap::Args)]
@@ -40,64 +44,61 @@ pub struct RestoreArgs {
     file: PathBuf,
 }
 
-/// Which file, and in which direction.
-pub struct Config {
-    file: PathBuf,
-    restore: bool,
+/// A file to write or to read.
+pub enum Config {
+    Backup(PathBuf),
+    Restore(PathBuf),
 }
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
-        Config {
-            file: args.file,
-            restore: false,
-        }
+        Config::Backup(args.file)
     }
 }
 
 impl From<RestoreArgs> for Config {
     fn from(args: RestoreArgs) -> Self {
-        Config {
-            file: args.file,
-            restore: true,
-        }
+        Config::Restore(args.file)
     }
 }
 
 impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
-        let Some(path) = store.path() else {
-            let shown = store.shown();
-            return Err(Usage(format!(
-                "only a store at a path is backed up and restored, and this is {shown}; `cohortist copy {shown} ./cohortist.db` makes one of it"
-            ))
-            .into());
-        };
-        let file = &self.file;
-        if self.restore {
-            let bitmaps = restore(file, path)?;
-            say!("restored {} to {}", many(bitmaps, "bitmap"), store.shown());
-            return Ok(());
-        }
-        match store.open_embedded(false) {
-            Ok(embedded) => {
-                let bitmaps = embedded.back_up(file)?;
-                say!("wrote {} to {}", many(bitmaps, "bitmap"), file.display());
-            }
-            Err(error) if is_locked(&error) => {
-                ask_owner(path, file, || {
-                    store.open_to_read().is_err_and(|error| is_locked(&error))
-                })?;
-                say!(
-                    "wrote {}, by the process that has {} open",
-                    file.display(),
-                    store.shown()
+        match self {
+            Config::Backup(file) => back_up(store, &file),
+            Config::Restore(file) => {
+                let path = store.require_path("restored")?;
+                let bitmaps = restore(&file, path)?;
+                status!(
+                    "restored {} to {}",
+                    many(bitmaps, "bitmap"),
+                    store.display()
                 );
+                Ok(())
             }
-            Err(error) => return Err(error),
         }
-        Ok(())
     }
+}
+
+fn back_up(store: &StoreConfig, file: &std::path::Path) -> anyhow::Result<()> {
+    let path = store.require_path("backed up")?;
+    match store.open_embedded(false) {
+        Ok(embedded) => {
+            let bitmaps = embedded.back_up(file)?;
+            status!("wrote {} to {}", many(bitmaps, "bitmap"), file.display());
+        }
+        Err(error) if is_locked(&error) => {
+            let is_still_locked = || store.open_to_read().is_err_and(|error| is_locked(&error));
+            ask_owner(path, file, is_still_locked)?;
+            status!(
+                "wrote {} through the process that has {} open",
+                file.display(),
+                store.display()
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 fn is_locked(error: &anyhow::Error) -> bool {

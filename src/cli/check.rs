@@ -4,19 +4,21 @@ use indicatif::HumanBytes;
 use tracing::Level;
 
 use crate::cli::logs;
-use crate::cli::output::{Out, Said, say};
+use crate::cli::output::{AlreadyReported, Out, note};
 use crate::cli::store::StoreConfig;
 use crate::render::many;
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist check                                  ./cohortist.db
-  cohortist --store /data/cohortist.db check
+  cohortist check                            check ./cohortist.db
+  cohortist --store /data/shop.db check      check another store
 
-Reads every byte of a store at a path and writes nothing: the manifest, each block of each segment, each
-bitmap, each string id in both directions, and the logs. Prints each file and whether it is intact. Exits
-with code 1 and prints one line on stderr per problem. A store that is open in another process cannot be
-checked; make a backup instead, which is checked while it is written.";
+Reads every byte of a store at a path and writes nothing: the manifest, each block of each segment, \
+each bitmap, each string id in both directions, and the logs. Prints each file and whether it is \
+intact. If a file is damaged, prints one line on stderr per problem and exits with code 1.
+
+A store that is open in another process cannot be checked. Make a backup instead, which is checked \
+while it is written.";
 
 /// Check every file of a store for damage
 #[derive(Debug, clap::Args)]
@@ -41,11 +43,17 @@ pub fn run(store: &StoreConfig) -> anyhow::Result<()> {
         out.line(many(bitmaps, "bitmap"))?;
     }
     out.finish()?;
-    checked.notes.iter().for_each(|note| say!("note: {note}"));
-    let mut damages = checked.damages().peekable();
-    if damages.peek().is_none() {
-        return Ok(());
+    for note in &checked.notes {
+        note!("{note}");
     }
-    damages.for_each(|damage| logs::say(Level::ERROR, format_args!("error: {damage}")));
-    Err(Said.into())
+    let mut is_intact = true;
+    for damage in checked.damages() {
+        is_intact = false;
+        logs::print(Level::ERROR, format_args!("error: {damage}"));
+    }
+    if is_intact {
+        Ok(())
+    } else {
+        Err(AlreadyReported.into())
+    }
 }

@@ -4,66 +4,82 @@ use crate::cli::notes::{Notes, SetCount};
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::sets::{Plan, Segments, Set, parse_set};
+use crate::sets::{Plan, Segments, Set, SetContext, parse_set};
+use crate::tracker::Tracker;
 
-/// How sets are written, for the help of all commands that take one.
-pub(super) const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist count active@2026-11-23                          that day
-  cohortist count active@2026-W48 active@2026-11             that week; that month
-  cohortist count active@2026 active@2026-11-23T14           that year; that hour
-  cohortist count plan:pro@ever                              the undated bitmap
+  cohortist count active@2026-11-23                  a day
+  cohortist count active@2026-W48 active@2026-11     a week, and a month
+  cohortist count active@2026 active@2026-11-23T14   a year, and an hour
+  cohortist count plan:pro@ever                      the undated bitmap
+  cohortist count '\"a|b\"@2026-11'                  a name that needs quotes
   cohortist count '(active & search:used)@2026-11 & !plan:pro@ever'
-                                                             & and, | or, ^ either, & ! and not
-  cohortist count '\"a|b\"@2026-11'                            quotes for names that hold such signs
 
-One set prints a number; several print a line each: the number, a tab, the set. A `-` means that
-the store has no data.";
+The operators are & (and), | (or), ^ (either, but not both) and & ! (and not). One set prints a \
+number. Several sets print a line each: the number, a tab and the set. A `-` means that the store \
+has no data for the set.";
 
 /// Count the users in sets
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Sets of users: EVENT@PERIOD, joined by & | ^ and & !
+    /// Sets of users: EVENT@PERIOD, combined with &, |, ^ and & !
     #[arg(required = true, value_name = "SET")]
     sets: Vec<String>,
 }
 
-/// What to count, with its text.
+/// The sets to count, each with its text.
 pub struct Config {
-    sets: Vec<(String, Set)>,
+    sets: Vec<String>,
 }
 
-/// Reads a set; an error points at its column.
-pub(super) fn set(text: &str, context: SetContext<'_>) -> Result<Set, Usage> {
+/// Checks the text of a set as far as that is possible without a store. An error points at its
+/// column.
+pub(super) fn checked(text: &str, saved: &Segments) -> Result<Set, Usage> {
+    let context = SetContext {
+        segments: saved,
+        ..SetContext::empty()
+    };
     parse_set(text, context).map_err(|error| Usage::in_text("SET", text, &error))
+}
+
+/// Parses a set, whose functions and patterns need the store's bitmaps.
+pub(super) fn set(text: &str, tracker: &Tracker) -> anyhow::Result<Set> {
+    let context = SetContext {
+        segments: tracker.segments(),
+        catalogue: &*tracker.catalogue()?,
+        hidden: &[],
+    };
+    Ok(parse_set(text, context).map_err(|error| Usage::in_text("SET", text, &error))?)
 }
 
 impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
-        let sets = args
-            .sets
-            .into_iter()
-            .map(|text| set(&text, saved).map(|set| (text, set)));
-        let sets: Vec<(String, Set)> = sets.collect::<Result<_, _>>()?;
-        // Each may be short enough, and all together too long.
         let mut plan = Plan::new();
-        for (_, set) in &sets {
-            plan.count_set(set)
+        for text in &args.sets {
+            let set = checked(text, saved)?;
+            // Each may be short enough, and all together too long.
+            plan.count_set(&set)
                 .map_err(|error| Usage(error.to_string()))?;
         }
-        Ok(Config { sets })
+        Ok(Config { sets: args.sets })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
-        let counts = tracker.counts(self.sets.iter().map(|(_, set)| set))?;
-        let counted = self.sets.iter().zip(&counts);
+        let sets = self
+            .sets
+            .iter()
+            .map(|text| Ok((text, set(text, &tracker)?)));
+        let sets: Vec<(&String, Set)> = sets.collect::<anyhow::Result<_>>()?;
+        let counts = tracker.counts(sets.iter().map(|(_, set)| set))?;
+        let counted = sets.iter().zip(&counts);
         let counted = counted.map(|((text, set), count)| (text.as_str(), set, *count));
         let sets = SetCount::all(&tracker, clock, counted)?;
         let mut out = Out::new();
         for set in &sets {
-            // No number, rather than one that is wrong.
+            // A number would be wrong.
             let count = set
                 .known()
                 .map_or("-".to_owned(), |count| count.to_string());
@@ -77,6 +93,6 @@ impl Config {
             sets,
             ..Notes::default()
         };
-        notes.say(&tracker, clock)
+        notes.print(&tracker, clock)
     }
 }

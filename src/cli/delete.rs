@@ -3,8 +3,8 @@
 use anyhow::bail;
 
 use crate::calendar::Period;
-use crate::cli::expire::room;
-use crate::cli::output::{Usage, say, written};
+use crate::cli::output::{Usage, status, warn_if_unsynced};
+use crate::cli::sizes::{bitmaps, estimated_size, total_size};
 use crate::cli::store::StoreConfig;
 use crate::cli::{names, notes};
 use crate::render::many;
@@ -13,27 +13,27 @@ use crate::tracker::Tracker;
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist delete old:event                       every bitmap of one event
-  cohortist delete active --period 2026-11-23      one bitmap: of that day, and of nothing else
-  cohortist delete premium --period ever           the undated bitmap
-  cohortist delete --all --yes                     every event under the prefix
-  cohortist delete old:event --dry-run             what that would delete, and how much space it takes
+  cohortist delete old:event --dry-run            what it would delete
+  cohortist delete old:event                      all bitmaps of an event
+  cohortist delete active --period 2026-11-23     one bitmap, of that day
+  cohortist delete premium --period ever          the undated bitmap
+  cohortist delete --all --yes                    all events under the prefix
 
-Only keys that read as events under the prefix are deleted; all others in the same Redis are left alone.
-What to delete is read from the command line alone: these options have no environment variables.";
+Only keys under the prefix that parse as events are deleted. Other keys in the same Redis are kept. \
+The options of this command have no environment variables.";
 
-/// Delete bitmaps: one, all of an event, or all
+/// Delete a bitmap, an event or all events
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The event's name
+    /// Name of the event
     event: Option<String>,
 
-    /// Only the bitmap of this period: 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11, or ever
+    /// Delete only this period: 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11 or ever
     #[arg(long, value_name = "PERIOD")]
     period: Option<String>,
 
-    /// Every event under the prefix
+    /// Delete all events under the prefix
     #[arg(long)]
     all: bool,
 
@@ -41,165 +41,158 @@ pub struct Args {
     #[arg(long)]
     yes: bool,
 
-    /// Report what would be deleted and how many bytes that frees, and delete nothing
+    /// Report what would be deleted and its size, and delete nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// What to delete.
 pub struct Config {
-    what: What,
+    target: Target,
     dry_run: bool,
 }
 
-enum What {
+/// What to delete.
+enum Target {
     All { confirmed: bool },
     Event(EventName),
-    One(Key),
+    Bitmap(Key),
 }
 
 impl TryFrom<Args> for Config {
     type Error = Usage;
 
     fn try_from(args: Args) -> Result<Self, Usage> {
+        Ok(Config {
+            dry_run: args.dry_run,
+            target: args.try_into()?,
+        })
+    }
+}
+
+impl TryFrom<Args> for Target {
+    type Error = Usage;
+
+    fn try_from(args: Args) -> Result<Self, Usage> {
         let event = args.event.as_deref().map(names::event).transpose()?;
-        let what = match (event, args.period.as_deref(), args.all) {
-            (Some(event), None, false) => Ok(What::Event(event)),
-            (Some(event), Some("ever"), false) => Ok(What::One(Key::ever(event))),
-            (Some(event), Some(period), false) => {
-                let period: Period = period
+        match (event, args.period.as_deref(), args.all) {
+            (Some(event), None, false) => Ok(Target::Event(event)),
+            (Some(event), Some("ever"), false) => Ok(Target::Bitmap(Key::ever(event))),
+            (Some(event), Some(text), false) => {
+                let period: Period = text
                     .parse()
                     .map_err(|error| Usage(format!("--period: {error}")))?;
-                Key::new(event, period).map(What::One).map_err(|error| {
-                    Usage(format!(
-                        "--period {period}: {error}. Delete those: {period}-01, {period}-02, …"
-                    ))
-                })
+                // Only years have no bitmap of their own.
+                Key::new(event, period)
+                    .map(Target::Bitmap)
+                    .map_err(|error| {
+                        Usage(format!(
+                            "--period {text}: {error}. Delete its months: {text}-01, {text}-02, …"
+                        ))
+                    })
             }
-            (None, None, true) => Ok(What::All {
+            (None, None, true) => Ok(Target::All {
                 confirmed: args.yes,
             }),
-            (Some(_), _, true) => Err(Usage("name an event or say --all, not both".to_owned())),
+            (Some(_), _, true) => Err(Usage("name an event or use --all, not both".to_owned())),
             (None, Some(_), _) => Err(Usage(
-                "--period needs an event: cohortist delete EVENT --period P".to_owned(),
+                "--period needs an event: cohortist delete EVENT --period PERIOD".to_owned(),
             )),
-            (None, None, false) => Err(Usage(
-                "what shall be deleted? Name an event, or say --all --yes for every one".to_owned(),
-            )),
-        };
-        Ok(Config {
-            what: what?,
-            dry_run: args.dry_run,
-        })
+            (None, None, false) => Err(Usage("name an event, or use --all --yes".to_owned())),
+        }
     }
 }
 
 impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         if self.dry_run {
-            return self.what.report(store);
+            return self.target.report(&store.open_to_read()?);
         }
-        match self.what {
-            What::All { confirmed: false } => {
-                let prefix = store.prefix();
-                Err(Usage(format!(
-                    "this would delete every event under the prefix `{prefix}` in {}: add --yes to do it",
-                    store.shown()
-                ))
-                .into())
-            }
-            What::All { confirmed: true } => {
-                let tracker = store.open_to_read()?;
-                let deleted = written(tracker.delete_all())?;
-                say!(
-                    "deleted {}: every event under the prefix `{}`",
-                    bitmaps(deleted),
-                    store.prefix()
-                );
-                if deleted == Some(0) {
-                    notes::nothing_found(&tracker)?;
-                }
-                Ok(())
-            }
-            What::Event(event) => {
-                let tracker = store.open_to_read()?;
-                let deleted = written(tracker.delete_event(&event))?;
-                said(&tracker, &event, deleted, "")
-            }
-            What::One(key) => {
-                let tracker = store.open_to_read()?;
-                let deleted = written(tracker.delete(&key))?;
-                said(
-                    &tracker,
-                    key.event(),
-                    deleted.map(u64::from),
-                    " in that period",
-                )
-            }
+        if let Target::All { confirmed: false } = self.target {
+            return Err(Usage(format!(
+                "this would delete all events under the prefix `{}` in {}: add --yes to confirm",
+                store.prefix(),
+                store.display()
+            ))
+            .into());
         }
+        self.target.delete(&store.open_to_read()?, store.prefix())
     }
 }
 
-impl What {
-    /// Says what would be deleted, and how much space it takes.
-    fn report(self, store: &StoreConfig) -> anyhow::Result<()> {
-        let tracker = store.open_to_read()?;
+impl Target {
+    /// Reports what would be deleted, and how much space it takes.
+    fn report(&self, tracker: &Tracker) -> anyhow::Result<()> {
         let (count, bytes) = tracker.of_listed(|| {
-            let mut keys = tracker.keys(self.begins_with())?;
-            keys.retain(|key| self.includes(key));
-            let bytes: Option<u64> = tracker.sizes(&keys)?.into_iter().sum();
-            Ok((keys.len() as u64, bytes))
+            let keys = self.keys(tracker)?;
+            Ok((keys.len() as u64, total_size(tracker, &keys)?))
         })?;
-        say!(
+        if count == 0
+            && let Some(event) = self.event()
+        {
+            return nothing_to_delete(tracker, event);
+        }
+        status!(
             "{} would be deleted, {}; nothing was deleted",
             many(count, "bitmap"),
-            room(bytes)
+            estimated_size(bytes)
         );
         if count == 0 {
-            notes::nothing_found(&tracker)?;
+            notes::nothing_found(tracker)?;
         }
         Ok(())
     }
 
-    fn begins_with(&self) -> &str {
+    fn delete(&self, tracker: &Tracker, prefix: &str) -> anyhow::Result<()> {
+        let deleted = warn_if_unsynced(match self {
+            Target::All { .. } => tracker.delete_all(),
+            Target::Event(event) => tracker.delete_event(event),
+            Target::Bitmap(key) => tracker.delete(key).map(u64::from),
+        })?;
+        let bitmaps = bitmaps(deleted);
+        match self.event() {
+            None => {
+                status!("deleted {bitmaps}: all events under the prefix `{prefix}`");
+                if deleted == Some(0) {
+                    notes::nothing_found(tracker)?;
+                }
+            }
+            Some(event) if deleted == Some(0) => return nothing_to_delete(tracker, event),
+            Some(event) => status!("deleted {bitmaps} of `{event}`"),
+        }
+        Ok(())
+    }
+
+    fn event(&self) -> Option<&EventName> {
         match self {
-            What::All { .. } => "",
-            What::Event(event) => event.as_str(),
-            What::One(key) => key.event().as_str(),
+            Target::All { .. } => None,
+            Target::Event(event) => Some(event),
+            Target::Bitmap(key) => Some(key.event()),
         }
     }
 
-    fn includes(&self, key: &Key) -> bool {
-        match self {
-            What::All { .. } => true,
-            What::Event(event) => key.event() == event,
-            What::One(one) => key.plain() == *one,
-        }
+    /// The keys of the bitmaps to delete.
+    fn keys(&self, tracker: &Tracker) -> crate::Result<Vec<Key>> {
+        let start = self.event().map_or("", EventName::as_str);
+        let mut keys = tracker.keys(start)?;
+        keys.retain(|key| match self {
+            Target::All { .. } => true,
+            Target::Event(event) => key.event() == event,
+            Target::Bitmap(bitmap) => key.plain() == *bitmap,
+        });
+        Ok(keys)
     }
 }
 
-/// How many bitmaps were deleted; `None` where the store could not say, because the disk failed
-/// when they were gone.
-pub(super) fn bitmaps(deleted: Option<u64>) -> String {
-    deleted.map_or_else(|| "bitmaps".to_owned(), |deleted| many(deleted, "bitmap"))
-}
-
-fn said(
-    tracker: &Tracker,
-    event: &EventName,
-    deleted: Option<u64>,
-    when: &str,
-) -> anyhow::Result<()> {
-    if deleted == Some(0) {
-        notes::nothing_found(tracker)?;
-        let known = tracker.events("")?;
-        let hint = if known.contains(event) {
-            String::new()
-        } else {
-            names::hint(event, &known)
-        };
-        bail!("nothing to delete: there is no bitmap of `{event}`{when}{hint}");
+/// The error if an event has no bitmap to delete. It contains similar names if there is no such
+/// event.
+fn nothing_to_delete(tracker: &Tracker, event: &EventName) -> anyhow::Result<()> {
+    notes::nothing_found(tracker)?;
+    let known = tracker.events("")?;
+    if known.contains(event) {
+        bail!("nothing to delete: there is no bitmap of `{event}` in that period");
     }
-    say!("deleted {} of `{event}`", bitmaps(deleted));
-    Ok(())
+    bail!(
+        "nothing to delete: there is no event `{event}`{}",
+        names::hint(event, &known)
+    );
 }

@@ -1,7 +1,7 @@
 //! `cohortist demo`.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::Instant;
 
 use anyhow::bail;
@@ -10,9 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::calendar::{Grain, Period};
 use crate::cli::config::File;
-use crate::cli::output::{Usage, say, written};
-use crate::cli::serve;
-use crate::cli::serve::{Descriptors, Memory, Room};
+use crate::cli::output::{Usage, note, status, warn_if_unsynced};
+use crate::cli::serve::{self, Descriptors, Hangups, Limits, Memory};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::demo::Demo;
@@ -25,47 +24,55 @@ use crate::tracker::{Extent, Ids, Tracker};
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist demo                                   50,000 users, 120 days, on port 8080
-  cohortist demo --users 2000 --days 30            smaller
-  cohortist --store redis://localhost:6379/9 demo  into a Redis database of its own
-  cohortist demo --no-serve                        fill it, to play in the terminal:
-  cohortist --store ./cohortist-demo.db retention signup 'active & plan:pro@ever' --by week
+  cohortist demo                                    50,000 users, 120 days
+  cohortist demo --users 2000 --days 30             a smaller demo
+  cohortist --store redis://localhost:6379/9 demo   in an empty Redis database
+  cohortist demo --no-serve                         then ask in the terminal:
+  cohortist --store cohortist-demo.db retention signup 'active & plan:pro@ever'
 
-Only an empty store is filled. One that a demo filled before (the event `demo:data` tells) is served
-as it is; any other is refused. The same --seed and --now make the same data.";
+Only an empty store is filled. A store that a demo filled before (it has the event `demo:data`) is \
+served unchanged, and any other store is refused. The same --seed and --now make the same data.";
 
-/// The store when none is named.
+/// The store if none is named.
 pub const DEFAULT_STORE: &str = "./cohortist-demo.db";
 
-/// The undated bitmap that tells a demo's store. It holds user 0 once filling began, and user 1
-/// when it was done.
+/// The undated bitmap that marks the store of a demo. Filling adds user [`BEGUN`] first and user
+/// [`DONE`] last.
 const MARKER: &str = "demo:data";
 const BEGUN: u32 = 0;
 const DONE: u32 = 1;
 
-/// Bits written in one go.
-const AT_ONCE: usize = 20_000;
+/// The number of bits written in one batch.
+const BATCH_BITS: usize = 20_000;
 
-/// Fill a store with a made-up product and serve it
+/// The number of foreign events that an error names.
+const NAMED_EVENTS: usize = 3;
+
+/// Fill a store with made-up data and serve it
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How many users sign up
+    /// Number of users who sign up
     #[arg(long, value_name = "N", env = "COHORTIST_USERS", default_value_t = 50_000,
           value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
     users: u32,
 
-    /// Over how many days, today being the last
+    /// Number of days, up to today
     #[arg(long, value_name = "N", env = "COHORTIST_DAYS", default_value_t = 120,
           value_parser = clap::value_parser!(u32).range(1..=3_660))]
     days: u32,
 
-    /// Another seed makes another product
+    /// Seed of the random data
     #[arg(long, value_name = "N", env = "COHORTIST_SEED", default_value_t = 1)]
     seed: u64,
 
-    /// Address and port to listen on; port 0 takes any free one
-    #[arg(long, value_name = "ADDRESS", env = "COHORTIST_LISTEN", default_value = serve::DEFAULT_LISTEN)]
+    /// Address and port to listen on; port 0 picks a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "COHORTIST_LISTEN",
+        default_value = serve::DEFAULT_LISTEN
+    )]
     listen: String,
 
     /// Only fill the store
@@ -73,15 +80,14 @@ pub struct Args {
     no_serve: bool,
 }
 
-/// What to make up, and where to show it.
 pub struct Config {
     users: u32,
     days: u32,
     seed: u64,
-    /// The address to serve it on.
+    /// The address to listen on, or `None` to only fill the store.
     listen: Option<String>,
     file: File,
-    /// What the process may take, in bytes.
+    /// The memory limit of the process, in bytes.
     memory: u64,
 }
 
@@ -97,18 +103,62 @@ impl Config {
             memory,
         })
     }
+
+    /// Whether it serves the store after filling it.
+    pub fn serves(&self) -> bool {
+        self.listen.is_some()
+    }
 }
 
-/// What a store holds, as far as a demo is concerned.
-enum Found {
-    Nothing,
-    HalfADemo,
+/// The contents of a store before the demo.
+enum Contents {
+    Empty,
+    UnfinishedDemo,
     Demo,
-    Other(Vec<EventName>),
+    OtherEvents(Vec<EventName>),
 }
 
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
+        // Before the store is filled, so that a port in use changes nothing.
+        let listening = self.listen.as_deref().map(Listening::bind).transpose()?;
+        let memory = Memory::new(Shares::of(self.memory, None));
+        let tracker = store.clone().with_memory(&memory.shares, 1).open()?;
+        self.prepare(&tracker, store, clock)?;
+        // Like `serve`, it survives SIGHUP. There is no configuration to reload.
+        let _hangups = Hangups::listen()?;
+        let shown = store.display();
+        let hint = format!("cohortist --store {shown} retention signup active --by week");
+        let Some(listening) = listening else {
+            status!("try: {hint}");
+            return Ok(());
+        };
+        // Only this process can read a store in memory, and while it runs also one at a path.
+        if store.is_redis() {
+            status!("try: {hint}");
+        } else if store.path().is_some() {
+            status!("try, after Ctrl-C: {hint}");
+        }
+        let cache = CacheOptions {
+            bytes: memory.shares.counts,
+            ..CacheOptions::default()
+        };
+        let stores = vec![NamedStore {
+            name: "demo".to_owned(),
+            tracker: tracker.with_cache(cache, clock),
+            read_only: self.file.read_only,
+        }];
+        let limits = Limits {
+            page_cache: PageCache::new(memory.shares.pages),
+            memory,
+            connections: Descriptors::raise().divide(0).http,
+        };
+        let dashboard = serve::dashboard(stores, &self.file, limits, clock);
+        serve::serve(listening, dashboard, || {})
+    }
+
+    /// Fills the store unless it has a complete demo already.
+    fn prepare(&self, tracker: &Tracker, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let demo = Demo {
             users: self.users,
             days: self.days,
@@ -116,104 +166,65 @@ impl Config {
             now: clock.now(),
         };
         let marker = EventName::new(MARKER)?;
-        // A port that is taken is found before the store is filled.
-        let listening = self.listen.as_deref().map(Listening::bind).transpose()?;
-        let memory = Memory::new(Shares::of(self.memory, None));
-        let tracker = store.clone().with_memory(&memory.shares, 1).open()?;
-        let shown = store.shown();
+        let shown = store.display();
         if tracker.ids()? == Ids::Strings {
             bail!(
-                "the demo's users are numbers, and those of {shown} are to be texts: leave --ids away, or name another store"
+                "the demo's user ids are numbers, and {shown} has string ids. Name another store, and leave out --ids"
             );
         }
-        match look(&tracker, &marker)? {
-            Found::Nothing => {
+        match contents(tracker, &marker)? {
+            Contents::Empty => {
                 tracker.settle(Ids::Numbers)?;
-                fill(&tracker, &demo, &marker, &shown)?;
+                fill(tracker, &demo, &marker, &shown)
             }
-            Found::HalfADemo => {
-                say!("{shown} holds an unfinished demo: starting over");
-                written(tracker.delete_all())?;
-                fill(&tracker, &demo, &marker, &shown)?;
+            Contents::UnfinishedDemo => {
+                status!("{shown} has an unfinished demo: starting over");
+                warn_if_unsynced(tracker.delete_all())?;
+                fill(tracker, &demo, &marker, &shown)
             }
-            Found::Demo => reuse(&tracker, &demo, store)?,
-            Found::Other(names) => {
-                let some: Vec<String> = names
+            Contents::Demo => reuse(tracker, &demo, &shown),
+            Contents::OtherEvents(names) => {
+                let mut listed: Vec<String> = names
                     .iter()
-                    .take(3)
+                    .take(NAMED_EVENTS)
                     .map(|name| format!("`{name}`"))
                     .collect();
+                if names.len() > NAMED_EVENTS {
+                    listed.push("…".to_owned());
+                }
                 bail!(
-                    "{shown} already holds {} that no demo made ({}{}). Name an empty store with --store, or look at this one with `cohortist --store {shown} serve`",
+                    "{shown} has {} that no demo created ({}). Name an empty store with --store, or serve this one with `cohortist --store {shown} serve`",
                     many(names.len() as u64, "event"),
-                    some.join(", "),
-                    if names.len() > 3 { ", …" } else { "" },
+                    listed.join(", "),
                 );
             }
         }
-        let hint = format!("cohortist --store {shown} retention signup active --by week");
-        match listening {
-            Some(listening) => {
-                // A store of its own belongs to one process at a time, and one in memory to this
-                // one alone.
-                if tracker.is_local() && shown != "memory:" {
-                    say!("try, after Ctrl-C: {hint}");
-                } else if !tracker.is_local() {
-                    say!("try: {hint}");
-                }
-                let how = CacheOptions {
-                    bytes: memory.shares.counts,
-                    ..CacheOptions::default()
-                };
-                let tracker = tracker.with_cache(how, clock);
-                let stores = vec![NamedStore {
-                    name: "demo".to_owned(),
-                    tracker,
-                    read_only: self.file.read_only,
-                }];
-                let connections = Descriptors::raise().divide(0).1;
-                let room = Room {
-                    kept: PageCache::new(memory.shares.pages),
-                    memory,
-                    connections,
-                };
-                serve::serve(
-                    listening,
-                    serve::dashboard(stores, &self.file, room, clock),
-                    || {},
-                )
-            }
-            None => {
-                say!("try: {hint}");
-                Ok(())
-            }
-        }
     }
 }
 
-fn look(tracker: &Tracker, marker: &EventName) -> anyhow::Result<Found> {
+fn contents(tracker: &Tracker, marker: &EventName) -> anyhow::Result<Contents> {
     let names = tracker.events("")?;
     if names.is_empty() {
-        return Ok(Found::Nothing);
+        return Ok(Contents::Empty);
     }
-    if !tracker.contains(&Set::ever(marker), BEGUN)? {
-        return Ok(Found::Other(names));
+    let has_begun = tracker.contains(&Set::ever(marker), BEGUN)?;
+    if !has_begun {
+        return Ok(Contents::OtherEvents(names));
     }
     Ok(if tracker.contains(&Set::ever(marker), DONE)? {
-        Found::Demo
+        Contents::Demo
     } else {
-        Found::HalfADemo
+        Contents::UnfinishedDemo
     })
 }
 
-fn reuse(tracker: &Tracker, demo: &Demo, store: &StoreConfig) -> anyhow::Result<()> {
-    let shown = store.shown();
-    say!("{shown} was filled by a demo before; it is used as it is");
+fn reuse(tracker: &Tracker, demo: &Demo, shown: &str) -> anyhow::Result<()> {
+    status!("{shown} was filled by an earlier demo and is used unchanged");
     let active = EventName::new("active")?;
     let today = Period::containing(Grain::Day, demo.now)?;
     if tracker.is_empty(&Set::event_in(&active, today))? {
-        say!(
-            "note: nobody was active today, as it was filled on another day. For fresh data: cohortist --store {shown} delete --all --yes, then demo again"
+        note!(
+            "the demo data ends before today. For fresh data, run `cohortist --store {shown} delete --all --yes`, then the demo again"
         );
     }
     Ok(())
@@ -225,37 +236,30 @@ fn fill(tracker: &Tracker, demo: &Demo, marker: &EventName, shown: &str) -> anyh
         .map(|name| Ok((name, EventName::new(name)?)))
         .collect::<anyhow::Result<_>>()?;
     tracker.mark_ever(marker, BEGUN)?;
-    let bar = bar(demo.users.into());
+    let bar = progress_bar(demo.users.into());
     let mut batch = tracker.batch();
     let mut marks = 0_u64;
     for person in demo.people() {
-        for name in person.traits.iter().filter_map(|name| names.get(name)) {
-            batch.mark_ever(name, person.id);
+        for name in &person.traits {
+            batch.mark_ever(&names[*name], person.id);
         }
         for action in &person.actions {
-            let Some(name) = names.get(action.event) else {
-                continue;
+            let extent = Extent {
+                hourly: action.hourly,
+                ever: false,
             };
-            batch.mark_to(
-                name,
-                person.id,
-                action.at,
-                Extent {
-                    hourly: action.hourly,
-                    ever: false,
-                },
-            )?;
+            batch.mark_to(&names[action.event], person.id, action.at, extent)?;
         }
         marks += person.actions.len() as u64;
-        if batch.len() >= AT_ONCE {
-            written(batch.commit())?;
+        if batch.len() >= BATCH_BITS {
+            warn_if_unsynced(batch.commit())?;
             bar.set_position(person.id.into());
         }
     }
     batch.mark_ever(marker, DONE);
-    written(batch.commit())?;
+    warn_if_unsynced(batch.commit())?;
     bar.finish_and_clear();
-    say!(
+    status!(
         "filled {shown} with {} over {}: {} marks in {:.1} s",
         many(demo.users.into(), "user"),
         many(demo.days.into(), "day"),
@@ -265,13 +269,13 @@ fn fill(tracker: &Tracker, demo: &Demo, marker: &EventName, shown: &str) -> anyh
     Ok(())
 }
 
-fn bar(users: u64) -> ProgressBar {
+/// A progress bar, visible only in a terminal.
+fn progress_bar(users: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(users), ProgressDrawTarget::hidden());
-    if io::IsTerminal::is_terminal(&io::stderr()) {
+    if io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::stderr());
     }
-    let template = "{wide_bar} {human_pos} of {human_len} users, {eta} to go";
-    bar.with_style(
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    )
+    let style =
+        ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} users, {eta} left");
+    bar.with_style(style.expect("the template is valid"))
 }

@@ -1,20 +1,20 @@
 //! `cohortist events`.
 
 use crate::cli::notes::{self, Notes};
-use crate::cli::output::{Out, say};
+use crate::cli::output::{Out, note};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist events                            everything that was ever recorded
+  cohortist events                            all events
   cohortist events --starting-with country:   country:DE, country:US, …";
 
-/// List the names of events, sorted, one a line
+/// List the names of all events
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Only names that begin with this
+    /// List only names that start with this
     #[arg(
         long,
         value_name = "TEXT",
@@ -25,7 +25,7 @@ pub struct Args {
     starting_with: String,
 }
 
-/// Which names.
+/// Which names to list.
 pub struct Config {
     starting_with: String,
 }
@@ -51,15 +51,15 @@ impl Config {
         let is_elsewhere = notes::nothing_found(&tracker)?;
         if names.is_empty() && !is_elsewhere {
             match &*self.starting_with {
-                "" => say!("note: no events under the prefix `{}`", store.prefix()),
-                start => say!("note: no event begins with `{}`", start.escape_debug()),
+                "" => note!("no events under the prefix `{}`", store.prefix()),
+                start => note!("no event starts with `{}`", start.escape_debug()),
             }
         }
         let later = Notes {
             later: tracker.catalogue()?.holding_later(clock.now()),
             ..Notes::default()
         };
-        later.say(&tracker, clock)?;
+        later.print(&tracker, clock)?;
         notes::data_ends(&tracker, clock)
     }
 }

@@ -1,215 +1,187 @@
 //! `cohortist expire`.
 
-use std::time::Duration;
+use std::cell::Cell;
 
 use anyhow::bail;
-use chrono::TimeDelta;
-use indicatif::HumanBytes;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::calendar::Grain;
-use crate::cli::delete;
+use crate::cli::expiry::{Expiry, span};
 use crate::cli::notes;
-use crate::cli::output::{Out, Usage, say, written};
-use crate::cli::store::{Named, StoreConfig};
+use crate::cli::output::{Out, Usage, status, warn_if_unsynced, warning};
+use crate::cli::sizes::{bitmaps, estimated_size, plural, total_size};
+use crate::cli::store::{NamedStoreConfig, StoreConfig};
 use crate::clock::Clock;
 use crate::render::{many, thousands};
 use crate::reports::expiry::{self, ExpiryPolicy};
-use crate::tracker::Error;
+use crate::tracker::{Error, Tracker};
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist expire --hours 30d --days 400d           what would go, and how much room it takes: nothing is deleted
-  cohortist expire --hours 30d --days 400d --yes     delete it
-  cohortist expire --hours 2w --yes                  hours alone; days, weeks and months stay
-  cohortist expire --days 400d --yes --even-the-newest   also when everything is that old; refused otherwise, because
-                                                     the clock may be wrong
-  cohortist expire                                   what would go by [expire] of cohortist.toml
+  cohortist expire --hours 30d --days 400d          what it would delete
+  cohortist expire --hours 30d --days 400d --yes    delete it
+  cohortist expire --hours 2w --yes                 hours only
+  cohortist expire                                  by cohortist.toml
 
-A bitmap goes when its period ended that long ago: --days 400d deletes the bitmaps of days that ended 400 days ago or
-earlier. Weeks and months are bitmaps of their own, so tables by week and month stay whole when days go; a year is made of
-its months. Undated bitmaps (NAME@ever) stay for good. Beside a running `serve --resp` give its URL with --store.
+A bitmap expires when its period ended that long ago: --days 400d deletes the bitmaps of days that \
+ended at least 400 days ago. Weeks and months have their own bitmaps, so tables by week and month \
+stay complete when days expire. A year consists of its months. Undated bitmaps (NAME@ever) never \
+expire.
 
-With [expire] in the configuration `serve` does it every night. A flag here stands in place of all of [expire].";
+If even the newest bitmap has expired, the clock may be wrong and nothing is deleted, unless you \
+add --even-the-newest.
 
-/// Delete bitmaps of periods long ago
+With [expire] in the configuration, `cohortist serve` does this every night. Any flag overrides \
+the whole [expire] section. While `cohortist serve --resp` runs, pass its address with --store.";
+
+/// Delete bitmaps of periods that ended long ago
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How long bitmaps of hours are kept: 30d, 2w, 36h
+    /// How long to keep the bitmaps of hours: 36h, 30d, 2w
     #[arg(long, value_name = "SPAN", value_parser = span)]
     hours: Option<TimeDelta>,
 
-    /// How long those of days are kept: 400d, 2y
+    /// How long to keep the bitmaps of days: 400d, 2y
     #[arg(long, value_name = "SPAN", value_parser = span)]
     days: Option<TimeDelta>,
 
-    /// How long those of weeks are kept
+    /// How long to keep the bitmaps of weeks
     #[arg(long, value_name = "SPAN", value_parser = span)]
     weeks: Option<TimeDelta>,
 
-    /// How long those of months are kept
+    /// How long to keep the bitmaps of months
     #[arg(long, value_name = "SPAN", value_parser = span)]
     months: Option<TimeDelta>,
 
-    /// Delete them; without it, only say what would go
+    /// Delete; without it, only report
     #[arg(long)]
     yes: bool,
 
-    /// Delete even when the newest bitmap is old enough to go; without it, that is taken for a
-    /// wrong clock
+    /// Delete even if the newest bitmap has expired
     #[arg(long)]
     even_the_newest: bool,
 }
 
-/// A span of at least an hour. A slip such as `30` or `30m` must not delete everything.
-pub(super) fn span(text: &str) -> Result<TimeDelta, String> {
-    let told = || "write a span of at least an hour, such as 36h, 30d, 2w or 1y".to_owned();
-    let span: Duration = humantime::parse_duration(text).map_err(|_| told())?;
-    TimeDelta::from_std(span)
-        .ok()
-        .filter(|span| *span >= TimeDelta::hours(1))
-        .ok_or_else(told)
-}
-
-/// For how long a configuration keeps what.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expiry {
-    pub policy: ExpiryPolicy,
-    /// As it was written: `hours 30d, days 400d`.
-    pub words: String,
-}
-
-/// What to keep for how long.
 pub struct Config {
     policy: ExpiryPolicy,
-    /// What of the configuration it is, if it is that.
+    /// The description of the policy if it is from the configuration.
     configured: Option<String>,
     yes: bool,
     even_the_newest: bool,
 }
 
 impl Config {
-    /// The flags say how long, or else the configuration; never some of it by one and some by the
-    /// other, as whoever names the hours alone means nothing else to go.
-    pub fn new(args: Args, store: &Named) -> Result<Self, Usage> {
+    /// Takes the policy from the flags, or from the configuration if there are none. The two are
+    /// not mixed: with `--hours` alone, no days may be deleted.
+    pub fn new(args: Args, store: &NamedStoreConfig) -> Result<Self, Usage> {
         let flags = ExpiryPolicy {
             hours: args.hours,
             days: args.days,
             weeks: args.weeks,
             months: args.months,
         };
-        let Expiry {
-            policy: configured,
-            words,
-        } = &store.expire;
-        let (yes, even_the_newest) = (args.yes, args.even_the_newest);
+        let config = Config {
+            policy: flags,
+            configured: None,
+            yes: args.yes,
+            even_the_newest: args.even_the_newest,
+        };
         if !flags.is_for_good() {
-            return Ok(Config {
-                policy: flags,
-                configured: None,
-                yes,
-                even_the_newest,
-            });
+            return Ok(config);
         }
-        if configured.is_for_good() {
+        let Expiry {
+            policy,
+            description,
+        } = &store.expire;
+        if policy.is_for_good() {
             return Err(Usage(
-                "how long shall what be kept? Say --hours 30d, --days 400d, --weeks or --months, or in the configuration [expire]"
+                "use --hours 30d, --days 400d, --weeks or --months to say how long bitmaps are kept, or add [expire] to the configuration"
                     .to_owned(),
             ));
         }
         if store.read_only {
             return Err(Usage(format!(
-                "the configuration says that {} is read-only, so nothing of it goes by [expire]; to delete none the less say how long: --hours 30d, --days 400d",
-                store.called()
+                "the configuration makes {} read-only, so [expire] deletes nothing from it. To delete anyway, use --hours 30d, --days 400d, --weeks or --months",
+                store.display()
             )));
         }
         Ok(Config {
-            policy: *configured,
-            configured: Some(words.clone()),
-            yes,
-            even_the_newest,
+            policy: *policy,
+            configured: Some(description.clone()),
+            ..config
         })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
         let tracker = store.open_to_read()?;
-        if let Some(words) = &self.configured {
-            say!("by the configuration: {words}");
+        if let Some(description) = &self.configured {
+            status!("from the configuration: {description}");
         }
         if self.yes {
-            let deleted = tracker.of_listed(|| {
-                let keys = match tracker.due(&self.policy, now) {
-                    Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
-                        tracker.over(&self.policy, now)?
-                    }
-                    keys => keys?,
-                };
-                if keys.is_empty() {
-                    Ok(0)
-                } else {
-                    tracker.delete_keys(&keys)
-                }
-            });
-            if let Err(error @ Error::NewestIsOver { .. }) = deleted {
-                bail!("{error}. If it is, add --even-the-newest")
-            }
-            let deleted = written(deleted)?;
-            say!("deleted {}", delete::bitmaps(deleted));
-            if deleted == Some(0) {
-                notes::nothing_found(&tracker)?;
-            }
-            return Ok(());
+            self.delete(&tracker, now)
+        } else {
+            self.report(&tracker, now)
         }
+    }
+
+    fn delete(&self, tracker: &Tracker, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let bytes = Cell::new(None);
+        let deleted = tracker.of_listed(|| {
+            let keys = match tracker.due(&self.policy, now) {
+                Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
+                    tracker.over(&self.policy, now)?
+                }
+                keys => keys?,
+            };
+            if keys.is_empty() {
+                return Ok(0);
+            }
+            bytes.set(total_size(tracker, &keys)?);
+            tracker.delete_keys(&keys)
+        });
+        if let Err(error @ Error::NewestIsOver { .. }) = deleted {
+            bail!("{error}. If it is, add --even-the-newest")
+        }
+        let deleted = warn_if_unsynced(deleted)?;
+        if deleted == Some(0) {
+            status!("nothing has expired");
+            return notes::nothing_found(tracker).map(drop);
+        }
+        let size = estimated_size(bytes.get());
+        status!("deleted {}, {size}", bitmaps(deleted));
+        Ok(())
+    }
+
+    fn report(&self, tracker: &Tracker, now: DateTime<Utc>) -> anyhow::Result<()> {
         let (count, kinds) = tracker.of_listed(|| {
             let keys = tracker.over(&self.policy, now)?;
             let sizes = tracker.sizes(&keys)?;
-            Ok((keys.len(), expiry::sum(keys.iter().zip(sizes))))
+            Ok((keys.len() as u64, expiry::sum(keys.iter().zip(sizes))))
         })?;
         let mut out = Out::new();
-        for over in kinds {
+        for kind in kinds {
             out.line(format_args!(
                 "{:<6} {:>9}  {:<18}  {} to {}",
-                plural(over.grain),
-                thousands(over.count),
-                room(over.bytes),
-                over.first.label(),
-                over.last.label()
+                plural(kind.grain),
+                thousands(kind.count),
+                estimated_size(kind.bytes),
+                kind.first.label(),
+                kind.last.label()
             ))?;
         }
         out.finish()?;
-        match count {
-            0 => {
-                say!("nothing has been kept that long");
-                notes::nothing_found(&tracker)?;
-            }
-            count => {
-                say!(
-                    "{} would go; nothing was deleted: add --yes to do it",
-                    many(count as u64, "bitmap")
-                );
-                if let Err(error @ Error::NewestIsOver { .. }) = tracker.due(&self.policy, now) {
-                    say!("warning: {error}. If it is, --yes also needs --even-the-newest");
-                }
-            }
+        if count == 0 {
+            status!("nothing has expired");
+            return notes::nothing_found(tracker).map(drop);
+        }
+        status!(
+            "{} would be deleted; nothing was deleted: add --yes to delete",
+            many(count, "bitmap")
+        );
+        if let Err(error @ Error::NewestIsOver { .. }) = tracker.due(&self.policy, now) {
+            warning!("{error}. If it is, --yes also needs --even-the-newest");
         }
         Ok(())
-    }
-}
-
-/// How much room bitmaps take.
-pub(super) fn room(bytes: Option<u64>) -> String {
-    bytes.map_or("of unknown size".to_owned(), |bytes| {
-        format!("about {}", HumanBytes(bytes))
-    })
-}
-
-pub(super) fn plural(grain: Grain) -> &'static str {
-    match grain {
-        Grain::Hour => "hours",
-        Grain::Day => "days",
-        Grain::Week => "weeks",
-        Grain::Month => "months",
-        Grain::Year => "years",
     }
 }

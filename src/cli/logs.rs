@@ -1,11 +1,11 @@
-//! What goes to stderr: the log and the messages of commands, as text or as one JSON object a line.
+//! Everything that is written to stderr: the log and the messages of commands, as text or as one
+//! JSON object per line.
 //!
-//! A server hands its lines to a thread that writes them, and drops what does not fit into the
-//! queue: a reader of the log that is slow or has stopped holds up no request.
+//! A server passes its lines to a writer thread and drops those that do not fit into the queue, so
+//! that a log reader that is slow or has stopped delays no request.
 //!
-//! A fault that repeats, such as a disk that is full while thousands of marks arrive, is logged
-//! once in ten seconds, with how often it occurred. The log says so; metrics count every one of
-//! them.
+//! An error that repeats, such as a full disk while thousands of marks arrive, is logged once in
+//! ten seconds, followed by the number of repeats. The metrics count every one of them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,10 +28,39 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::cli::output::{self, say};
+use crate::cli::terminal;
 use crate::clock::Clock;
 
-/// How stderr is written.
+/// Writes a line to stderr, in the format of the log. Unlike `eprintln!`, it does not panic if
+/// stderr is closed.
+macro_rules! status {
+    ($($part:tt)*) => {
+        $crate::cli::logs::print(tracing::Level::INFO, format_args!($($part)*))
+    };
+}
+
+/// Writes a line to stderr that starts with `note: `.
+macro_rules! note {
+    ($($part:tt)*) => {
+        $crate::cli::logs::print(
+            tracing::Level::INFO,
+            format_args!("note: {}", format_args!($($part)*)),
+        )
+    };
+}
+
+/// Writes a line to stderr that starts with `warning: `.
+macro_rules! warning {
+    ($($part:tt)*) => {
+        $crate::cli::logs::print(
+            tracing::Level::WARN,
+            format_args!("warning: {}", format_args!($($part)*)),
+        )
+    };
+}
+pub(super) use {note, status, warning};
+
+/// The format of stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
@@ -41,17 +70,19 @@ pub enum LogFormat {
 /// Whether stderr is JSON. Set once, before anything is written.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// How often the same fault is logged.
-const ONCE_IN: Duration = Duration::from_secs(10);
+/// The time within which an error is logged only once.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many different faults are told apart at once.
-const FAULTS: usize = 1000;
+/// The number of different errors whose repeats are counted at the same time.
+const MAX_RECENT: usize = 1000;
 
-/// Says how everything is written from here on.
+/// Sets the format of everything that is written from here on.
 pub fn set_format(format: LogFormat) {
     JSON.store(format == LogFormat::Json, Ordering::Relaxed);
     if is_json() {
-        std::panic::set_hook(Box::new(|panic| say(Level::ERROR, format_args!("{panic}"))));
+        std::panic::set_hook(Box::new(|panic| {
+            print(Level::ERROR, format_args!("{panic}"));
+        }));
     }
 }
 
@@ -60,7 +91,7 @@ fn is_json() -> bool {
 }
 
 /// Writes a message to stderr.
-pub fn say(level: Level, message: fmt::Arguments<'_>) {
+pub fn print(level: Level, message: fmt::Arguments<'_>) {
     let mut line = if is_json() {
         json(level, "cohortist", &message.to_string(), &[])
     } else {
@@ -70,59 +101,58 @@ pub fn say(level: Level, message: fmt::Arguments<'_>) {
     write(line.into_bytes());
 }
 
-/// The lines that wait for the writing thread, where there is one.
+/// The queue of the writer thread, if there is one.
 static QUEUE: OnceLock<SyncSender<Queued>> = OnceLock::new();
 
-/// Lines that did not fit into the queue since the last one that did.
+/// The number of lines that did not fit into the queue since the last one that did.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines may wait.
-const QUEUED: usize = 8192;
+/// The maximum number of lines in the queue.
+const QUEUE_LINES: usize = 8192;
 
-/// How many bytes are written in one go, when so many wait.
-const AT_ONCE: usize = 64 << 10;
+/// The maximum number of bytes that are written in one call.
+const WRITE_BYTES: usize = 64 << 10;
 
-/// How long the end of the program waits for lines to be written.
-const END_WITHIN: Duration = Duration::from_secs(1);
+/// How long the end of the program waits for queued lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 enum Queued {
     Line(Vec<u8>),
-    /// To be answered when all lines before it were written.
-    End(SyncSender<()>),
+    /// Answered when all lines before it are written.
+    Flush(SyncSender<()>),
 }
 
-/// Writes a line, in one piece so that lines of several threads do not mix. That nobody reads it is
-/// no error.
+/// Writes a line in one call, so that the lines of several threads do not mix. A closed stderr is
+/// not an error.
 fn write(line: Vec<u8>) {
-    match QUEUE.get() {
-        None => drop(std::io::stderr().write_all(&line)),
-        Some(queue) => match queue.try_send(Queued::Line(line)) {
-            Ok(()) => {}
-            Err(_) => drop(DROPPED.fetch_add(1, Ordering::Relaxed)),
-        },
+    let Some(queue) = QUEUE.get() else {
+        let _ = io::stderr().write_all(&line);
+        return;
+    };
+    if queue.try_send(Queued::Line(line)).is_err() {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The work of the writing thread.
+/// The loop of the writer thread.
 fn write_queued(queue: &Receiver<Queued>) {
     let mut text = Vec::new();
     while let Ok(first) = queue.recv() {
         let mut next = Some(first);
-        let mut end = None;
+        let mut flushed = None;
         while let Some(queued) = next.take() {
             match queued {
                 Queued::Line(line) => text.extend_from_slice(&line),
-                Queued::End(done) => end = Some(done),
+                Queued::Flush(done) => flushed = Some(done),
             }
-            if text.len() < AT_ONCE && end.is_none() {
+            if text.len() < WRITE_BYTES && flushed.is_none() {
                 next = queue.try_recv().ok();
             }
         }
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let message = format!(
-                "{dropped} lines of the log were dropped, as they were not read fast enough"
-            );
+            let message =
+                format!("{dropped} lines of the log were dropped: stderr is read too slowly");
             let line = if is_json() {
                 json(Level::WARN, "cohortist", &message, &[])
             } else {
@@ -131,16 +161,18 @@ fn write_queued(queue: &Receiver<Queued>) {
             text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
-        let _ = std::io::stderr().write_all(&text);
+        let _ = io::stderr().write_all(&text);
         text.clear();
-        end.map(|done| done.send(()));
+        if let Some(done) = flushed {
+            let _ = done.send(());
+        }
     }
 }
 
-/// A line on its way to stderr.
-struct Line;
+/// Writes the lines of the log to stderr.
+struct LineWriter;
 
-impl Write for Line {
+impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         write(bytes.to_vec());
         Ok(bytes.len())
@@ -151,9 +183,9 @@ impl Write for Line {
     }
 }
 
-/// Starts the thread that writes what a server logs.
-pub fn write_apart() {
-    let (queue, lines) = sync_channel(QUEUED);
+/// Starts the writer thread of a server.
+pub fn start_writer() {
+    let (queue, lines) = sync_channel(QUEUE_LINES);
     let spawned = std::thread::Builder::new()
         .name("cohortist-log".into())
         .spawn(move || write_queued(&lines));
@@ -162,29 +194,29 @@ pub fn write_apart() {
     }
 }
 
-/// Starts the log: at `level`, or as `COHORTIST_LOG` has it.
+/// Starts the log with the filter in `COHORTIST_LOG`, or at `level`.
 pub fn start(level: &str) {
-    let asked = std::env::var("COHORTIST_LOG")
+    let variable = std::env::var("COHORTIST_LOG")
         .ok()
         .filter(|text| !text.is_empty());
-    let filter = asked.and_then(|text| match EnvFilter::try_new(&text) {
+    let filter = variable.and_then(|text| match EnvFilter::try_new(&text) {
         Ok(filter) => Some(filter),
         Err(_) => {
-            say!("note: COHORTIST_LOG={text} is not understood; using {level}. Write error, warn, info or debug.");
+            note!("COHORTIST_LOG={text} is not valid, so {level} is used. Use error, warn, info or debug");
             None
         }
     });
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    let ansi = output::colour(&std::io::stderr());
-    let lines = format::layer().with_writer(|| Line).with_ansi(ansi);
+    let ansi = terminal::has_colour(&io::stderr());
+    let lines = format::layer().with_writer(|| LineWriter).with_ansi(ansi);
     let text = (!is_json()).then_some(lines);
     let json = is_json().then(|| {
         format::layer()
-            .with_writer(|| Line)
+            .with_writer(|| LineWriter)
             .with_ansi(false)
             .event_format(Json)
     });
-    // Fails only when a logger was set before, as a test may have done.
+    // Fails only if a logger was set before, as in a test.
     let _ = tracing_subscriber::registry()
         .with(text)
         .with(json)
@@ -193,7 +225,7 @@ pub fn start(level: &str) {
         .try_init();
 }
 
-/// A line of the log as one JSON object.
+/// Formats a line of the log as one JSON object.
 fn json(level: Level, target: &str, message: &str, fields: &[(&str, Value)]) -> String {
     let time = Clock::System
         .now()
@@ -284,43 +316,43 @@ where
     }
 }
 
-/// Keeps a fault that repeats from filling the log.
+/// Drops errors that repeat within [`REPEAT_INTERVAL`], and logs how often they did.
 struct Throttle;
 
-/// The faults of late.
-static LATELY: Mutex<Option<Lately>> = Mutex::new(None);
+static RECENT: Mutex<Option<RecentErrors>> = Mutex::new(None);
 
+/// The errors and warnings logged within the last [`REPEAT_INTERVAL`].
 #[derive(Default)]
-struct Lately {
-    faults: HashMap<u64, Fault>,
-    /// Whether a thread waits to tell how often they occurred.
-    waiting: bool,
+struct RecentErrors {
+    entries: HashMap<u64, RecentError>,
+    /// Whether a thread is running that logs the repeats.
+    has_summary_thread: bool,
 }
 
-/// A fault that was logged, and its repeats since.
+/// An error that was logged, and its repeats since.
 #[derive(Debug, PartialEq, Eq)]
-struct Fault {
+struct RecentError {
     level: Level,
     message: String,
-    logged: Instant,
+    logged_at: Instant,
     repeats: u64,
 }
 
-impl Lately {
-    /// Whether a fault is to be logged now.
-    fn admits(&mut self, key: u64, level: Level, message: &str, now: Instant) -> bool {
-        if let Some(fault) = self.faults.get_mut(&key) {
-            fault.repeats += 1;
+impl RecentErrors {
+    /// Returns whether to log an error now; otherwise counts it as a repeat.
+    fn admit(&mut self, key: u64, level: Level, message: &str, now: Instant) -> bool {
+        if let Some(error) = self.entries.get_mut(&key) {
+            error.repeats += 1;
             return false;
         }
-        // Faults that are all different are not held back, and not remembered either.
-        if self.faults.len() < FAULTS {
-            self.faults.insert(
+        // Once the map is full, further errors are all logged and none is remembered.
+        if self.entries.len() < MAX_RECENT {
+            self.entries.insert(
                 key,
-                Fault {
+                RecentError {
                     level,
                     message: message.to_owned(),
-                    logged: now,
+                    logged_at: now,
                     repeats: 0,
                 },
             );
@@ -328,103 +360,102 @@ impl Lately {
         true
     }
 
-    /// Forgets the faults that were logged so long ago that they may be again.
-    fn over(&mut self, now: Instant) -> Vec<Fault> {
-        self.faults
-            .extract_if(|_, fault| now.duration_since(fault.logged) >= ONCE_IN)
-            .map(|(_, fault)| fault)
+    /// Removes and returns the errors that may be logged again.
+    fn remove_expired(&mut self, now: Instant) -> Vec<RecentError> {
+        self.entries
+            .extract_if(|_, error| now.duration_since(error.logged_at) >= REPEAT_INTERVAL)
+            .map(|(_, error)| error)
             .collect()
     }
 }
 
-fn lately() -> MutexGuard<'static, Option<Lately>> {
-    LATELY.lock().unwrap_or_else(PoisonError::into_inner)
+fn recent() -> MutexGuard<'static, Option<RecentErrors>> {
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Subscriber> Layer<S> for Throttle {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        if *metadata.level() > Level::WARN || metadata.target() == REPEATED {
+        if *metadata.level() > Level::WARN || metadata.target() == SUMMARY_TARGET {
             return true;
         }
         let Parts { message, fields } = Parts::of(event);
         let mut hasher = DefaultHasher::new();
         (metadata.target(), metadata.line(), &message).hash(&mut hasher);
-        // Two requests that meet the same fault have each its own id.
+        // The same error in two requests has two request ids.
         for (name, value) in fields.iter().filter(|(name, _)| *name != "request_id") {
             (name, value.to_string()).hash(&mut hasher);
         }
         let now = Instant::now();
-        let (over, admitted) = {
-            let mut held = lately();
-            let lately = held.get_or_insert_default();
-            let over = lately.over(now);
-            let admitted = lately.admits(hasher.finish(), *metadata.level(), &message, now);
-            if !admitted && !lately.waiting {
+        let (expired, admitted) = {
+            let mut guard = recent();
+            let recent = guard.get_or_insert_default();
+            let expired = recent.remove_expired(now);
+            let admitted = recent.admit(hasher.finish(), *metadata.level(), &message, now);
+            if !admitted && !recent.has_summary_thread {
                 let spawned = std::thread::Builder::new()
-                    .name("cohortist-faults".into())
-                    .spawn(tell_in_time);
-                lately.waiting = spawned.is_ok();
+                    .name("cohortist-repeats".into())
+                    .spawn(summarize_until_quiet);
+                recent.has_summary_thread = spawned.is_ok();
             }
-            (over, admitted)
+            (expired, admitted)
         };
-        over.iter().for_each(tell);
+        expired.iter().for_each(log_repeats);
         admitted
     }
 }
 
-/// The target of summaries, which are never held back.
-const REPEATED: &str = "cohortist::repeated";
+/// The target of the lines that count repeats, which are never dropped themselves.
+const SUMMARY_TARGET: &str = "cohortist::repeated";
 
-/// Logs how often a fault was repeated.
-fn tell(fault: &Fault) {
-    let Fault {
+/// Logs how often an error was repeated, if it was.
+fn log_repeats(error: &RecentError) {
+    let RecentError {
         level,
         message,
         repeats,
         ..
-    } = fault;
+    } = error;
     match *level {
         _ if *repeats == 0 => {}
         Level::ERROR => {
-            tracing::error!(target: REPEATED, repeats, "repeated {repeats} times: {message}")
+            tracing::error!(target: SUMMARY_TARGET, repeats, "repeated {repeats} times: {message}")
         }
-        _ => tracing::warn!(target: REPEATED, repeats, "repeated {repeats} times: {message}"),
+        _ => tracing::warn!(target: SUMMARY_TARGET, repeats, "repeated {repeats} times: {message}"),
     }
 }
 
-/// The work of a thread that lives as long as there are repeats to tell of.
-fn tell_in_time() {
+/// The loop of a thread that runs as long as there are repeats to log.
+fn summarize_until_quiet() {
     loop {
         std::thread::sleep(Duration::from_secs(1));
-        let (over, more) = {
-            let mut held = lately();
-            let lately = held.get_or_insert_default();
-            let over = lately.over(Instant::now());
-            lately.waiting = lately.faults.values().any(|fault| fault.repeats > 0);
-            (over, lately.waiting)
+        let (expired, more) = {
+            let mut guard = recent();
+            let recent = guard.get_or_insert_default();
+            let expired = recent.remove_expired(Instant::now());
+            recent.has_summary_thread = recent.entries.values().any(|error| error.repeats > 0);
+            (expired, recent.has_summary_thread)
         };
-        over.iter().for_each(tell);
+        expired.iter().for_each(log_repeats);
         if !more {
             return;
         }
     }
 }
 
-/// Tells of all repeats that were held back, and waits until everything is written: for the end of
-/// the program.
+/// Logs the remaining repeats and waits until everything is written. Called when the program ends.
 pub fn finish() {
-    let faults = lately().take().unwrap_or_default().faults;
-    faults.values().for_each(tell);
+    let errors = recent().take().unwrap_or_default().entries;
+    errors.values().for_each(log_repeats);
     let Some(queue) = QUEUE.get() else { return };
     let (done, written) = sync_channel(1);
-    let until = Instant::now() + END_WITHIN;
-    // There is room as soon as the reader of the log goes on, if it does.
-    while queue.try_send(Queued::End(done.clone())).is_err() && Instant::now() < until {
+    let deadline = Instant::now() + FLUSH_TIMEOUT;
+    // A full queue has room again as soon as stderr is read.
+    while queue.try_send(Queued::Flush(done.clone())).is_err() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(done);
-    let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
+    let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
 }
 
 #[cfg(test)]
@@ -432,49 +463,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_fault_is_logged_once_in_a_while_and_counted() {
-        let mut lately = Lately::default();
+    fn a_repeated_error_is_logged_once_per_interval_and_counted() {
+        let mut recent = RecentErrors::default();
         let start = Instant::now();
-        assert!(lately.admits(1, Level::ERROR, "disk full", start));
-        assert!(lately.admits(2, Level::WARN, "another", start));
+        assert!(recent.admit(1, Level::ERROR, "disk full", start));
+        assert!(recent.admit(2, Level::WARN, "another", start));
         for n in 1..=120 {
-            let now = start + ONCE_IN / 121 * n;
+            let now = start + REPEAT_INTERVAL / 121 * n;
             assert_eq!(
                 (
-                    lately.admits(1, Level::ERROR, "disk full", now),
-                    lately.over(now).len()
+                    recent.admit(1, Level::ERROR, "disk full", now),
+                    recent.remove_expired(now).len()
                 ),
                 (false, 0)
             );
         }
-        let end = start + ONCE_IN;
-        let mut over = lately.over(end);
-        over.sort_by_key(|fault| fault.repeats);
-        let told: Vec<_> = over
+        let end = start + REPEAT_INTERVAL;
+        let mut expired = recent.remove_expired(end);
+        expired.sort_by_key(|error| error.repeats);
+        let summary: Vec<_> = expired
             .iter()
-            .map(|fault| (fault.level, &*fault.message, fault.repeats))
+            .map(|error| (error.level, &*error.message, error.repeats))
             .collect();
         assert_eq!(
-            told,
+            summary,
             [
                 (Level::WARN, "another", 0),
                 (Level::ERROR, "disk full", 120)
             ]
         );
-        assert!(lately.admits(1, Level::ERROR, "disk full", end));
+        assert!(recent.admit(1, Level::ERROR, "disk full", end));
     }
 
     #[test]
-    fn faults_that_are_all_different_take_no_room_and_are_all_logged() {
-        let mut lately = Lately::default();
+    fn different_errors_are_all_logged_in_bounded_memory() {
+        let mut recent = RecentErrors::default();
         let start = Instant::now();
-        assert!((0..5000).all(|key| lately.admits(key, Level::WARN, "x", start)));
-        assert_eq!(lately.faults.len(), FAULTS);
-        assert_eq!(lately.over(start + ONCE_IN).len(), FAULTS);
+        assert!((0..5000).all(|key| recent.admit(key, Level::WARN, "x", start)));
+        assert_eq!(recent.entries.len(), MAX_RECENT);
+        assert_eq!(
+            recent.remove_expired(start + REPEAT_INTERVAL).len(),
+            MAX_RECENT
+        );
     }
 
     #[test]
-    fn a_line_is_one_object_whatever_it_says() {
+    fn a_json_line_is_one_object_for_any_message() {
         let fields = [
             ("n", Value::from(3)),
             ("ms", Value::from(0.5)),

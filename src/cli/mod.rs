@@ -1,7 +1,8 @@
-//! The command line: flags → `Config` → one command. Results go to stdout, everything else to
-//! stderr.
+//! The command line: arguments → `Config` → one command. Results go to stdout, everything else
+//! to stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
+//! The exit code is 0 for success, 1 for a failure and 2 for a wrong command line. A closed pipe
+//! is not an error.
 
 mod backup;
 mod check;
@@ -13,6 +14,8 @@ mod delete;
 mod demo;
 mod events;
 mod expire;
+mod expiry;
+mod help;
 mod import;
 mod info;
 mod logs;
@@ -24,7 +27,9 @@ mod people;
 mod report;
 mod retention;
 mod serve;
+mod sizes;
 mod store;
+mod terminal;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -37,7 +42,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::calendar::parse_moment;
 use crate::cli::config::File;
 use crate::cli::logs::LogFormat;
-use crate::cli::output::Usage;
+use crate::cli::output::{Usage, warning};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::sets::Prefix;
@@ -45,92 +50,143 @@ use crate::store::budget::{self, Shares};
 use crate::store::{Durability, Options, RedisEval};
 use crate::tracker::Ids;
 
-const ABOUT: &str =
-    "Who comes back? Cohort retention from bitmaps, in the terminal and in the browser.";
+const ABOUT: &str = "See how many users come back, from your Redis, a CSV file or your app";
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  See it with made-up data            cohortist demo
-  Record that user 123 was active     cohortist mark active 123
-  Bring in what you have              cohortist import events.csv
-  Who signed up and came back?        cohortist retention signup active --by week
-  The same in a browser               cohortist serve
-  On bitmapist's data in Redis        cohortist --store redis://localhost:6379/0 serve
+  cohortist demo                                     try it with made-up data
+  cohortist mark active 123                          user 123 is active
+  cohortist import events.csv                        import a file
+  cohortist retention signup active --by week        who came back?
+  cohortist serve                                    the dashboard in a browser
+  cohortist --store redis://localhost:6379/0 serve   bitmapist's data in Redis
 
-Every option is also an environment variable: --store is COHORTIST_STORE, and so on. Options that
-say what to delete, overwrite or lose are not. COHORTIST_LOG sets what is logged to stderr: error, warn,
-info or debug; for `serve` without the access log, info,cohortist::access=off.
-All times are UTC. TIME is 2026-11-23, '2026-11-23 14:00', 2026-11-23T14:00:00Z or Unix seconds.";
+Global options and environment variables: cohortist help options";
 
+/// The global options are hidden: `cohortist help options` prints them.
 #[derive(Debug, Parser)]
-#[command(name = "cohortist", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 110)]
+#[command(
+    name = "cohortist",
+    version,
+    about = ABOUT,
+    after_help = EXAMPLES,
+    max_term_width = help::MAX_WIDTH,
+    disable_help_subcommand = true
+)]
 struct Args {
-    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS),
-    /// redis+unix:///…, redis-cluster://host:port,host:port, or the name of a store in the
-    /// configuration file
-    #[arg(long, global = true, env = "COHORTIST_STORE", help_heading = EVERYWHERE)]
+    /// Path, memory:, Redis URL, or name of a store in the configuration [default: ./cohortist.db]
+    #[arg(long, global = true, env = "COHORTIST_STORE", hide = true)]
     store: Option<String>,
 
-    /// Titles, labels, saved segments and named stores [default: ./cohortist.toml, where there is
-    /// one]
-    #[arg(long, global = true, env = "COHORTIST_CONFIG", value_name = "FILE", help_heading = EVERYWHERE)]
+    /// Configuration file [default: ./cohortist.toml, if it exists]
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_CONFIG",
+        value_name = "FILE",
+        hide = true
+    )]
     config: Option<PathBuf>,
 
-    /// Open a damaged store at a path with what is left of it, and record what is lost. Not an
-    /// environment variable
-    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    /// Open a damaged store at a path with what is left, and record what is lost
+    #[arg(long, global = true, hide = true)]
     accept_loss: bool,
 
-    /// What every key begins with; bitmapist4's data needs bitmapist_ [default: trackist_]
-    #[arg(long, global = true, env = "COHORTIST_PREFIX", help_heading = EVERYWHERE)]
+    /// Prefix of every key; bitmapist4 uses bitmapist_ [default: trackist_]
+    #[arg(long, global = true, env = "COHORTIST_PREFIX", hide = true)]
     prefix: Option<String>,
 
-    /// What users are called by: numbers, or map for texts such as e-mails and UUIDs, each of which
-    /// gets a number [default: as the store began; a new one with numbers]
-    #[arg(long, global = true, env = "COHORTIST_IDS", value_name = "HOW", help_heading = EVERYWHERE)]
+    /// User ids: numbers, or map for strings such as emails [default: as in the store, or numbers]
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_IDS",
+        value_name = "KIND",
+        hide = true
+    )]
     ids: Option<IdsArg>,
 
-    /// Answer as of this moment instead of the clock's
-    #[arg(long, global = true, env = "COHORTIST_NOW", value_name = "TIME", value_parser = parse_moment, help_heading = EVERYWHERE)]
+    /// Answer as of this time instead of now
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_NOW",
+        value_name = "TIME",
+        value_parser = parse_moment,
+        hide = true
+    )]
     now: Option<DateTime<Utc>>,
 
-    /// When a path store forces marks to disk: each second (a power cut may lose the last one), or
-    /// always
-    #[arg(long, global = true, env = "COHORTIST_SYNC", default_value = "second", help_heading = EVERYWHERE)]
+    /// When to sync marks to disk; a power cut loses what is not synced
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_SYNC",
+        value_name = "WHEN",
+        default_value = "second",
+        hide = true
+    )]
     sync: Sync,
 
-    /// Memory of the whole process, in MiB: cached bitmaps, marks not written yet, questions, what
-    /// clients send, counts and pages [default: 1024]
-    #[arg(long, global = true, env = "COHORTIST_MEMORY_MB", value_name = "MIB",
-          value_parser = clap::value_parser!(u64).range(budget::SMALLEST_MB..=1 << 24), help_heading = EVERYWHERE)]
+    /// Memory limit of the whole process, in MiB [default: 1024]
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_MEMORY_MB",
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u64).range(budget::SMALLEST_MB..=1 << 24),
+        hide = true
+    )]
     memory_mb: Option<u64>,
 
     /// Deprecated: use --memory-mb
-    #[arg(long, global = true, env = "COHORTIST_CACHE_MB", value_name = "MIB", hide = true,
-          value_parser = clap::value_parser!(u64).range(1..=1 << 24), help_heading = EVERYWHERE)]
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_CACHE_MB",
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u64).range(1..=1 << 24),
+        hide = true
+    )]
     cache_mb: Option<u64>,
 
-    /// How long Redis may take to answer, in seconds
-    #[arg(long, global = true, env = "COHORTIST_REDIS_TIMEOUT", value_name = "SECONDS", default_value = "2.5",
-          value_parser = seconds, help_heading = EVERYWHERE)]
+    /// Timeout of Redis, in seconds
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_REDIS_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "2.5",
+        value_parser = seconds,
+        hide = true
+    )]
     redis_timeout: Duration,
 
-    /// Who works out what is in Redis: the server, into temporary keys, or this program, of what it
-    /// fetches; auto takes what is cheaper, and fetches from a server that takes no writes
-    #[arg(long, global = true, env = "COHORTIST_REDIS_EVAL", value_name = "WHO", default_value = "auto",
-          help_heading = EVERYWHERE)]
+    /// Where set operations run: on the Redis server, or in this program (fetch)
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_REDIS_EVAL",
+        value_name = "WHERE",
+        default_value = "auto",
+        hide = true
+    )]
     redis_eval: EvalArg,
 
-    /// How stderr is written: text, or json with one object a line
-    #[arg(long, global = true, env = "COHORTIST_LOG_FORMAT", value_name = "FORMAT", default_value = "text",
-          help_heading = EVERYWHERE)]
+    /// Format of stderr; json is one object per line
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        hide = true
+    )]
     log_format: LogFormat,
 
     #[command(subcommand)]
     command: CommandArgs,
 }
-
-const EVERYWHERE: &str = "Options of every command";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Sync {
@@ -177,7 +233,6 @@ enum CommandArgs {
     Import(import::Args),
     Mark(mark::Args),
     Unmark(mark::UnmarkArgs),
-    Retention(retention::Args),
     #[command(flatten)]
     Report(report::ReportArgs),
     Count(count::Args),
@@ -193,7 +248,7 @@ enum CommandArgs {
     Expire(expire::Args),
 }
 
-/// What was asked for, checked.
+/// A command line that was checked.
 struct Config {
     store: StoreConfig,
     clock: Clock,
@@ -205,7 +260,6 @@ enum Command {
     Demo(Box<demo::Config>),
     Import(import::Config),
     Mark(mark::Config),
-    Retention(retention::Config),
     Report(report::ReportArgs),
     Count(count::Config),
     People(people::Config),
@@ -219,19 +273,19 @@ enum Command {
     Expire(expire::Config),
 }
 
-/// The cache of commands that read nothing twice.
-const READ_ONCE_BYTES: u64 = 16 << 20;
+/// The cache, in bytes, of commands that read each bitmap only once.
+const READ_ONCE_CACHE_BYTES: u64 = 16 << 20;
 
 impl TryFrom<Args> for Config {
     type Error = Usage;
 
     fn try_from(args: Args) -> Result<Self, Usage> {
         let clock = args.now.map_or(Clock::System, Clock::Fixed);
-        // A demo is about its own events, whatever file lies about.
-        let unasked = !matches!(args.command, CommandArgs::Demo(_));
-        let file = File::find(args.config.as_deref(), unasked, clock)?;
+        let is_demo = matches!(args.command, CommandArgs::Demo(_));
+        // A demo has its own events, which the default configuration file knows nothing about.
+        let file = File::find(args.config.as_deref(), !is_demo, clock)?;
         let memory = memory(args.memory_mb, args.cache_mb);
-        // Commands remember no counts.
+        // Only servers cache counts.
         let shares = Shares::of(memory, Some(0));
         let options = Options {
             prefix: args.prefix.as_deref().map(Prefix::new).unwrap_or_default(),
@@ -240,9 +294,8 @@ impl TryFrom<Args> for Config {
                 Sync::Always => Durability::Always,
             },
             cache_bytes: match args.command {
-                // They look at each bitmap once.
                 CommandArgs::Expire(_) | CommandArgs::Delete(_) => {
-                    shares.cache.min(READ_ONCE_BYTES)
+                    shares.cache.min(READ_ONCE_CACHE_BYTES)
                 }
                 _ => shares.cache,
             },
@@ -252,8 +305,7 @@ impl TryFrom<Args> for Config {
             accept_loss: args.accept_loss,
             ..Options::default()
         };
-        let own_default =
-            matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);
+        let own_default = is_demo.then_some(demo::DEFAULT_STORE);
         let ids = args.ids.map(Ids::from);
         let source = serve::Source {
             config: args.config,
@@ -281,7 +333,6 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
-                CommandArgs::Retention(args) => Command::Retention(args.try_into()?),
                 CommandArgs::Report(args) => Command::Report(args),
                 CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
@@ -304,17 +355,15 @@ impl TryFrom<Args> for Config {
     }
 }
 
-/// The memory of the process in bytes, by the option or by what it was called before.
+/// The memory limit of the process, in bytes.
 fn memory(memory_mb: Option<u64>, cache_mb: Option<u64>) -> u64 {
     if let Some(mb) = cache_mb {
         let instead = if memory_mb.is_some() {
-            "it is ignored beside --memory-mb".to_owned()
+            "it is ignored because of --memory-mb".to_owned()
         } else {
-            format!("it now means --memory-mb {mb}, the memory of the whole process; use that")
+            format!("use --memory-mb {mb}, the memory limit of the whole process")
         };
-        let warning =
-            format_args!("warning: --cache-mb (COHORTIST_CACHE_MB) is deprecated: {instead}");
-        logs::say(tracing::Level::WARN, warning);
+        warning!("--cache-mb (COHORTIST_CACHE_MB) is deprecated: {instead}");
     }
     memory_mb
         .or(cache_mb)
@@ -330,7 +379,6 @@ impl Command {
             Command::Demo(config) => config.run(store, clock),
             Command::Import(config) => config.run(store),
             Command::Mark(config) => config.run(store, clock),
-            Command::Retention(config) => config.run(store, clock),
             Command::Report(args) => args.run(store, clock),
             Command::Count(config) => config.run(store, clock),
             Command::People(config) => config.run(store, clock),
@@ -345,47 +393,53 @@ impl Command {
         }
     }
 
-    fn log_level(&self) -> &'static str {
+    /// Whether it answers over HTTP until it is stopped.
+    fn serves(&self) -> bool {
         match self {
-            // The server's own start and stop is told in better words already.
-            Command::Serve(_) => "info,actix_server=warn",
-            Command::Demo(_)
-            | Command::Import(_)
-            | Command::Mark(_)
-            | Command::Retention(_)
-            | Command::Report(_)
-            | Command::Count(_)
-            | Command::People(_)
-            | Command::Events(_)
-            | Command::Copy(_)
-            | Command::Backup(_)
-            | Command::Check
-            | Command::Info(_)
-            | Command::Compact
-            | Command::Delete(_)
-            | Command::Expire(_) => "warn",
+            Command::Serve(_) => true,
+            Command::Demo(config) => config.serves(),
+            _ => false,
+        }
+    }
+
+    fn log_level(&self) -> &'static str {
+        if self.serves() {
+            // A server reports its start and stop itself.
+            "info,actix_server=warn"
+        } else {
+            "warn"
         }
     }
 }
 
-/// The tree of commands. The help names the environment variables and not what is in them: one may
-/// be a password.
+/// The tree of commands.
 fn command() -> clap::Command {
-    let hidden = |arg: clap::Arg| {
-        // An empty variable is how compose files and CI say "not set".
-        let empty = arg
-            .get_env()
-            .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
-        let arg = arg.hide_env_values(true);
-        if empty {
-            arg.env(None::<&'static str>)
-        } else {
-            arg
-        }
-    };
     Args::command()
-        .mut_args(hidden)
-        .mut_subcommands(|command| command.mut_args(hidden))
+        .subcommand(help::command())
+        .mut_args(with_environment)
+        .mut_subcommands(|command| {
+            let examples = command
+                .get_after_help()
+                .expect("every command has examples")
+                .to_string();
+            command
+                .after_help(format!("{examples}\n\n{}", help::SEE_OPTIONS))
+                .mut_args(with_environment)
+        })
+}
+
+/// Hides an option's environment variable, whose name follows from the option's and whose value may
+/// be a password. Ignores an empty one: compose files and CI systems cannot leave a variable out.
+fn with_environment(arg: clap::Arg) -> clap::Arg {
+    let is_empty = arg
+        .get_env()
+        .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+    let arg = arg.hide_env(true).hide_env_values(true);
+    if is_empty {
+        arg.env(None::<&'static str>)
+    } else {
+        arg
+    }
 }
 
 /// Runs the program with the arguments and environment of this process.
@@ -394,25 +448,17 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = command()
-        .try_get_matches_from(arguments)
-        .and_then(|matches| Args::from_arg_matches(&matches));
-    let args = match parsed {
+    let args = match parse(arguments) {
         Ok(args) => args,
-        Err(error) => {
-            // Help and version go to stdout and are a success; if nobody reads them any more, so be
-            // it.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(code) => return code,
     };
     logs::set_format(args.log_format);
     let config = match Config::try_from(args) {
         Ok(config) => config,
         Err(usage) => return output::exit(Err(usage.into()), &|text| text),
     };
-    if matches!(config.command, Command::Serve(_)) {
-        logs::write_apart();
+    if config.command.serves() {
+        logs::start_writer();
     }
     logs::start(config.command.log_level());
     let Config {
@@ -426,11 +472,24 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     code
 }
 
+/// Parses the arguments. Returns the exit code where there is nothing to run: after help, the
+/// version or an error was printed.
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
+    let matches = command()
+        .try_get_matches_from(arguments)
+        .map_err(|error| help::print(&error))?;
+    if let Some(("help", matches)) = matches.subcommand() {
+        return Err(help::run(matches, command()));
+    }
+    Args::from_arg_matches(&matches).map_err(|error| help::print(&error))
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|s| (0.01..=600.0).contains(s));
-    seconds
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.01..=600.0).contains(seconds))
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| "write seconds between 0.01 and 600, such as 2.5".to_owned())
+        .ok_or_else(|| "write a number of seconds from 0.01 to 600, such as 2.5".to_owned())
 }
 
 #[cfg(test)]
@@ -438,14 +497,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tree_is_sound() {
+    fn the_tree_of_commands_is_valid() {
         command().debug_assert();
     }
 
-    /// What decides what is deleted or overwritten stands on the command line, where it is seen.
-    /// `--allow-flush` has its variable: it deletes nothing, and a server's permissions are part of
+    /// Options that decide what is deleted or overwritten must be visible on the command line.
+    /// `--allow-flush` has a variable: it deletes nothing, and a server's permissions are part of
     /// its configuration.
-    const ON_THE_COMMAND_LINE_ALONE: [(&str, &[&str]); 4] = [
+    const WITHOUT_VARIABLE: [(&str, &[&str]); 5] = [
         ("cohortist", &["accept-loss"]),
         ("copy", &["overwrite"]),
         ("delete", &["period", "all", "yes", "dry-run"]),
@@ -453,10 +512,11 @@ mod tests {
             "expire",
             &["hours", "days", "weeks", "months", "yes", "even-the-newest"],
         ),
+        ("import", &["ids-may-repeat"]),
     ];
 
     #[test]
-    fn every_option_has_its_environment_twin_but_those_that_destroy() {
+    fn every_option_that_destroys_nothing_has_an_environment_variable() {
         let root = Args::command();
         let mut without: Vec<(&str, Vec<&str>)> = Vec::new();
         for command in root.get_subcommands().chain([&root]) {
@@ -466,9 +526,11 @@ mod tests {
                 .filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
             {
                 let Some(long) = arg.get_long() else { continue };
-                let twin = format!("COHORTIST_{}", long.to_uppercase().replace('-', "_"));
+                let variable = format!("COHORTIST_{}", long.to_uppercase().replace('-', "_"));
                 match arg.get_env() {
-                    Some(env) => assert_eq!(env.to_str(), Some(&*twin), "{}", command.get_name()),
+                    Some(env) => {
+                        assert_eq!(env.to_str(), Some(&*variable), "{}", command.get_name());
+                    }
                     None => alone.push(long),
                 }
             }
@@ -477,23 +539,61 @@ mod tests {
             }
         }
         without.sort_unstable();
-        let expected =
-            ON_THE_COMMAND_LINE_ALONE.map(|(command, options)| (command, options.to_vec()));
+        let expected = WITHOUT_VARIABLE.map(|(command, options)| (command, options.to_vec()));
         assert_eq!(without, expected);
     }
 
     #[test]
-    fn every_command_teaches_by_example() {
-        for command in Args::command().get_subcommands() {
+    fn every_command_has_examples_of_at_most_80_columns() {
+        for command in command().get_subcommands() {
+            let name = command.get_name();
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            assert!(
-                help.starts_with("EXAMPLES\n"),
-                "{} has no examples",
-                command.get_name()
-            );
+            assert!(help.starts_with("EXAMPLES\n"), "{name} has no examples");
+            let preformatted = help.lines().filter(|line| line.starts_with("  "));
+            for line in preformatted {
+                assert!(line.chars().count() < 80, "{name}: {line}");
+            }
+        }
+    }
+
+    /// A short first sentence, then defaults and units in brackets.
+    #[test]
+    fn the_help_of_every_option_is_short() {
+        let root = command();
+        for command in root.get_subcommands().chain([&root]) {
+            for arg in command.get_arguments() {
+                let Some(help) = arg.get_help() else { continue };
+                let help = help.to_string();
+                let text = help.split(" [").next().expect("there is a first part");
+                assert!(
+                    text.chars().count() < 80,
+                    "{} {}: {text}",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn global_options_are_printed_once() {
+        let help = help::options(&command()).render_help().to_string();
+        for option in [
+            "--store",
+            "--config",
+            "--accept-loss",
+            "--now",
+            "--memory-mb",
+        ] {
+            assert!(help.contains(option), "{option}");
+        }
+        assert!(!help.contains("--cache-mb"), "{help}");
+        for mut command in command().get_subcommands().cloned() {
+            let help = command.render_help().to_string();
+            assert!(!help.contains("--memory-mb <MIB>"), "{help}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What a command says on stderr about its answer: names that were never recorded, sets without
-//! data, marks after a given *now*, a wrong prefix. Every command that asks something says it through [`Notes`].
+//! Notes on stderr about an answer: names that were never recorded, sets without data, marks after a
+//! given *now*, a wrong prefix. Every command that prints an answer prints its notes with [`Notes`].
 
 use crate::calendar::{Grain, Period};
 use crate::cli::names::hint;
-use crate::cli::output::say;
+use crate::cli::output::note;
 use crate::clock::Clock;
 use crate::render::words;
 use crate::reports::coverage::{Coverage, State};
@@ -11,32 +11,32 @@ use crate::reports::people::state_of;
 use crate::sets::{EventName, Segment, Set, set_periods};
 use crate::tracker::Tracker;
 
-/// An answer, as far as there may be something to say about it.
+/// The parts of an answer that may need a note.
 #[derive(Default)]
 pub struct Notes<'a> {
-    /// Names in it for which nobody was found.
+    /// Names for which no users were found.
     pub names: Vec<&'a EventName>,
-    /// Segments that found nobody.
+    /// Segments for which no users were found.
     pub segments: Vec<&'a Segment>,
     /// Sets with their counts.
     pub sets: Vec<SetCount<'a>>,
-    /// Grains whose running period may include marks made after a given *now*; those of sets are
-    /// found out.
+    /// Grains whose current period may include marks made after a given *now*. Those of `sets` are
+    /// added.
     pub later: Vec<Grain>,
 }
 
-/// A set that was counted, and what is known of its count.
+/// A counted set, with what is known about its count.
 pub struct SetCount<'a> {
     text: &'a str,
     set: &'a Set,
     count: u64,
     periods: Vec<Period>,
-    /// `None` without dates, and where there is nothing to find out.
+    /// `None` for a set without dates, or if the count itself shows that users were recorded.
     state: Option<State>,
 }
 
 impl<'a> SetCount<'a> {
-    /// What is known of counts of sets, each with its text.
+    /// Finds out what is known about the counts of sets. Each set comes with its text and count.
     pub fn all(
         tracker: &Tracker,
         clock: Clock,
@@ -45,10 +45,9 @@ impl<'a> SetCount<'a> {
         let mut coverage = None;
         let mut all = Vec::new();
         for (text, set, count) in sets {
-            // What was read as a set before has periods.
-            let periods = set_periods(text).unwrap_or_default();
-            // People in one period were recorded. Listing all keys to find out more can take long
-            // in a big Redis.
+            let periods = set_periods(text).expect("the text was parsed as a set before");
+            // A set of one period that has users was recorded. Checking more would list all keys,
+            // which takes long in a large Redis.
             let is_known = periods.is_empty() || (periods.len() == 1 && count > 0);
             let state = if is_known {
                 None
@@ -66,12 +65,12 @@ impl<'a> SetCount<'a> {
         Ok(all)
     }
 
-    /// Its text.
+    /// The text of the set.
     pub fn text(&self) -> &'a str {
         self.text
     }
 
-    /// Its count; `None` where the store has no data of its periods.
+    /// The count, or `None` if the store has no data for the periods of the set.
     pub fn known(&self) -> Option<u64> {
         (self.state != Some(State::NotRecorded)).then_some(self.count)
     }
@@ -89,8 +88,8 @@ fn cached<'c>(
 }
 
 impl Notes<'_> {
-    /// Says all there is to say.
-    pub fn say(&self, tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
+    /// Prints all notes.
+    pub fn print(&self, tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
         let empty = self.sets.iter().filter(|set| set.count == 0);
         let of_sets = empty.flat_map(|set| set.set.keys()).map(|key| key.event());
         let of_segments = self.segments.iter().flat_map(|segment| segment.names());
@@ -101,7 +100,8 @@ impl Notes<'_> {
         self.later(tracker, clock)
     }
 
-    /// Which numbers as of a given moment may include later marks, as bitmaps are kept whole.
+    /// Notes which numbers as of an earlier time may include later marks, because bitmaps are stored
+    /// whole.
     fn later(&self, tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
         if !clock.is_given() {
             return Ok(());
@@ -112,14 +112,14 @@ impl Notes<'_> {
         }
         grains.sort_unstable();
         grains.dedup();
-        if let Some(told) = words::includes_later(&grains, clock.now()) {
-            say!("note: {told}");
+        if let Some(note) = words::includes_later(&grains, clock.now()) {
+            note!("{note}");
         }
         Ok(())
     }
 }
 
-/// Which names stand for nothing at all, and which were perhaps meant.
+/// Notes which events were never recorded, with similar names.
 fn never_recorded<'a>(
     tracker: &Tracker,
     names: impl IntoIterator<Item = &'a EventName>,
@@ -129,45 +129,47 @@ fn never_recorded<'a>(
         return Ok(());
     }
     let known = tracker.events("")?;
-    unknown.iter().for_each(|name| {
-        say!(
-            "note: nothing was ever recorded for `{name}`{}",
+    for name in unknown {
+        note!(
+            "nothing was ever recorded for `{name}`{}",
             hint(name, &known)
-        )
-    });
+        );
+    }
     Ok(())
 }
 
-/// Why nothing, or something else than expected, was found under the prefix: where the events are
-/// instead, and which keys are not read. Returns whether there are events under another prefix.
+/// Notes why there is little or no data under the prefix: which other prefixes have events, and
+/// which keys are not read. Returns whether there are events under another prefix.
 pub fn nothing_found(tracker: &Tracker) -> anyhow::Result<bool> {
     let is_elsewhere = other_prefix(tracker)?;
     strays(tracker)?;
     Ok(is_elsewhere)
 }
 
-/// Under which other prefix the events are, where this one is wrong; returns whether it is.
+/// Notes under which other prefixes there are events, if this one is wrong. Returns whether it is.
 pub fn other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
     let prefix = tracker.describe()?.prefix;
     let others = tracker.other_prefixes(&prefix)?;
-    let told = words::other_prefixes(prefix.as_str(), &others.found, others.complete);
-    told.iter().for_each(|told| say!("note: {told}"));
-    Ok(told.is_some())
+    let note = words::other_prefixes(prefix.as_str(), &others.found, others.complete);
+    if let Some(note) = &note {
+        note!("{note}");
+    }
+    Ok(note.is_some())
 }
 
-/// Which keys under the prefix are not bitmaps of events, as the last listing found.
+/// Notes which keys under the prefix are not bitmaps of events, as the last listing found.
 fn strays(tracker: &Tracker) -> anyhow::Result<()> {
     let strays = tracker.unparsed_keys();
     if strays.count > 0 {
         let prefix = tracker.describe()?.prefix;
-        let told = words::strays(prefix.as_str(), strays.count, &strays.example);
-        say!("note: {told}");
+        let note = words::unparsed_keys(prefix.as_str(), strays.count, &strays.example);
+        note!("{note}");
     }
     Ok(())
 }
 
-/// Which names are only recorded without dates, where a dated bitmap was asked for: `plan:pro` for
-/// `plan:pro@ever` is easily written, and gives a table full of zeros.
+/// Notes which names in segments are only recorded without dates. It is easy to write `plan:pro`
+/// for `plan:pro@ever`, and the result is a table of zeros.
 fn undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
     let mut dated: Vec<&EventName> = Vec::new();
     for segment in segments {
@@ -179,8 +181,8 @@ fn undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
     }
     for name in dated {
         if tracker.is_undated(name)? {
-            say!(
-                "note: `{name}` is only recorded without dates: write {}",
+            note!(
+                "`{name}` is only recorded without dates: write {}",
                 Segment::Ever(name.clone())
             );
         }
@@ -188,7 +190,7 @@ fn undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which sets the store has no data of, or not of all.
+/// Notes for which sets the store has no data, or only a part.
 fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow::Result<()> {
     let is_noted = sets.iter().any(|set| {
         matches!(
@@ -196,17 +198,17 @@ fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow:
             Some(State::NotRecorded | State::PartlyRecorded | State::Future)
         )
     });
-    // In an empty store that is so of all sets.
+    // An empty store has no data for any set.
     if !is_noted || tracker.catalogue()?.is_empty() {
         return Ok(());
     }
     let mut coverage = None;
     for set in sets {
-        let what = match set.state {
+        let state = match set.state {
             Some(State::NotRecorded) => "is not recorded",
             Some(State::PartlyRecorded) => "is only partly recorded",
             Some(State::Future) => {
-                say!("note: {} has not begun", set.text);
+                note!("{} has not begun", set.text);
                 continue;
             }
             _ => continue,
@@ -215,16 +217,16 @@ fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow:
         let mut periods = set.periods.clone();
         periods.retain(|period| coverage.state_of(*period) == State::NotRecorded);
         let extent = words::extent(coverage, &periods);
-        say!("note: {} {what}{extent}", set.text);
+        note!("{} {state}{extent}", set.text);
     }
     Ok(())
 }
 
-/// When the data ends, where that is before now.
+/// Notes when the data ends, if that is before now.
 pub fn data_ends(tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
     let coverage = tracker.coverage(clock.now(), clock.is_given())?;
     if let Some(end) = coverage.data_ends(Grain::Day) {
-        say!("note: {}", words::ends(end));
+        note!("{}", words::ends(end));
     }
     Ok(())
 }

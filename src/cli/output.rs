@@ -1,59 +1,80 @@
-//! What every command does with stdout, stderr and its exit code.
+//! How commands use stdout, stderr and the exit code.
 
 use std::fmt;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 
 use tracing::Level;
 
 use crate::cli::logs;
+use crate::sets::SyntaxError;
 use crate::store::StoreError;
 use crate::tracker::Written;
 
-/// Writes a line to stderr, in the format of the log. Unlike `eprintln!` it does not fail when
-/// nobody reads it.
-macro_rules! say {
-    ($($part:tt)*) => {
-        $crate::cli::logs::say(tracing::Level::INFO, format_args!($($part)*))
-    };
-}
-pub(super) use say;
+pub(super) use crate::cli::logs::{note, status, warning};
 
-/// The command line asks for something that makes no sense: exit code 2.
+/// A command line that makes no sense. The exit code is 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// The longest expression that is printed with a mark below the error, in characters.
+const LONGEST_MARKED: usize = 90;
+
 impl Usage {
-    /// An error in expression text, with a mark below the column it is about.
-    pub fn in_text(what: &str, text: &str, error: &crate::sets::SyntaxError) -> Self {
-        let shown: String = text
+    /// An error in an expression, with a mark below its column. `argument` is the argument's name.
+    pub fn in_text(argument: &str, text: &str, error: &SyntaxError) -> Self {
+        Usage::marked(&format!("{argument}: {error}"), text, error.column)
+    }
+
+    /// An error with the expression that it is about, and a mark below a column of it, counted from
+    /// 1.
+    pub fn marked(error: &str, text: &str, column: usize) -> Self {
+        let printable: String = text
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
-        if shown.chars().count() > 90 {
-            return Usage(format!("{what}: {error}"));
+        if printable.chars().count() > LONGEST_MARKED {
+            return Usage(error.to_owned());
         }
         let mut message = format!(
-            "{what}: {error}\n\n    {shown}\n    {}^",
-            " ".repeat(error.column.saturating_sub(1))
+            "{error}\n\n    {printable}\n    {}^",
+            " ".repeat(column.saturating_sub(1))
         );
-        if !text.contains('"')
-            && text.trim().contains(char::is_whitespace)
-            && error.message.contains("found `")
-        {
-            message += "\n\nA name that holds spaces or & | ^ ! ( ) @ goes in quotes of its own: '\"like this\"'";
+        if is_second_word(text, column) {
+            message +=
+                "\n\nA name with spaces or & | ^ ! ( ) @ needs its own quotes: '\"like this\"'";
         }
         Usage(message)
     }
 }
 
-/// It failed, and what there is to say has been said: exit code 1.
+/// Whether a word starts at this column, counted from 1, and only spaces separate it from a word
+/// before it, as in an unquoted name that contains a space.
+fn is_second_word(text: &str, column: usize) -> bool {
+    if text.contains('"') {
+        return false;
+    }
+    let is_operator = |c: char| "&|^!()".contains(c);
+    let mut before: Vec<char> = text.chars().collect();
+    let rest = before.split_off(column.saturating_sub(1).min(before.len()));
+    let starts_word = rest
+        .first()
+        .is_some_and(|c| !c.is_whitespace() && !is_operator(*c));
+    let is_spaced = before.last().is_some_and(|c| c.is_whitespace());
+    let follows_word = before
+        .iter()
+        .rfind(|c| !c.is_whitespace())
+        .is_some_and(|c| !is_operator(*c));
+    starts_word && is_spaced && follows_word
+}
+
+/// A failure that was already reported on stderr. The exit code is 1.
 #[derive(Debug, thiserror::Error)]
 #[error("failed")]
-pub struct Said;
+pub struct AlreadyReported;
 
-/// Stdout, buffered. Call `finish` at the end.
+/// Buffered stdout. Call `finish` at the end.
 pub struct Out(BufWriter<StdoutLock<'static>>);
 
 impl Out {
@@ -74,26 +95,18 @@ impl Out {
     }
 }
 
-/// Whether a stream is a terminal that wants colour: <https://no-color.org>.
-pub fn colour(stream: &impl IsTerminal) -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    stream.is_terminal()
-        && !set("NO_COLOR")
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// What the store answered to a change. A warning says when the change was made and a power cut may
-/// lose it; then there is no answer.
-pub fn written<T>(result: Result<T, impl Into<crate::Error>>) -> crate::Result<Option<T>> {
+/// Returns what the store answered to a change. Returns `None`, with a warning on stderr, if the
+/// change was made but could not be synced to disk.
+pub fn warn_if_unsynced<T>(result: Result<T, impl Into<crate::Error>>) -> crate::Result<Option<T>> {
     let Written { answer, warning } = Written::of(result)?;
     if let Some(warning) = warning {
-        say!("warning: {warning}");
+        warning!("{warning}");
     }
     Ok(answer)
 }
 
-/// The message of an error behind those of its contexts. The message of a library error includes
-/// that of its source, so the chain ends there.
+/// Returns the message of an error, after those of its contexts. The message of a library error
+/// includes that of its source, so the chain ends there.
 pub fn message(error: &anyhow::Error) -> String {
     let mut parts = Vec::new();
     for cause in error.chain() {
@@ -105,29 +118,51 @@ pub fn message(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
-/// Prints an error, cleaned by `clean`, and says how to exit.
-pub fn exit(result: anyhow::Result<()>, clean: &dyn Fn(String) -> String) -> ExitCode {
+/// Prints the error, if any, and returns the exit code. `redact` removes passwords from messages.
+pub fn exit(result: anyhow::Result<()>, redact: &dyn Fn(String) -> String) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let closed_pipe = |cause: &(dyn std::error::Error + 'static)| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    };
-    if error.chain().any(closed_pipe) {
+    if error.chain().any(is_closed_pipe) {
         return ExitCode::SUCCESS;
     }
-    if error.is::<Said>() {
+    if error.is::<AlreadyReported>() {
         return ExitCode::FAILURE;
     }
-    logs::say(
+    logs::print(
         Level::ERROR,
-        format_args!("error: {}", clean(message(&error))),
+        format_args!("error: {}", redact(message(&error))),
     );
     if error.is::<Usage>() {
         ExitCode::from(2)
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn is_closed_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_second_of_two_words_hints_at_quotes() {
+        for (text, column, expected) in [
+            ("song played", 6, true),
+            ("(song  played)", 8, true),
+            ("song played", 1, false),
+            ("song & played", 8, false),
+            ("song !played", 6, false),
+            ("song played", 12, false),
+            ("\"song\" played", 8, false),
+            ("", 1, false),
+        ] {
+            assert_eq!(is_second_word(text, column), expected, "{text}, {column}");
+        }
     }
 }

@@ -5,45 +5,45 @@ use crate::cli::notes::{Notes, SetCount};
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::sets::{Segments, Set, UserId};
+use crate::sets::{Segments, UserId};
 
-/// How many users are fetched at once.
+/// The number of users fetched in one batch.
 const AT_ONCE: usize = 10_000;
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist people active@2026-11-23                          who was active that day
-  cohortist people 'signup@2026-11-20 & active@2026-11-23'    a cell of a retention table, by name
-  cohortist people 'active@2026-10 & !active@2026-11'         who was lost
-  cohortist people active@2026-11 | head                      the ten smallest ids";
+  cohortist people active@2026-11-23                         active on a day
+  cohortist people 'signup@2026-11-20 & active@2026-11-23'   a cell of a table
+  cohortist people 'active@2026-10 & !active@2026-11'        active no more
+  cohortist people active@2026-11 | head                     ten of them
 
-/// List the users in a set, one id a line, in ascending order; text ids in that of when they were
-/// first met
+Prints one id per line: numbers in ascending order, string ids in order of first appearance.";
+
+/// List the ids of the users in a set
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A set of users: EVENT@PERIOD, joined by & | ^ and & !
+    /// A set of users: EVENT@PERIOD, combined with &, |, ^ and & !
     set: String,
 }
 
-/// Whom to list.
+/// The set to list.
 pub struct Config {
     text: String,
-    set: Set,
 }
 
 impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
-        Ok(Config {
-            set: count::set(&args.set, saved)?,
-            text: args.set,
-        })
+        count::checked(&args.set, saved)?;
+        Ok(Config { text: args.set })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
+        let set = count::set(&self.text, &tracker)?;
         let mut out = Out::new();
-        let (mut members, mut count) = (tracker.members(&self.set), 0);
+        let mut members = tracker.members(&set);
+        let mut count = 0;
         loop {
             let users = members
                 .by_ref()
@@ -60,9 +60,9 @@ impl Config {
         }
         out.finish()?;
         let notes = Notes {
-            sets: SetCount::all(&tracker, clock, [(self.text.as_str(), &self.set, count)])?,
+            sets: SetCount::all(&tracker, clock, [(self.text.as_str(), &set, count)])?,
             ..Notes::default()
         };
-        notes.say(&tracker, clock)
+        notes.print(&tracker, clock)
     }
 }

@@ -1,5 +1,5 @@
-//! The commands of all reports that have no command of their own: `cohortist NAME`, with the fields
-//! of the report as arguments.
+//! Generated commands for reports without their own module: `cohortist NAME`, with the fields of the
+//! report as arguments.
 
 use std::io::IsTerminal;
 
@@ -7,15 +7,17 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, Valu
 
 use crate::cli::notes::Notes;
 use crate::cli::output::{Out, Usage};
+use crate::cli::retention;
 use crate::cli::store::StoreConfig;
+use crate::cli::terminal::has_colour;
 use crate::clock::Clock;
 use crate::endpoints::{self, AnswerError, Endpoint};
 use crate::render::{charts, csv, text, words};
-use crate::reports::{Arity, Exports, Field, Kind, Params};
+use crate::reports::{Arity, Exports, Field, Kind, Params, Problem};
 use crate::tracker::Run;
 
-/// The reports with a command of their own.
-const OWN_COMMANDS: [&str; 3] = ["retention", "people", "events"];
+/// The reports whose commands have their own modules.
+const OWN_COMMANDS: [&str; 2] = ["people", "events"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -26,7 +28,7 @@ enum Format {
     Svg,
 }
 
-/// A report, what was given for its fields, and the format of the answer.
+/// A report, the values of its fields, and the output format.
 pub struct ReportArgs {
     endpoint: &'static dyn Endpoint,
     params: Params,
@@ -52,12 +54,13 @@ fn option(field: &Field) -> String {
 
 fn argument(field: &Field) -> Arg {
     let help = match field.kind {
-        Kind::Word(words) => format!("{}: {}", field.help, words.join(", ")),
+        Kind::Word(words) => format!("{} [one of: {}]", field.help, words.join(", ")),
         _ => field.help.to_owned(),
     };
     let arg = Arg::new(field.name)
         .help(help)
         .value_name(option(field).to_uppercase());
+    let arg = arg.allow_negative_numbers(matches!(field.kind, Kind::Number(..)));
     match field.arity {
         Arity::Required => arg.required(true),
         Arity::Optional => arg.long(option(field)).env(variable(field)),
@@ -73,22 +76,27 @@ fn variable(field: &Field) -> String {
 }
 
 fn command(endpoint: &'static dyn Endpoint) -> Command {
-    let lines = endpoint.examples().iter();
+    let lines = endpoint.description().examples.iter();
     let widest = lines.clone().map(|(line, _)| line.chars().count()).max();
     let widest = widest.unwrap_or_default();
     let lines = lines.map(|(line, remark)| format!("  cohortist {line:widest$}   {remark}"));
-    let examples = lines.collect::<Vec<_>>().join("\n");
+    let mut help = format!("EXAMPLES\n{}", lines.collect::<Vec<_>>().join("\n"));
+    if !endpoint.description().explanation.is_empty() {
+        help += "\n\n";
+        help += endpoint.description().explanation;
+    }
     Command::new(endpoint.name())
-        .about(endpoint.about())
-        .after_help(format!("EXAMPLES\n{examples}"))
+        .about(endpoint.description().about)
+        .after_help(help)
         .args(endpoint.fields().iter().map(argument))
         .arg(
             Arg::new("format")
                 .long("format")
+                .value_name("FORMAT")
                 .env("COHORTIST_FORMAT")
                 .default_value("table")
                 .value_parser(clap::builder::EnumValueParser::<Format>::new())
-                .help("The format of the answer"),
+                .help("Output format"),
         )
         .arg(
             Arg::new("width")
@@ -96,7 +104,7 @@ fn command(endpoint: &'static dyn Endpoint) -> Command {
                 .value_name("CHARS")
                 .env("COHORTIST_WIDTH")
                 .value_parser(clap::value_parser!(usize))
-                .help("Maximum width of a table in characters [default: the terminal's]"),
+                .help("Maximum width of a table in characters [default: the terminal]"),
         )
 }
 
@@ -144,7 +152,7 @@ impl ReportArgs {
     /// Prints the answer.
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
-        // Before the store is opened, so that a mistake creates none.
+        // Before the store is opened, so that a mistake does not create one.
         let checked = self.endpoint.check(&self.params, now);
         checked.map_err(|problems| self.usage(problems.into()))?;
         let tracker = store.open_to_read()?;
@@ -158,11 +166,14 @@ impl ReportArgs {
         let mut out = Out::new();
         out.text(&self.render(export)?)?;
         out.finish()?;
+        if let Some((table, _)) = export.grid() {
+            return retention::print_notes(table, &answer, &tracker, clock);
+        }
         let mut notes = Notes::default();
         if export.is_empty() {
             notes.segments = export.segments();
         }
-        notes.say(&tracker, clock)
+        notes.print(&tracker, clock)
     }
 
     fn render(&self, export: &dyn Exports) -> Result<String, Usage> {
@@ -171,8 +182,12 @@ impl ReportArgs {
                 let stdout = std::io::stdout();
                 let terminal = stdout.is_terminal().then(terminal_size::terminal_size);
                 let terminal = terminal.flatten().map(|(width, _)| width.0.into());
+                let width = self.width.or(terminal);
+                if let Some((table, show)) = export.grid() {
+                    return Ok(text::table(table, show, width, has_colour(&stdout)));
+                }
                 let title = words::shortened(&export.title(), 200);
-                let table = text::frame(&export.wide(), self.width.or(terminal));
+                let table = text::frame(&export.wide(), width);
                 format!("{title}\n\n{table}")
             }
             Format::Csv => csv::frame(&export.wide()),
@@ -188,24 +203,33 @@ impl ReportArgs {
         })
     }
 
-    /// An error as a person meets it on the command line.
+    /// The error, with the names of options instead of fields.
     fn usage(&self, error: AnswerError) -> anyhow::Error {
         match error {
             AnswerError::Problems { problems } => {
-                let lines = problems.iter().map(|problem| {
-                    let fields = self.endpoint.fields().iter();
-                    let field = fields.clone().find(|field| field.name == problem.field);
-                    match field {
-                        Some(field) if field.arity != Arity::Required => {
-                            format!("--{}: {}", option(field), problem.message)
-                        }
-                        _ => format!("{}: {}", problem.field.to_uppercase(), problem.message),
-                    }
-                });
+                let lines = problems.iter().map(|problem| self.problem(problem));
                 Usage(lines.collect::<Vec<_>>().join("\n")).into()
             }
             AnswerError::Failed(error) => error.into(),
             error @ AnswerError::Unknown(_) => anyhow::Error::new(error),
+        }
+    }
+
+    /// The text of a problem, with a mark below its column.
+    fn problem(&self, problem: &Problem) -> String {
+        let fields = self.endpoint.fields().iter();
+        let field = fields.clone().find(|field| field.name == problem.field);
+        let name = match field {
+            Some(field) if field.arity != Arity::Required => format!("--{}", option(field)),
+            _ => problem.field.to_uppercase(),
+        };
+        let values = self.params.all(problem.field);
+        let text = values.get(problem.index.unwrap_or(0));
+        match (text, problem.column) {
+            (Some(text), Some(column)) => {
+                Usage::marked(&format!("{name}: {}", problem.message), text, column).0
+            }
+            _ => format!("{name}: {}", problem.message),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which store a command works on.
+//! The stores a command works on.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,22 +6,26 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::cli::config::{Entry, File};
-use crate::cli::expire::Expiry;
-use crate::cli::output::{Usage, say};
+use crate::cli::expiry::Expiry;
+use crate::cli::output::{Usage, note, status};
 use crate::sets::{Prefix, Segments};
 use crate::store::budget::Shares;
 use crate::store::embedded::{self, Checked, EmbeddedStore};
 use crate::store::{self, Options, Place, Store, StoreError};
 use crate::tracker::{Ids, Tracker};
 
-/// The store when none is named.
+/// The store if none is named.
 pub const DEFAULT_STORE: &str = "./cohortist.db";
 
-/// What a store is called on the dashboard and in metrics when the configuration does not name it.
+/// The name of a store on the dashboard and in metrics if the configuration gives it none.
 const UNNAMED: &str = "store";
 
-/// How long a command waits for another one that has the store.
-const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
+/// How long a command waits for another process that has the store open. Most commands are done
+/// sooner.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time between two attempts to open a store that another process has open.
+const LOCK_RETRY: Duration = Duration::from_millis(25);
 
 /// A store as named on the command line.
 #[derive(Debug, Clone)]
@@ -43,77 +47,63 @@ impl StoreConfig {
         })
     }
 
-    /// The same with saved segments.
     pub fn with_segments(self, segments: Segments) -> Self {
         StoreConfig { segments, ..self }
     }
 
-    /// The same with users who are called so.
     pub fn with_ids(self, ids: Option<Ids>) -> Self {
         StoreConfig { ids, ..self }
     }
 
-    /// The same as one of so many embedded stores that share memory.
+    /// The same store with its part of the memory that `stores` embedded stores share.
     pub fn with_memory(mut self, shares: &Shares, stores: u64) -> Self {
         self.options.cache_bytes = shares.cache_of(stores);
         self.options.checkpoint_bytes = shares.checkpoint(stores);
         self
     }
 
-    /// How users are called, where it was said.
-    pub fn ids(&self) -> Option<Ids> {
-        self.ids
-    }
-
-    /// The same with keys that begin otherwise.
     pub fn with_prefix(mut self, prefix: Prefix) -> Self {
         self.options.prefix = prefix;
         self
     }
 
-    /// Whether both are the same keys of the same store, as far as their texts tell.
-    pub fn is_same_place(&self, other: &StoreConfig) -> bool {
-        let place = |config: &StoreConfig| match config.path() {
-            Some(path) => std::fs::canonicalize(path)
-                .unwrap_or_else(|_| path.to_owned())
-                .display()
-                .to_string(),
-            None => config.text.clone(),
-        };
-        // A path store belongs to one process, and is opened once.
-        place(self) == place(other) && (self.path().is_some() || self.prefix() == other.prefix())
+    /// The kind of user ids, if `--ids` was given.
+    pub fn ids(&self) -> Option<Ids> {
+        self.ids
     }
 
-    /// Whether both are written alike, so that the one can stand for the other without being
-    /// opened.
+    /// Whether both are the same keys of the same store, as far as can be told without opening
+    /// them.
+    pub fn is_same_place(&self, other: &StoreConfig) -> bool {
+        match (self.path(), other.path()) {
+            // A process can open a store at a path only once, with one prefix.
+            (Some(_), Some(_)) => self.identity() == other.identity(),
+            _ => self.is_same_text(other),
+        }
+    }
+
+    /// Whether both were given in the same words.
     pub fn is_same_text(&self, other: &StoreConfig) -> bool {
         self.text == other.text && self.prefix() == other.prefix()
     }
 
-    /// Says on stderr where the store is that was opened to write, and whether it was made.
-    pub fn say_where(&self, name: &str, tracker: &Tracker) -> anyhow::Result<()> {
-        let name = if name.is_empty() {
-            "store".to_owned()
-        } else {
-            format!("store {name}")
-        };
+    /// Prints the location of a store that was opened to write, and whether it was created.
+    pub fn print_location(&self, name: Option<&str>, tracker: &Tracker) -> anyhow::Result<()> {
+        let name = name.map_or("store".to_owned(), |name| format!("store {name}"));
         match Place::parse(&self.text) {
             Ok(Place::Directory(_)) => {
                 let info = tracker.describe()?;
-                say!(
-                    "{name}: {}, {}",
-                    info.location,
-                    if info.created { "created" } else { "opened" }
-                );
+                let state = if info.created { "created" } else { "opened" };
+                status!("{name}: {}, {state}", info.location);
             }
-            Ok(Place::Memory) => say!("{name}: in memory, gone when this process ends"),
-            _ => say!("{name}: {}, prefix {}", self.shown(), self.prefix()),
+            Ok(Place::Memory) => status!("{name}: in memory, lost when this process ends"),
+            _ => status!("{name}: {}, prefix {}", self.display(), self.prefix()),
         }
         Ok(())
     }
 
-    /// The store's name, fit to be printed.
-    pub fn shown(&self) -> String {
+    /// The store as it was named, without a password.
+    pub fn display(&self) -> String {
         if self.path().is_some() {
             self.text.clone()
         } else {
@@ -125,16 +115,19 @@ impl StoreConfig {
         self.options.prefix.as_str()
     }
 
-    /// A text that no other store has, fit to be kept; a path as it is from anywhere, when it is
-    /// there.
+    /// A text that identifies the store, without a password: an absolute path if it exists.
     pub fn identity(&self) -> String {
-        let path = self
-            .path()
-            .map(|path| path.canonicalize().unwrap_or(path.to_owned()));
-        path.map_or_else(|| self.shown(), |path| path.display().to_string())
+        match self.path() {
+            Some(path) => path
+                .canonicalize()
+                .unwrap_or_else(|_| path.to_owned())
+                .display()
+                .to_string(),
+            None => self.display(),
+        }
     }
 
-    /// One server, or a cluster of them.
+    /// Whether it is a Redis server or a Redis Cluster.
     pub fn is_redis(&self) -> bool {
         matches!(Place::parse(&self.text), Ok(Place::Redis | Place::Cluster))
     }
@@ -150,13 +143,12 @@ impl StoreConfig {
         }
     }
 
-    /// Opens it to write: a new path store is made without a word.
+    /// Opens the store to write. Creates a store at a path that does not exist.
     pub fn open(&self) -> anyhow::Result<Tracker> {
         Ok(self.open_with(&self.options)?.0)
     }
 
-    /// Opens it to ask something: none is made where there is none, as a slip in a path would make
-    /// it.
+    /// Opens the store to read. Creates nothing, so that a misspelt path is an error.
     pub fn open_to_read(&self) -> anyhow::Result<Tracker> {
         let options = Options {
             create: false,
@@ -165,47 +157,54 @@ impl StoreConfig {
         Ok(self.open_with(&options)?.0)
     }
 
-    /// Its path; an error that says what is `done` to stores at a path alone.
-    pub fn require_path(&self, done: &str) -> Result<&Path, Usage> {
+    /// The path of the store. `action` is what can only be done to a store at a path, for the
+    /// error.
+    pub fn require_path(&self, action: &str) -> Result<&Path, Usage> {
         self.path().ok_or_else(|| {
-            let shown = self.shown();
+            let shown = self.display();
             Usage(format!(
-                "only a store at a path can be {done}, and this is {shown}; `cohortist copy {shown} ./cohortist.db` copies it to one"
+                "only a store at a path can be {action}, not {shown}. Copy it to one with `cohortist copy {shown} ./cohortist.db`"
             ))
         })
     }
 
-    /// Checks the files of a path store, waiting a little where another command has it open.
+    /// Checks the files of a store at a path.
     pub fn check(&self) -> anyhow::Result<Checked> {
         let path = self.require_path("checked")?;
-        let until = Instant::now() + WAIT_FOR_OTHERS;
-        loop {
-            match embedded::check(path) {
-                Err(StoreError::Locked(_)) if Instant::now() < until => {
-                    std::thread::sleep(WAIT_FOR_OTHERS / 40)
-                }
-                result => return Ok(result?),
-            }
-        }
+        Ok(wait_for_lock(|| embedded::check(path))?)
     }
 
-    /// All keys of a Redis, whoever made them.
+    /// Opens a Redis server as a space of keys of any type.
     pub fn open_server(&self) -> store::Result<store::redis::Server> {
         store::redis::Server::new(&self.text, &self.options)
     }
 
-    /// Opens the embedded store that this is; made where there is none if `create` says so.
+    /// Opens an embedded store. Creates one that does not exist if `create` is set.
     pub fn open_embedded(&self, create: bool) -> anyhow::Result<EmbeddedStore> {
         let options = Options {
             create,
             ..self.options.clone()
         };
         self.wait_and_open(&options)?
-            .with_context(|| format!("{} is not an embedded store", self.shown()))
+            .with_context(|| self.not_embedded())
     }
 
-    /// Opens it to write, and also returns the embedded store that it is.
-    pub fn open_to_serve(&self) -> anyhow::Result<(Tracker, Option<EmbeddedStore>)> {
+    /// Opens an embedded store to read, with its tracker.
+    pub fn open_embedded_to_read(&self) -> anyhow::Result<(Tracker, EmbeddedStore)> {
+        let options = Options {
+            create: false,
+            ..self.options.clone()
+        };
+        let (tracker, embedded) = self.open_with(&options)?;
+        Ok((tracker, embedded.with_context(|| self.not_embedded())?))
+    }
+
+    fn not_embedded(&self) -> String {
+        format!("{} is not an embedded store", self.display())
+    }
+
+    /// Opens the store to write. Also returns the embedded store, if it is one.
+    pub fn open_with_embedded(&self) -> anyhow::Result<(Tracker, Option<EmbeddedStore>)> {
         self.open_with(&self.options)
     }
 
@@ -215,52 +214,95 @@ impl StoreConfig {
             Some(embedded) => embedded.clone().shared(),
             None => store::open(&self.text, options)?,
         };
-        let tracker = Tracker::new(store).with_segments(self.segments.clone());
-        let tracker = self.ids.into_iter().fold(tracker, Tracker::with_ids);
+        let mut tracker = Tracker::new(store).with_segments(self.segments.clone());
+        if let Some(ids) = self.ids {
+            tracker = tracker.with_ids(ids);
+        }
         Ok((tracker, embedded))
     }
 
-    /// Opens an embedded store; `None` if it is on a server. One process owns a path store. Other
-    /// commands end soon, so it waits for them a little.
+    /// Opens an embedded store. Returns `None` if the store is a server.
     fn wait_and_open(&self, options: &Options) -> anyhow::Result<Option<EmbeddedStore>> {
-        let until = Instant::now() + WAIT_FOR_OTHERS;
-        let embedded = loop {
-            match store::open_embedded(&self.text, options) {
-                Err(StoreError::Locked(_)) if Instant::now() < until => {
-                    std::thread::sleep(WAIT_FOR_OTHERS / 40)
-                }
-                result => break result?,
-            }
-        };
+        let embedded = wait_for_lock(|| store::open_embedded(&self.text, options))?;
         if let Some(embedded) = &embedded
             && self.path().is_some()
         {
             for note in embedded.describe()?.notes {
-                say!("note: {note}");
+                note!("{note}");
             }
         }
         Ok(embedded)
     }
 
-    /// A message without the password that the store's text may hold.
+    /// Removes the password, if any, from a message that may contain the store's text.
     pub fn without_password(&self, message: &str) -> String {
-        message.replace(&self.text, &self.shown())
+        message.replace(&self.text, &self.display())
     }
 }
 
-impl Named {
-    /// How messages call it: by its name in the configuration, or where it has none by its place.
-    pub fn called(&self) -> String {
-        if self.configured {
-            self.name.clone()
-        } else {
-            self.store.shown()
+/// Tries again for a while if another process has the store open.
+fn wait_for_lock<T>(mut open: impl FnMut() -> store::Result<T>) -> store::Result<T> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match open() {
+            Err(StoreError::Locked(_)) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The stores a command may work on.
+pub struct Stores {
+    /// The store of commands that work on one.
+    pub default: StoreConfig,
+    /// All stores of a dashboard, the default one first.
+    pub all: Vec<NamedStoreConfig>,
+}
+
+/// A store with its name on the dashboard.
+#[derive(Clone)]
+pub struct NamedStoreConfig {
+    pub name: String,
+    /// Whether the configuration gave it that name.
+    has_own_name: bool,
+    pub store: StoreConfig,
+    pub read_only: bool,
+    /// How long its bitmaps are kept.
+    pub expire: Expiry,
+}
+
+impl NamedStoreConfig {
+    fn new(
+        name: Option<&str>,
+        store: StoreConfig,
+        file: &File,
+        ids: Option<Ids>,
+        read_only: bool,
+        expire: Expiry,
+    ) -> Self {
+        NamedStoreConfig {
+            name: name.unwrap_or(UNNAMED).to_owned(),
+            has_own_name: name.is_some(),
+            store: store.with_segments(file.segments.clone()).with_ids(ids),
+            read_only,
+            expire,
         }
     }
 
-    /// An error that says which of several stores it is about. Errors name the place already.
-    pub fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        if self.configured {
+    /// What messages call the store: its name in the configuration, or its location.
+    pub fn display(&self) -> String {
+        if self.has_own_name {
+            self.name.clone()
+        } else {
+            self.store.display()
+        }
+    }
+
+    /// Adds the name of the store to an error. Errors contain the location already.
+    pub fn with_name(&self, error: anyhow::Error) -> anyhow::Error {
+        if self.has_own_name {
             error.context(format!("store {}", self.name))
         } else {
             error
@@ -268,33 +310,13 @@ impl Named {
     }
 }
 
-/// The stores a command may work on.
-pub struct Stores {
-    /// The one for commands that work on one.
-    pub default: StoreConfig,
-    /// Those a dashboard shows, the default one first.
-    pub all: Vec<Named>,
-}
-
-/// A store with its name on the dashboard.
-#[derive(Clone)]
-pub struct Named {
-    pub name: String,
-    /// Whether the configuration gave it that name.
-    configured: bool,
-    pub store: StoreConfig,
-    pub read_only: bool,
-    /// How long its bitmaps are kept by the configuration.
-    pub expire: Expiry,
-}
-
 impl Stores {
-    /// `--store` may name one of the file's stores; any other text stands for itself, and the
-    /// file's stores are then left alone. Without it the file's are meant, or else the default
-    /// path. `own_default` is that of a command that leaves the file's stores alone.
+    /// Finds the stores. `given` is the value of `--store`: the name of a store in the file, or a
+    /// store that is not in the file. Without it, the stores are those of the file, or the default
+    /// path. `own_default` is the default of a command that ignores the file's stores.
     ///
-    /// A file that names stores speaks of those when it says how long bitmaps are kept: nothing is
-    /// deleted of another that happened to be served in the same directory.
+    /// If the file names stores, its `[expire]` applies only to those. Nothing is deleted from
+    /// another store that happens to be served in the same directory.
     pub fn new(
         given: Option<String>,
         own_default: Option<&str>,
@@ -302,56 +324,50 @@ impl Stores {
         options: &Options,
         ids: Option<Ids>,
     ) -> Result<Self, Usage> {
-        let one = |name: Option<&str>,
-                   text: String,
-                   options: Options,
-                   read_only: bool,
-                   expire: &Expiry| {
-            let store = StoreConfig::new(text, options)?
-                .with_segments(file.segments.clone())
-                .with_ids(ids);
-            let configured = name.is_some();
-            Ok(Named {
-                name: name.unwrap_or(UNNAMED).to_owned(),
-                configured,
-                store,
-                read_only,
-                expire: expire.clone(),
-            })
-        };
-        let of_file = |entry: &Entry| {
-            let prefix = entry.prefix.clone().unwrap_or(options.prefix.clone());
+        let from_file = |entry: &Entry| {
             let options = Options {
-                prefix,
+                prefix: entry.prefix.clone().unwrap_or(options.prefix.clone()),
                 ..options.clone()
             };
-            one(
+            let store = StoreConfig::new(entry.store.clone(), options)?;
+            Ok(NamedStoreConfig::new(
                 Some(&entry.name),
-                entry.store.clone(),
-                options,
+                store,
+                file,
+                ids,
                 entry.read_only,
-                &entry.expire,
-            )
+                entry.expire.clone(),
+            ))
         };
-        let other = |text: String| {
+        let from_text = |text: &str| {
+            let store = StoreConfig::new(text.to_owned(), options.clone())?;
             let expire = if file.stores.is_empty() {
                 file.expire.clone()
             } else {
                 Expiry::default()
             };
-            one(None, text, options.clone(), file.read_only, &expire)
+            Ok(NamedStoreConfig::new(
+                None,
+                store,
+                file,
+                ids,
+                file.read_only,
+                expire,
+            ))
         };
-        let all: Vec<Named> = match (given, own_default) {
-            (Some(text), _) => match file.stores.iter().find(|entry| entry.name == text) {
-                Some(entry) => vec![of_file(entry)?],
-                None => vec![other(text)?],
-            },
-            (None, Some(text)) => vec![other(text.to_owned())?],
-            (None, None) if file.stores.is_empty() => vec![other(DEFAULT_STORE.to_owned())?],
-            (None, None) => file
+        let all: Vec<NamedStoreConfig> = match given.as_deref().or(own_default) {
+            Some(text) => {
+                let named = |entry: &&Entry| given.is_some() && entry.name == text;
+                vec![match file.stores.iter().find(named) {
+                    Some(entry) => from_file(entry)?,
+                    None => from_text(text)?,
+                }]
+            }
+            None if file.stores.is_empty() => vec![from_text(DEFAULT_STORE)?],
+            None => file
                 .stores
                 .iter()
-                .map(of_file)
+                .map(from_file)
                 .collect::<Result<_, Usage>>()?,
         };
         Ok(Stores {
@@ -367,7 +383,7 @@ mod tests {
 
     #[test]
     fn passwords_are_never_shown() {
-        for (text, shown) in [
+        for (text, expected) in [
             ("redis://localhost/0", "redis://localhost/0"),
             ("redis://:hunter2@localhost", "redis://…@localhost"),
             ("rediss://me:p@ss/w:rd@host:1/0", "rediss://…@host:1/0"),
@@ -380,16 +396,16 @@ mod tests {
             let config = StoreConfig::new(text.into(), Options::default())
                 .ok()
                 .unwrap();
-            assert_eq!(config.shown(), shown);
+            assert_eq!(config.display(), expected);
             assert_eq!(
                 config.without_password(&format!("bad: {text}.")),
-                format!("bad: {shown}.")
+                format!("bad: {expected}.")
             );
         }
     }
 
     #[test]
-    fn other_addresses_are_refused_with_the_list() {
+    fn other_texts_are_refused_with_the_list_of_stores() {
         for text in [
             "http://:hunter2@localhost",
             "redis:localhost",

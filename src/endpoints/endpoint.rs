@@ -1,4 +1,4 @@
-//! What connects a report to the fields of its question.
+//! Connects a report to the fields of its question.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,35 @@ use crate::sets::Catalogue;
 use crate::store::StoreError;
 use crate::tracker::{Answered, Error, Run, Tracker};
 
-/// A report that is reached by name.
-pub trait Endpoint: Sync {
+/// What people and programs are told about a report.
+#[derive(Debug, Clone, Copy)]
+pub struct Description {
     /// Its name: the page `/NAME`, the command `cohortist NAME`, `/api/v1/NAME`.
-    fn name(&self) -> &'static str;
+    pub name: &'static str,
+    /// A one-line description: an imperative of at most 80 characters.
+    pub about: &'static str,
+    /// The fields of its question.
+    pub fields: &'static [Field],
+    /// A few example command lines, each with a remark.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// What else its help explains, in lines of at most 100 characters.
+    pub explanation: &'static str,
+}
 
-    /// What it answers, in one line: an imperative of at most 80 characters.
-    fn about(&self) -> &'static str;
+/// A report that is available by name.
+pub trait Endpoint: Sync {
+    /// Describes the report.
+    fn description(&self) -> &'static Description;
+
+    /// Its name.
+    fn name(&self) -> &'static str {
+        self.description().name
+    }
 
     /// The fields of its question.
-    fn fields(&self) -> &'static [Field];
-
-    /// Two or three command lines that show what it can do, each with a remark.
-    fn examples(&self) -> &'static [(&'static str, &'static str)];
+    fn fields(&self) -> &'static [Field] {
+        self.description().fields
+    }
 
     /// Checks the fields as far as that is possible without a store.
     ///
@@ -76,7 +92,7 @@ pub enum AnswerError {
         /// Every one of them.
         problems: Vec<Problem>,
     },
-    /// Nothing is known about what was named, such as a user.
+    /// Something that was named, such as a user, is unknown.
     #[error("{0}")]
     Unknown(String),
     /// The store failed.
@@ -111,7 +127,8 @@ impl From<StoreError> for AnswerError {
     }
 }
 
-/// A question that cannot be answered, at the field that is wrong.
+/// Converts an error to a problem of the field that causes it.
 pub(super) fn problem(error: &QueryError) -> Problem {
+    // Errors about the size of the table have no field of their own.
     Problem::new(error.field().unwrap_or("rows"), error.to_string())
 }

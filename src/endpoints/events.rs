@@ -1,8 +1,8 @@
-//! All events at a glance.
+//! The endpoint of the events report.
 
 use chrono::{DateTime, Utc};
 
-use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::events::Events as Report;
 use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
 use crate::sets::EventName;
@@ -18,27 +18,23 @@ const FIELDS: &[Field] = &[Field {
     arity: Arity::Optional,
 }];
 
+static DESCRIPTION: Description = Description {
+    name: "events",
+    about: "List the events, and how many people did each of them lately",
+    fields: FIELDS,
+    examples: &[
+        ("events", "every recorded event"),
+        (
+            "events --starting-with country:",
+            "country:DE, country:US, …",
+        ),
+    ],
+    explanation: "",
+};
+
 impl Endpoint for Events {
-    fn name(&self) -> &'static str {
-        "events"
-    }
-
-    fn about(&self) -> &'static str {
-        "List the events, and how many people did each of them lately"
-    }
-
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
-    }
-
-    fn examples(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("events", "every recorded event"),
-            (
-                "events --starting-with country:",
-                "country:DE, country:US, …",
-            ),
-        ]
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {

@@ -1,7 +1,7 @@
-//! The reports that are reached by name: as a page and its files, as a command, and in the API.
+//! Reports by name: each is a page with files, a command, and an API route.
 //!
-//! Each file here connects one report to the fields of its question. [`ALL`] is the one list that
-//! routes, commands, the API and its description are made from.
+//! Each file here connects one report to the fields of its question. Routes, commands, the API and
+//! its description are all generated from [`ALL`].
 
 mod endpoint;
 mod events;
@@ -10,7 +10,7 @@ mod retention;
 mod trend;
 mod user;
 
-pub use endpoint::{Answer, AnswerError, Endpoint};
+pub use endpoint::{Answer, AnswerError, Description, Endpoint};
 
 /// Every report, in the order of help and documentation.
 pub static ALL: &[&dyn Endpoint] = &[
@@ -21,7 +21,7 @@ pub static ALL: &[&dyn Endpoint] = &[
     &user::User,
 ];
 
-/// The endpoint of this name.
+/// Returns the endpoint with this name.
 pub fn by_name(name: &str) -> Option<&'static dyn Endpoint> {
     ALL.iter().copied().find(|endpoint| endpoint.name() == name)
 }

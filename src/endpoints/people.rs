@@ -1,8 +1,8 @@
-//! Who is in a set.
+//! The endpoint of the people report.
 
 use chrono::{DateTime, Utc};
 
-use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::people::{NamedPeople, People as Report};
 use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
 use crate::sets::{SetContext, UserId, parse_set, set_periods};
@@ -11,7 +11,7 @@ use crate::tracker::{Error, Ids, Run, Tracker};
 /// See [`crate::reports::people`].
 pub struct People;
 
-/// How many users a page has, unless asked otherwise, and at most.
+/// The default number of users per page; [`MAX_USERS`] is the maximum.
 const USERS: u32 = 1_000;
 const MAX_USERS: u32 = 100_000;
 
@@ -36,7 +36,7 @@ const FIELDS: &[Field] = &[
     },
 ];
 
-/// The question, apart from `after`, whose user only the store knows.
+/// Reads the question except for `after`, which needs the store's ids.
 fn read(params: &Params, context: SetContext<'_>) -> Result<Report, Vec<Problem>> {
     let mut read = Reader::new(FIELDS, params);
     let text = read.text("set");
@@ -61,14 +61,14 @@ fn read(params: &Params, context: SetContext<'_>) -> Result<Report, Vec<Problem>
     let report = set.map(|set| Report {
         text: text.to_owned(),
         set,
-        periods: set_periods(text).unwrap_or_default(),
+        periods: set_periods(text).expect("the text was parsed as a set"),
         after: None,
         limit: limit as usize,
     });
     read.finish(report)
 }
 
-/// The user after whom the list continues.
+/// Returns the user after whom the list continues.
 fn after(params: &Params, tracker: &Tracker) -> Result<Option<UserId>, AnswerError> {
     let text = params.text("after");
     if text.is_empty() {
@@ -83,28 +83,24 @@ fn after(params: &Params, tracker: &Tracker) -> Result<Option<UserId>, AnswerErr
     }
 }
 
+static DESCRIPTION: Description = Description {
+    name: "people",
+    about: "List the users in a set",
+    fields: FIELDS,
+    examples: &[
+        ("people active@2026-11-23", "who was active that day"),
+        (
+            "people 'signup@2026-11-20 & active@2026-11-23'",
+            "a cell of a retention table",
+        ),
+        ("people 'active@2026-10 & !active@2026-11'", "who was lost"),
+    ],
+    explanation: "",
+};
+
 impl Endpoint for People {
-    fn name(&self) -> &'static str {
-        "people"
-    }
-
-    fn about(&self) -> &'static str {
-        "List the users in a set"
-    }
-
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
-    }
-
-    fn examples(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("people active@2026-11-23", "who was active that day"),
-            (
-                "people 'signup@2026-11-20 & active@2026-11-23'",
-                "a cell of a retention table",
-            ),
-            ("people 'active@2026-10 & !active@2026-11'", "who was lost"),
-        ]
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {

@@ -1,41 +1,42 @@
-//! Retention tables.
+//! The endpoint of the retention report.
 
 use chrono::{DateTime, Utc};
 
 use crate::endpoints::endpoint::problem;
-use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::retention::{FIELDS, Parts, Shown};
-use crate::reports::{Field, Params, Problem};
+use crate::reports::{Params, Problem};
 use crate::tracker::{Run, Tracker};
 
 /// See [`crate::reports::retention`].
 pub struct Retention;
 
-impl Endpoint for Retention {
-    fn name(&self) -> &'static str {
-        "retention"
-    }
-
-    fn about(&self) -> &'static str {
-        "Show how many users of each cohort come back"
-    }
-
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
-    }
-
-    fn examples(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("retention signup active --by week", "weekly cohorts"),
+static DESCRIPTION: Description = Description {
+    name: "retention",
+    about: "Show how many users of each cohort come back",
+    fields: FIELDS,
+    examples: &[
+            ("retention signup active", "last 14 days"),
+            ("retention signup active --by week --as count", "in people"),
+            ("retention signup 'active & !ios@ever'", "not on iOS"),
             (
-                "retention signup 'active & web' --as count",
-                "numbers of users",
+                "retention signup active --measure on_or_after",
+                "then or later",
             ),
             (
                 "retention signup active --format tidy > cells.csv",
-                "one cell per line",
+                "for pandas",
             ),
-        ]
+        ],
+    explanation: "Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank. A cell
+in progress has a * and is excluded from averages. A – means that the store has no data. The table
+ends where the data ends. Combine events with & (and), | (or), ^ (either) and & ! (and not).
+NAME@ever is an undated bitmap. Quote a name with spaces or & | ^ ! ( ) @: '\"a|b\"'.",
+};
+
+impl Endpoint for Retention {
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {

@@ -1,9 +1,9 @@
-//! Trends of a segment.
+//! The endpoint of the trend report.
 
 use chrono::{DateTime, Utc};
 
 use crate::calendar::Grain;
-use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::trend::Trend as Report;
 use crate::reports::{Arity, Field, Kind, MAX_PERIODS, Params, Problem, Reader};
 use crate::tracker::{Run, Tracker};
@@ -32,7 +32,7 @@ const FIELDS: &[Field] = &[
     },
 ];
 
-/// How many periods a trend has if nothing else was asked for.
+/// Returns the default number of periods.
 const fn default_count(grain: Grain) -> u32 {
     match grain {
         Grain::Hour => 48,
@@ -56,27 +56,23 @@ fn read(params: &Params) -> Result<Report, Vec<Problem>> {
     read.finish(report)
 }
 
+static DESCRIPTION: Description = Description {
+    name: "trend",
+    about: "Show how many users are in a segment, period by period",
+    fields: FIELDS,
+    examples: &[
+        ("trend active", "the last 30 days"),
+        (
+            "trend 'active & web' --by week --last 12",
+            "the last 12 weeks",
+        ),
+    ],
+    explanation: "",
+};
+
 impl Endpoint for Trend {
-    fn name(&self) -> &'static str {
-        "trend"
-    }
-
-    fn about(&self) -> &'static str {
-        "Show how many users are in a segment, period by period"
-    }
-
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
-    }
-
-    fn examples(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("trend active", "people on each of the last 30 days"),
-            (
-                "trend 'active & web' --by week --last 12",
-                "in each of 12 weeks",
-            ),
-        ]
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {

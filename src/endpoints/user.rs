@@ -1,8 +1,8 @@
-//! What one user did.
+//! The endpoint of the user report.
 
 use chrono::{DateTime, Utc};
 
-use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::user::{NamedHistory, User as Report};
 use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
 use crate::tracker::{Error, Ids, Run, Tracker};
@@ -17,27 +17,23 @@ const FIELDS: &[Field] = &[Field {
     arity: Arity::Required,
 }];
 
+static DESCRIPTION: Description = Description {
+    name: "user",
+    about: "Show what one user did, and when",
+    fields: FIELDS,
+    examples: &[
+        ("user 123", "the events of user 123"),
+        (
+            "user ann@example.com --format tidy",
+            "string id, one day per line",
+        ),
+    ],
+    explanation: "",
+};
+
 impl Endpoint for User {
-    fn name(&self) -> &'static str {
-        "user"
-    }
-
-    fn about(&self) -> &'static str {
-        "Show what one user did, and when"
-    }
-
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
-    }
-
-    fn examples(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("user 123", "the events of user 123"),
-            (
-                "user ann@example.com --format tidy",
-                "in a store with string ids, one day per line",
-            ),
-        ]
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {

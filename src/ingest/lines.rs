@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::ingest::records::Position;
+use crate::ingest::position::Position;
 
 /// The minimum size of a block in bytes.
 const BLOCK: usize = 1 << 18;

@@ -33,10 +33,12 @@ mod json;
 mod layout;
 mod lines;
 mod names;
+mod position;
 mod records;
 
 pub use gather::{Bits, Gather, Gathered};
 pub use layout::{Columns, EventFrom, Format, Layout};
 pub(crate) use names::RowIds;
 pub use names::{Names, Property};
-pub use records::{Position, Problem, Records, Row};
+pub use position::Position;
+pub use records::{Problem, Records, Row};

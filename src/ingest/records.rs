@@ -9,6 +9,7 @@ use crate::ingest::json::{self, Scalar, Wanted};
 use crate::ingest::layout::{Columns, EventFrom, Field, Format, Layout, delimiter};
 use crate::ingest::lines::{Fields, Found, LONGEST, Lines, Record};
 use crate::ingest::names::Names;
+use crate::ingest::position::Position;
 use crate::sets::UserId;
 
 /// A valid line.
@@ -49,15 +50,6 @@ impl std::fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
-
-/// A position between two lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    /// The number of bytes before it, after decompression.
-    pub byte: u64,
-    /// The number of lines before it.
-    pub line: u64,
-}
 
 /// The rows of one file.
 pub struct Records<R> {

@@ -1,7 +1,7 @@
-//! What somebody did, day by day, as strips under one axis of months: a strip an event.
+//! Draws a user's activity day by day: one bar per event above a shared axis of months.
 //!
-//! Strips and axis take whatever width they are given; what is told of days is in their drawings'
-//! own units, a day each, and nothing of it is text, which would be stretched.
+//! Bars and axis fill any width. Bars use their own units, one per day, and contain no text because
+//! text would be stretched.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use chrono::{Datelike, Days, Months, NaiveDate};
 
 use crate::render::chart::escaped;
 
-/// How high a strip is, in its own units.
+/// The height of a bar, in its own units.
 const HEIGHT: u64 = 10;
 
-/// The least days of an axis: few of them would make large squares.
+/// The minimum length of an axis in days. Fewer days would become large squares.
 const LEAST_DAYS: u64 = 56;
 
-/// The days that strips have in common, both included.
+/// The days that all bars of a page show, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Axis {
     since: NaiveDate,
@@ -23,7 +23,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// The days from `since` to `until`; eight weeks at least.
+    /// Returns the days from `since` to `until`, at least eight weeks.
     pub fn new(since: NaiveDate, until: NaiveDate) -> Self {
         let least = until
             .checked_sub_days(Days::new(LEAST_DAYS - 1))
@@ -34,34 +34,34 @@ impl Axis {
         }
     }
 
-    /// How many days there are.
+    /// Returns the number of days.
     fn len(self) -> u64 {
         self.place(self.until) + 1
     }
 
-    /// How many days lie before a date: 0 for the first one and all before it, at most all of them.
+    /// Returns the number of days before a date, between 0 and the length of the axis.
     fn place(self, date: NaiveDate) -> u64 {
         u64::try_from((date.min(self.until) - self.since).num_days()).unwrap_or(0)
     }
 
-    /// The first days of months, from the second month on, or the first where it is there from its
-    /// first day on.
+    /// Returns the first day of each month on the axis. The first month is included only if the
+    /// axis contains its first day.
     fn months(self) -> impl Iterator<Item = NaiveDate> {
-        let first = self.since.with_day(1).unwrap_or(self.since);
+        let first = self.since.with_day(1).expect("every month has a first day");
         let months = (0..).map_while(move |n| first.checked_add_months(Months::new(n)));
         months
             .skip_while(move |month| *month < self.since)
             .take_while(move |month| *month <= self.until)
     }
 
-    /// The names of the months, for above the strips. Where they are many, every second one carries
-    /// a class, so that a narrow page can leave it out.
+    /// Draws the names of the months. With many months every second one gets a class, so that a
+    /// narrow page can hide it.
     #[allow(clippy::cast_precision_loss)] // A few hundred days.
     pub fn svg(self) -> String {
         let mut out =
             String::from(r#"<svg class="months" width="100%" height="16" aria-hidden="true">"#);
         let total = self.len();
-        // At the right end there is no room for a name.
+        // A name near the right end would be cut off.
         let fits = |month: &NaiveDate| (total - self.place(*month)) * 30 >= total;
         let months: Vec<NaiveDate> = self.months().filter(fits).collect();
         for (i, month) in months.iter().enumerate() {
@@ -83,10 +83,10 @@ impl Axis {
         out
     }
 
-    /// The strip of some `days`, which ascend: the rest is pale, and before `from` there is only a
-    /// line, as nobody can be missed there; likewise in stretches without data, which ascend and
-    /// whose ends are both included. Parts carry classes, no colours. `label` says the same in
-    /// words.
+    /// Draws the bar of one event. `days` are the active days in ascending order. Inactive days are
+    /// pale. Days before `from`, and the stretches in `unrecorded` (ascending, both ends included),
+    /// are only a line: the user could not have been active there. The parts have classes instead
+    /// of colours. `label` is the accessible description.
     pub fn strip(
         self,
         from: NaiveDate,
@@ -94,7 +94,8 @@ impl Axis {
         days: &[NaiveDate],
         label: &str,
     ) -> String {
-        let (total, middle) = (self.len(), HEIGHT / 2);
+        let total = self.len();
+        let middle = HEIGHT / 2;
         let label = escaped(label);
         let mut out = format!(
             r#"<svg class="days" viewBox="0 0 {total} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">"#
@@ -104,7 +105,8 @@ impl Axis {
         } else {
             self.place(from)
         };
-        let (mut lines, mut pale) = (String::new(), String::new());
+        let mut lines = String::new();
+        let mut pale = String::new();
         let stretch = |path: &mut String, from: u64, to: u64| {
             if from < to {
                 let _ = write!(path, "M{from} {middle}H{to}");
@@ -115,7 +117,8 @@ impl Axis {
             .iter()
             .filter(|(first, last)| *last >= self.since && *first <= self.until)
         {
-            let (begin, end) = (self.place(*first).max(at), self.place(*last) + 1);
+            let begin = self.place(*first).max(at);
+            let end = self.place(*last) + 1;
             stretch(&mut pale, at, begin);
             stretch(&mut lines, begin, end);
             at = at.max(end);
@@ -124,7 +127,7 @@ impl Axis {
         if !lines.is_empty() {
             let _ = write!(out, r#"<path class="before" d="{lines}"/>"#);
         }
-        // Dashes are a day long, so that days are told apart without a mark for each.
+        // Dashes are one day long, which separates the days without a mark for each.
         if !pale.is_empty() {
             let _ = write!(
                 out,
@@ -135,12 +138,12 @@ impl Axis {
             out,
             r#"<g class="on" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14">"#
         );
-        let shown = days
+        let visible = days
             .iter()
             .copied()
             .filter(|day| (self.since..=self.until).contains(day))
             .collect::<Vec<_>>();
-        for run in shown.chunk_by(|a, b| a.succ_opt() == Some(*b)) {
+        for run in visible.chunk_by(|a, b| a.succ_opt() == Some(*b)) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
             };
@@ -162,14 +165,15 @@ impl Axis {
     }
 }
 
-/// Days in words, a month a line: `Nov 2026` and `1, 3–5, 23`. `days` ascend.
+/// Formats ascending days as text, one line per month: `Nov 2026` and `1, 3–5, 23`.
 pub fn words(days: &[NaiveDate]) -> Vec<(String, String)> {
     let mut lines: Vec<(String, String)> = Vec::new();
     for month in days.chunk_by(|a, b| (a.year(), a.month()) == (b.year(), b.month())) {
         let runs = month.chunk_by(|a, b| a.day() + 1 == b.day());
         let runs: Vec<String> = runs
             .filter_map(|run| {
-                let (first, last) = (run.first()?.day(), run.last()?.day());
+                let first = run.first()?.day();
+                let last = run.last()?.day();
                 Some(if first == last {
                     first.to_string()
                 } else {
@@ -222,7 +226,9 @@ mod tests {
     fn absence_begins_where_somebody_could_be_missed() {
         let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
         let svg = |from: &str| axis.strip(date(from), &[], &[], "");
-        let (early, first, late) = (svg("2020-01-01"), svg("2026-09-01"), svg("2026-12-01"));
+        let early = svg("2020-01-01");
+        let first = svg("2026-09-01");
+        let late = svg("2026-12-01");
         assert!(
             early == first && !early.contains("before") && early.contains("M0 5H84"),
             "{early}"
@@ -267,7 +273,7 @@ mod tests {
                 && long.contains(">2026</text>")
                 && long.matches("<text").count() == 12
         );
-        // A month that began just now has no room, and eight weeks are the least.
+        // The month that just began has no room for its name. An axis has at least eight weeks.
         let short = Axis::new(date("2026-11-01"), date("2026-11-01"));
         assert_eq!((short.len(), short.svg().matches("<text").count()), (56, 1));
     }

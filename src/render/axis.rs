@@ -1,23 +1,23 @@
-//! Round ticks: the numbers people count in.
+//! Axes with round ticks.
 
 use chrono::Datelike;
 
 use crate::calendar::{Grain, Period};
 
-/// An axis from 0 upwards.
+/// An axis that starts at 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
-    /// Where it ends; never 0.
+    /// The end of the axis, never 0.
     pub top: f64,
-    /// From 0 to `top`, evenly.
+    /// The ticks from 0 to `top`, evenly spaced.
     pub ticks: Vec<f64>,
-    /// Digits behind the point that tell the ticks apart.
+    /// The decimal places needed to tell the ticks apart.
     pub decimals: usize,
 }
 
 impl Axis {
-    /// An axis for shares (0–1), in percent: 0/25/50/75/100, or fitted in round steps when none is
-    /// above a half.
+    /// Returns an axis for shares (0–1), in percent: 0/25/50/75/100, or a fitted one if no share
+    /// exceeds 50 %.
     pub fn percent(greatest: f64) -> Self {
         let greatest = if greatest.is_finite() {
             greatest * 100.0
@@ -34,8 +34,8 @@ impl Axis {
         Self::fitted(greatest, 0.1)
     }
 
-    /// The same without a jump from a half to the whole, where the ups and downs are what is looked
-    /// at: 0/20/40/60.
+    /// Like [`percent`](Axis::percent), but fitted up to 80 % for charts where changes matter more
+    /// than the level: 0/20/40/60.
     pub fn percent_fitted(greatest: f64) -> Self {
         match greatest * 100.0 {
             percent if percent > 50.0 && percent <= 80.0 => Self::fitted(percent, 20.0),
@@ -43,12 +43,13 @@ impl Axis {
         }
     }
 
-    /// An axis for counts: 0/500/1,000/1,500/2,000.
+    /// Returns an axis for counts: 0/500/1,000/1,500/2,000.
     pub fn count(greatest: f64) -> Self {
         Self::fitted(greatest, 1.0)
     }
 
-    /// At most five steps of 1, 2 or 5 times a power of ten, none below `least`.
+    /// Returns an axis of at most five steps. A step is 1, 2 or 5 times a power of ten, and at
+    /// least `least`.
     fn fitted(greatest: f64, least: f64) -> Self {
         let mut step = least;
         for factor in [2.0, 2.5, 2.0].into_iter().cycle().take(60) {
@@ -69,8 +70,8 @@ impl Axis {
     }
 }
 
-/// Every how many periods an axis of `cols` columns is labelled: at most 15 labels, in units people
-/// count in.
+/// Returns the distance between two labels on an axis of `cols` columns. It is a usual unit of the
+/// grain, and gives at most 15 labels.
 pub fn column_step(grain: Grain, cols: usize) -> usize {
     let steps: &[usize] = match grain {
         Grain::Hour => &[1, 2, 3, 6, 12, 24, 48, 72],
@@ -86,12 +87,11 @@ pub fn column_step(grain: Grain, cols: usize) -> usize {
         .unwrap_or(cols.max(1))
 }
 
-/// Which of some adjoining periods, oldest first, are labelled on an axis, and how: those whose
-/// place in the calendar is round, and no more than there is room for. `narrow` is for an axis of
-/// half a page.
+/// Returns the indexes and labels of the periods that an axis names, from consecutive periods,
+/// oldest first. It picks round dates, as many as fit. `narrow` is for an axis of half a page.
 pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
     let labelled = (0..periods.len()).filter(|i| is_labelled(periods, *i, narrow));
-    // The first one says the year that those behind it leave out.
+    // The first label includes the year; later months leave it out.
     let words = |(place, i): (usize, usize)| match periods[i].grain() {
         Grain::Month if place > 0 && periods[i].start().month() > 1 => {
             periods[i].start().format("%b").to_string()
@@ -105,9 +105,10 @@ pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
 }
 
 fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
-    let (n, start) = (periods.len(), periods[i].start());
+    let n = periods.len();
+    let start = periods[i].start();
     let few = match periods[i].grain() {
-        // Shorter than a date, but for the first one.
+        // All labels but the first are shorter than a date.
         Grain::Month => 7,
         _ if narrow => 5,
         _ => 7,

@@ -1,9 +1,9 @@
-//! The chart of any answer, as a file or as a part of a page.
+//! Renders the chart of any answer as a file or as part of a page.
 
 use crate::render::{chart, trend};
 use crate::reports::Chart;
 
-/// An SVG file.
+/// Renders a standalone SVG file.
 pub fn file(drawn: Chart<'_>) -> String {
     match drawn {
         Chart::Retention(table) => chart::file(table),
@@ -11,7 +11,7 @@ pub fn file(drawn: Chart<'_>) -> String {
     }
 }
 
-/// An `<svg>` element for a page, which has styles and fonts of its own.
+/// Renders an `<svg>` element for a page, which provides styles and fonts.
 pub fn inline(drawn: Chart<'_>) -> String {
     match drawn {
         Chart::Retention(table) => chart::curve(table),

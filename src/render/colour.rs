@@ -5,10 +5,10 @@
 
 use std::fmt::{self, Write as _};
 
-/// The least contrast of text on its ground that WCAG 2.2 accepts at level AA.
+/// The minimum contrast of text on its background that WCAG 2.2 accepts at level AA.
 pub const MIN_CONTRAST: f64 = 4.5;
 
-/// The greatest step of the ramp: 100 %.
+/// The last step of the ramp: 100 %.
 pub const LAST_STEP: u8 = 100;
 
 /// An sRGB colour.
@@ -18,15 +18,16 @@ pub struct Rgb(pub u8, pub u8, pub u8);
 impl Rgb {
     const WHITE: Rgb = Rgb(255, 255, 255);
     const BLACK: Rgb = Rgb(0, 0, 0);
-    /// The dark one of the two inks that numbers are written in on shades; the other is white.
+    /// The dark text colour on shades; the light one is white.
     const NIGHT: Rgb = Rgb(0x0a, 0x12, 0x1a);
 
-    /// The colour `part` of `whole` of the way to `other`.
+    /// Mixes two colours: `part` of `whole` of the way to `other`.
     fn towards(self, other: Rgb, part: u8, whole: u8) -> Rgb {
         let channel = |a: u8, b: u8| {
-            let (part, whole) = (u32::from(part.min(whole)), u32::from(whole.max(1)));
+            let part = u32::from(part.min(whole));
+            let whole = u32::from(whole.max(1));
             let sum = u32::from(a) * (whole - part) + u32::from(b) * part + whole / 2;
-            u8::try_from(sum / whole).unwrap_or(u8::MAX)
+            u8::try_from(sum / whole).expect("a mean of bytes is a byte")
         };
         Rgb(
             channel(self.0, other.0),
@@ -35,7 +36,7 @@ impl Rgb {
         )
     }
 
-    /// Relative luminance by WCAG 2.2, 0–1.
+    /// Returns the relative luminance as defined by WCAG 2.2, 0–1.
     pub fn luminance(self) -> f64 {
         let linear = |channel: u8| {
             let c = f64::from(channel) / 255.0;
@@ -55,7 +56,8 @@ impl Rgb {
     /// assert_eq!(Rgb(0, 0, 0).contrast(Rgb(255, 255, 255)).round(), 21.0);
     /// ```
     pub fn contrast(self, other: Rgb) -> f64 {
-        let (a, b) = (self.luminance(), other.luminance());
+        let a = self.luminance();
+        let b = other.luminance();
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 }
@@ -66,7 +68,7 @@ impl fmt::Display for Rgb {
     }
 }
 
-/// A theme of the pages. The same values stand in `static/app.css`; a test compares them.
+/// A theme of the pages. `static/app.css` repeats its colours; a test compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Theme {
     /// Dark text on white cards.
@@ -78,17 +80,17 @@ pub enum Theme {
 /// One step of the ramp in one theme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shade {
-    /// The ground of the cell.
+    /// The background of the cell.
     pub ground: Rgb,
-    /// The stripes over the ground of a cell whose period is running. Never nearer to the text than
-    /// [`MIN_CONTRAST`] allows.
+    /// The stripes over the background of a cell in progress. The contrast with the text is at
+    /// least [`MIN_CONTRAST`].
     pub stripe: Rgb,
     /// The text on both.
     pub text: Rgb,
 }
 
 impl Theme {
-    /// The cards' own ground.
+    /// Returns the background of cards.
     pub const fn card(self) -> Rgb {
         match self {
             Theme::Light => Rgb(0xff, 0xff, 0xff),
@@ -96,7 +98,7 @@ impl Theme {
         }
     }
 
-    /// Ordinary text.
+    /// Returns the colour of ordinary text.
     pub const fn ink(self) -> Rgb {
         match self {
             Theme::Light => Rgb(0x0f, 0x1b, 0x28),
@@ -104,7 +106,7 @@ impl Theme {
         }
     }
 
-    /// Text of less weight.
+    /// Returns the colour of secondary text.
     pub const fn mute(self) -> Rgb {
         match self {
             Theme::Light => Rgb(0x56, 0x67, 0x78),
@@ -112,7 +114,7 @@ impl Theme {
         }
     }
 
-    /// Rules and borders.
+    /// Returns the colour of rules and borders.
     pub const fn line(self) -> Rgb {
         match self {
             Theme::Light => Rgb(0xe2, 0xe8, 0xee),
@@ -120,7 +122,7 @@ impl Theme {
         }
     }
 
-    /// The one hue.
+    /// Returns the accent colour, the hue of the ramp.
     pub const fn accent(self) -> Rgb {
         match self {
             Theme::Light => Rgb(0x18, 0x5a, 0x96),
@@ -128,9 +130,9 @@ impl Theme {
         }
     }
 
-    /// Percent and colour, from 0 to 100: away from the card, so that a low rate never shines.
-    /// Where the ink changes they take one longer step, over the grounds on which neither ink can
-    /// be read.
+    /// Returns the stops of the ramp: percent and colour, from 0 to 100. Higher rates contrast more
+    /// with the card. Where the text colour changes, a longer step skips the backgrounds on which
+    /// neither text colour is readable.
     const fn stops(self) -> [(u8, Rgb); 8] {
         match self {
             Theme::Light => [
@@ -168,17 +170,17 @@ impl Theme {
         below.1
     }
 
-    /// The colours of one step, 0–100 (greater ones count as 100).
+    /// Returns the colours of a step, 0–100. Greater steps count as 100.
     pub fn shade(self, step: u8) -> Shade {
         let ground = self.ground(step.min(LAST_STEP));
         let inks = [Rgb::NIGHT, Rgb::WHITE];
         let text = inks
             .into_iter()
             .find(|ink| ink.contrast(ground) >= MIN_CONTRAST)
-            .unwrap_or(Rgb::WHITE);
-        // Stripes lead away from the text, so hatching gains contrast; only on a ground already
-        // next to white or black, where such stripes could not be seen, do they lead a little
-        // towards it.
+            .expect("a test checks the contrast of every step");
+        // Stripes differ from the background in the direction away from the text, which increases
+        // contrast. On a background close to white or black such stripes would be invisible, so
+        // they go a little towards the text.
         let (away, back) = if text.luminance() < ground.luminance() {
             (
                 ground.towards(Rgb::WHITE, 45, 100),
@@ -203,7 +205,7 @@ impl Theme {
     }
 }
 
-/// The step of a rate (0–1): its percent, rounded; but only nothing at all is step 0.
+/// Returns the step of a rate (0–1): its percentage, rounded. Only a rate of 0 is step 0.
 pub fn step(rate: f64) -> u8 {
     // Clamped to 0–100 first, so the cast cannot lose anything but the fraction.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -211,7 +213,7 @@ pub fn step(rate: f64) -> u8 {
     if rate > 0.0 { percent.max(1) } else { percent }
 }
 
-/// The classes `.h0` … `.h100` in both themes, and the gradient of the legend.
+/// Returns the classes `.h0` … `.h100` in both themes, and the gradient of the legend.
 pub fn css() -> String {
     let mut css = String::with_capacity(16_384);
     theme_css(&mut css, Theme::Light);
@@ -228,7 +230,7 @@ fn theme_css(css: &mut String, theme: Theme) {
             stripe,
             text,
         } = theme.shade(step);
-        // Writing into a String cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             css,
             ".h{step}{{background-color:{ground};color:{text};--stripe:{stripe}}}"
@@ -287,7 +289,7 @@ mod tests {
                 1,
                 "{theme:?}: {texts:?}"
             );
-            // No more of an edge than a few steps make.
+            // The edge is at most as strong as a few ordinary steps.
             for step in 1..=LAST_STEP {
                 let edge = theme
                     .shade(step)

@@ -1,15 +1,15 @@
-//! Comma-separated values. Quoted by RFC 4180, lines end in `\n`.
+//! Comma-separated values, quoted as in RFC 4180, with lines that end in `\n`.
 
 use std::borrow::Cow;
 
 use crate::render::words;
 use crate::reports::frame::{Frame, Value};
 
-/// A frame with its column names as the first line. Empty values are blank fields, numbers are
-/// unrounded, and shares are in percent with two decimals and no sign: `27.39`, and `<0.01` or
-/// `>99.99` if only rounding would make it none or all.
+/// Renders a frame with its column names as the first line. Empty values are empty fields and
+/// numbers are unrounded. Shares are in percent with two decimals and no percent sign: `27.39`. A
+/// share that would only round to 0 or 100 is `<0.01` or `>99.99`.
 pub fn frame(frame: &Frame) -> String {
-    written(|csv| {
+    to_csv(|csv| {
         csv.write_record(frame.columns.iter().map(|column| column.as_bytes()))?;
         for row in &frame.rows {
             csv.write_record(row.iter().map(field))?;
@@ -66,7 +66,7 @@ fn may_be_formula(text: &str) -> bool {
     }
 }
 
-/// Digits, with a point among them or none.
+/// Whether a text consists of digits with at most one decimal point.
 fn is_number(text: &str) -> bool {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -94,8 +94,8 @@ pub fn people(before: &str, ids: &[String]) -> String {
     let mut text = before.to_owned();
     for id in ids {
         let id = guard(id);
-        // Where lists are separated by semicolons or TABs, spreadsheets cut there too, and would
-        // evaluate what follows.
+        // Spreadsheets that separate lists by semicolons or tabs split there too, and would
+        // evaluate the text that follows.
         if id.contains([',', ';', '\t', '"', '\r', '\n']) {
             text.push('"');
             text.push_str(&id.replace('"', "\"\""));
@@ -108,15 +108,12 @@ pub fn people(before: &str, ids: &[String]) -> String {
     text
 }
 
-/// Runs `write` on a writer into memory, where writing cannot fail.
-fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> String {
+/// Renders CSV into memory, where writing cannot fail.
+fn to_csv(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> String {
     let mut csv = csv::Writer::from_writer(Vec::new());
-    let done = write(&mut csv);
-    debug_assert!(done.is_ok(), "{done:?}");
-    csv.into_inner()
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .unwrap_or_default()
+    write(&mut csv).expect("writing to memory cannot fail");
+    let bytes = csv.into_inner().expect("writing to memory cannot fail");
+    String::from_utf8(bytes).expect("all fields are valid UTF-8")
 }
 
 #[cfg(test)]
@@ -133,7 +130,8 @@ mod tests {
     }
 
     fn tidy(table: &Table) -> String {
-        let (table, show) = (table.clone(), Show::Percent);
+        let table = table.clone();
+        let show = Show::Percent;
         frame(&Shown { table, show }.tidy())
     }
 
@@ -171,10 +169,8 @@ mod tests {
 
     #[test]
     fn what_is_not_recorded_is_no_number() {
-        let (from, to) = (
-            chrono::NaiveDate::from_ymd_opt(2026, 11, 21),
-            chrono::NaiveDate::from_ymd_opt(2026, 11, 24),
-        );
+        let from = chrono::NaiveDate::from_ymd_opt(2026, 11, 21);
+        let to = chrono::NaiveDate::from_ymd_opt(2026, 11, 24);
         let measure = crate::reports::retention::Measure::OnOrAfter;
         let query = Query {
             cols: Some(3),
@@ -277,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Everything but a sign that a formula needs to call or refer to something.
+    /// Characters that a formula needs to call or refer to something, other than a sign.
     const OPERATORS: &str = "=+*/^&<>!|'\"[]{}:;,%#$\\`~?";
 
     proptest::proptest! {
@@ -302,7 +298,7 @@ mod tests {
             proptest::prop_assert_eq!(&*guarded, &*text);
             let rest = &text[1..];
             proptest::prop_assert!(!rest.contains(|c| OPERATORS.contains(c)), "{}", text);
-            // A word and parentheses are a call; a word behind + or - is a reference.
+            // A word followed by parentheses is a call; a word after + or - is a reference.
             let word = rest.contains(|c: char| c.is_alphabetic());
             proptest::prop_assert!(!word || (text.starts_with('@') && !rest.contains(['(', ')', ' '])), "{}", text);
         }

@@ -1,4 +1,5 @@
-//! Answers as CSV, text and charts. All pure; every format shows the same numbers.
+//! Renders answers as CSV, text and charts. All functions are pure, and every format shows the same
+//! numbers.
 
 #[cfg(feature = "charts")]
 pub mod activity_calendar;
@@ -22,23 +23,23 @@ use crate::reports::people::{CellMembers, Who};
 use crate::reports::retention::{Measure, Query};
 
 choice! {
-    /// Which cohort of a table stands on top.
+    /// The order of the cohorts of a table.
     Order {
-        /// The newest.
+        /// Newest cohort first.
         #[default]
         Newest = "newest",
-        /// The oldest.
+        /// Oldest cohort first.
         Oldest = "oldest",
     }
 }
 
 choice! {
-    /// What the shades of a table's cells stand for.
+    /// The range of rates that the shades of a table cover.
     Scale {
         /// 0–100 %, the same for every table.
         #[default]
         Absolute = "absolute",
-        /// From the lowest to the highest rate of the table, so that small differences show.
+        /// From the lowest to the highest rate of the table, which makes small differences visible.
         Fitted = "fitted",
     }
 }
@@ -75,7 +76,7 @@ pub fn many(number: u64, noun: &str) -> String {
     )
 }
 
-/// The name of an answer's file, without an ending.
+/// Returns the file name of an answer, without an extension.
 pub fn file_name(answer: &dyn Exports) -> FileName {
     let parts = answer.name();
     FileName::new(|name| {
@@ -84,9 +85,10 @@ pub fn file_name(answer: &dyn Exports) -> FileName {
     })
 }
 
-/// A file name for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
-pub fn people_name(query: &Query, crowd: &CellMembers, who: Who) -> FileName {
-    let column = crowd
+/// Returns the file name for a list of people of a cohort:
+/// `people_signup_active_day_2026-11-16_2_lost`.
+pub fn people_name(query: &Query, members: &CellMembers, who: Who) -> FileName {
+    let column = members
         .back
         .as_ref()
         .map_or_else(String::new, |back| format!("_{}", back.column));
@@ -96,33 +98,34 @@ pub fn people_name(query: &Query, crowd: &CellMembers, who: Who) -> FileName {
         ""
     };
     FileName::new(|name| {
-        let (cohort, returning) = (name(&query.cohort), name(&query.returning));
+        let cohort = name(&query.cohort);
+        let returning = name(&query.returning);
         format!(
             "people_{cohort}_{returning}_{}{later}_{}{column}_{}",
             query.grain,
-            crowd.period,
+            members.period,
             who.as_str()
         )
     })
 }
 
-/// A file name for the people of a set, from its text: `people_active-2026-11-23`.
+/// Returns the file name for the people of a set, from its text: `people_active-2026-11-23`.
 pub fn set_name(set: &str) -> FileName {
     FileName::new(|name| format!("people_{}", name(&set)))
 }
 
-/// The name of a file, harmless on every system. Two segments that are written differently have
-/// different names.
+/// A file name that is safe on every system. Two different segments have different names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName {
-    /// Of ASCII letters, digits, `-`, `_` and `.` alone, and at most about 140 of them.
+    /// Only ASCII letters, digits, `-`, `_` and `.`, at most about 140 of them.
     pub ascii: String,
-    /// The same with the letters of all languages, in at most 250 bytes.
+    /// The same name with the letters of all languages, at most 250 bytes.
     pub full: String,
 }
 
 impl FileName {
-    /// A name that is put together of others, each made harmless by what `compose` is given.
+    /// Builds both forms of a name. `compose` joins the parts, and makes each safe with the
+    /// function it is given.
     fn new(compose: impl Fn(&dyn Fn(&dyn fmt::Display) -> String) -> String) -> Self {
         FileName {
             ascii: compose(&|text| harmless(&text.to_string(), false)),
@@ -130,7 +133,7 @@ impl FileName {
         }
     }
 
-    /// With an ending: `csv`.
+    /// Adds an extension: `csv`.
     #[must_use]
     pub fn ending(self, ending: &str) -> Self {
         FileName {
@@ -140,18 +143,19 @@ impl FileName {
     }
 }
 
-/// The most bytes that a segment takes in a file name, of ASCII alone and of all letters.
+/// The maximum length in bytes of a segment in a file name: ASCII only, and with all letters.
 const MOST_BYTES: (usize, usize) = (36, 80);
 
-/// A segment as a part of a file name. What is lost of it is told by a few digits made of the
-/// whole.
+/// Returns a segment as a part of a file name. If characters are lost, a few digits of a checksum
+/// of the whole segment keep the name unique.
 fn harmless(text: &str, all_letters: bool) -> String {
     let most = if all_letters {
         MOST_BYTES.1
     } else {
         MOST_BYTES.0
     };
-    let (mut name, mut lost) = (String::new(), false);
+    let mut name = String::new();
+    let mut lost = false;
     for c in text.chars() {
         let sign = match c {
             '&' => "-and-",
@@ -168,7 +172,7 @@ fn harmless(text: &str, all_letters: bool) -> String {
             name.push(c);
             continue;
         }
-        // These few are read from what is left: `song:played` is song-played.
+        // These few can be restored from the rest: `song:played` becomes song-played.
         lost |= sign.is_empty() && !matches!(c, ' ' | ':' | '@' | '-' | '"');
         for c in if sign.is_empty() { "-" } else { sign }.chars() {
             if c != '-' || !(name.is_empty() || name.ends_with('-')) {
@@ -185,11 +189,11 @@ fn harmless(text: &str, all_letters: bool) -> String {
     }
 }
 
-/// Whether a character shows, and turns none of its neighbours round.
+/// Whether a character is visible and does not change the direction of its neighbours.
 fn is_seen(c: char) -> bool {
     let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..='\u{e0fff}');
-    // The joiner of emoji families.
+    // The zero-width joiner of emoji sequences.
     (!hidden || c == '\u{200d}') && !c.is_control() && !c.is_whitespace()
 }
 

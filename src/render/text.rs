@@ -1,4 +1,4 @@
-//! The table for a terminal.
+//! Retention tables for a terminal.
 
 use std::fmt::Write;
 
@@ -6,12 +6,19 @@ use crate::render::{many, thousands, words};
 use crate::reports::frame::{Frame, Value};
 use crate::reports::retention::{Averaging, Cell, Number, Show, State, Table};
 
-/// Blanks between columns.
+/// The number of spaces between columns.
 const GAP: usize = 2;
 
-/// One field of the grid: its text, and how hot it is (0–1) where it takes a colour.
+/// The number of columns that are always shown: cohort, people and one period.
+const MIN_COLUMNS: usize = 3;
+
+/// What is shown where nothing is recorded.
+const NO_DATA: &str = "–";
+
+/// One field of the grid.
 struct Field {
     text: String,
+    /// The intensity of its colour, from 0 to 1. `None` for a field without colour.
     heat: Option<f64>,
 }
 
@@ -27,44 +34,43 @@ impl From<&str> for Field {
     }
 }
 
-/// The table in plain text, lines of at most `width` characters where one is given: columns that do
-/// not fit are left out from the right, and a line says so. Running cells carry a `*`, future ones
-/// are blank, what is not recorded is a `–`, and a number that is partly recorded has a `≥` before
-/// it. With `colour`, cells get a heat from 256-colour escapes.
+/// Formats a table as plain text. Columns beyond `width` characters are left out, and a line says
+/// so. Cells that are still in progress have a `*`, future cells are blank, cells without data are a
+/// `–`, and numbers that are partly recorded start with `≥`. With `colour`, cells have a background
+/// from 256-colour escapes.
 pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> String {
     let grid = grid(table, show);
     let widths: Vec<usize> = (0..grid[0].len())
-        .map(|k| {
-            grid.iter()
-                .map(|line| chars(&line[k].text))
-                .max()
-                .unwrap_or(0)
+        .map(|column| {
+            let texts = grid.iter().map(|line| chars(&line[column].text));
+            texts.max().expect("there is a header")
         })
         .collect();
-    let fits = columns_that_fit(&widths, width);
+    let columns = columns_that_fit(&widths, width);
     let mut out = format!("{}\n\n", table.title());
     for line in &grid {
         let mut text = String::new();
-        for (k, (field, wide)) in line.iter().zip(&widths).take(fits).enumerate() {
-            let blanks = " ".repeat(wide - chars(&field.text));
-            match (k, field.heat.filter(|_| colour)) {
-                (0, _) => text += &format!("{}{blanks}", field.text),
-                // The colour spans the whole field, so that the grid has no ragged edge.
+        for (column, (field, width)) in line.iter().zip(&widths).take(columns).enumerate() {
+            let padding = " ".repeat(width - chars(&field.text));
+            match (column, field.heat.filter(|_| colour)) {
+                (0, _) => text += &format!("{}{padding}", field.text),
+                // The colour fills the whole field, so that the columns have straight edges.
                 (_, Some(heat)) => {
-                    text += &format!(" {}", painted(&format!(" {blanks}{}", field.text), heat))
+                    let field = painted(&format!(" {padding}{}", field.text), heat);
+                    text += &format!(" {field}");
                 }
-                _ => text += &format!("{}{blanks}{}", " ".repeat(GAP), field.text),
+                _ => text += &format!("{}{padding}{}", " ".repeat(GAP), field.text),
             }
         }
         out += text.trim_end();
         out.push('\n');
     }
     out.push('\n');
-    out + &*notes(table, widths.len() - fits)
+    out + &*notes(table, widths.len() - columns)
 }
 
-/// A frame in aligned columns, texts to the left and numbers to the right. What does not fit into
-/// `width` is left out from the right, and a line says so.
+/// Formats a frame in aligned columns: texts to the left, numbers to the right. Columns beyond
+/// `width` characters are left out, and a line says so.
 pub fn frame(frame: &Frame, width: Option<usize>) -> String {
     let heads = frame.columns.iter().map(|column| column.to_string());
     let mut lines = vec![heads.collect::<Vec<_>>()];
@@ -102,7 +108,7 @@ pub fn frame(frame: &Frame, width: Option<usize>) -> String {
     out
 }
 
-/// A value for people.
+/// A value as people read it.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Empty => "–".to_owned(),
@@ -119,42 +125,35 @@ fn chars(text: &str) -> usize {
     text.chars().count()
 }
 
-/// How many fields of a line fit: at least cohort, people and one column.
+/// The number of columns that fit into a line.
 fn columns_that_fit(widths: &[usize], width: Option<usize>) -> usize {
     let Some(width) = width else {
         return widths.len();
     };
     let mut used = 0;
-    let fit = widths.iter().enumerate().take_while(|(k, wide)| {
-        used += **wide + if *k == 0 { 0 } else { GAP };
+    let fitting = widths.iter().enumerate().take_while(|(column, wide)| {
+        used += **wide + if *column == 0 { 0 } else { GAP };
         used <= width
     });
-    fit.count().max(widths.len().min(3))
+    fitting.count().max(widths.len().min(MIN_COLUMNS))
 }
 
 fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
-    let hottest = hottest(table);
-    let head = ["Cohort".into(), "People".into()].into_iter();
-    let mut grid: Vec<Vec<Field>> = vec![
-        head.chain((0..table.averages.len()).map(|k| format!("{k} ").into()))
-            .collect(),
-    ];
+    let mut header: Vec<Field> = vec!["Cohort".into(), "People".into()];
+    header.extend((0..table.averages.len()).map(|column| format!("{column} ").into()));
+    let mut grid = vec![header];
+    let max_rate = max_rate(table);
     for row in &table.rows {
-        let star = if row.state == State::InProgress {
-            "*"
-        } else {
-            " "
-        };
-        let part = if table.is_partial(row) { " †" } else { "" };
+        let partial = if table.is_partial(row) { " †" } else { "" };
         let size = row.size.map_or_else(|| NO_DATA.to_owned(), thousands);
         let mut line: Vec<Field> = vec![
-            format!("{}{part}", row.period.label()).into(),
-            format!("{size}{star}").into(),
+            format!("{}{partial}", row.period.label()).into(),
+            format!("{size}{}", star(row.state)).into(),
         ];
         line.extend(row.cells.iter().map(|cell| match cell {
             Cell::Number(number) => Field {
-                text: shown(number, show),
-                heat: Some(number.rate() / hottest),
+                text: cell_text(number, show),
+                heat: Some(number.rate() / max_rate),
             },
             Cell::NotRecorded(_) => format!("{NO_DATA} ").into(),
             Cell::Blank => "".into(),
@@ -165,37 +164,32 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         Averaging::Weighted => "Weighted average",
         Averaging::Simple => "Simple average",
     };
-    let (mut rates, mut cohorts): (Vec<Field>, Vec<Field>) = (
-        vec![name.into(), "".into()],
-        vec!["  of how many cohorts".into(), "".into()],
-    );
+    let mut rates: Vec<Field> = vec![name.into(), "".into()];
+    let mut cohorts: Vec<Field> = vec!["  number of cohorts".into(), "".into()];
     for average in &table.averages {
-        // The average is a rate also among counts: an average count would mix cohorts of different
-        // size.
-        rates.push(
-            average
-                .map_or_else(String::new, |a| format!("{} ", words::percent(a.rate)))
-                .into(),
-        );
-        cohorts.push(
-            average
-                .map_or_else(String::new, |a| format!("{} ", a.cohorts))
-                .into(),
-        );
+        match average {
+            // A rate even in a table of counts: cohorts have different sizes, so an average count
+            // would mean nothing.
+            Some(average) => {
+                rates.push(format!("{} ", words::percent(average.rate)).into());
+                cohorts.push(format!("{} ", average.cohorts).into());
+            }
+            None => {
+                rates.push("".into());
+                cohorts.push("".into());
+            }
+        }
     }
     grid.extend([rates, cohorts]);
     grid
 }
 
-/// What stands where nothing is recorded.
-const NO_DATA: &str = "–";
+/// The mark of a number that is still in progress, or a space to align the others.
+fn star(state: State) -> &'static str {
+    if state == State::InProgress { "*" } else { " " }
+}
 
-fn shown(number: &Number, show: Show) -> String {
-    let star = if number.state == State::InProgress {
-        "*"
-    } else {
-        " "
-    };
+fn cell_text(number: &Number, show: Show) -> String {
     let text = match show {
         Show::Percent => words::percent(number.rate()),
         Show::Count => thousands(number.retained),
@@ -203,36 +197,36 @@ fn shown(number: &Number, show: Show) -> String {
     if number.state == State::PartlyRecorded {
         format!("{} ", words::at_least(&text))
     } else {
-        format!("{text}{star}")
+        format!("{text}{}", star(number.state))
     }
 }
 
-/// The rate that takes the strongest colour. Column 0 often stands far above the rest, and would
-/// leave them pale.
-fn hottest(table: &Table) -> f64 {
-    let cells = || {
-        table
+/// The rate with the strongest colour. Column 0 is left out if possible, because it is often far
+/// above the others and would leave them pale.
+fn max_rate(table: &Table) -> f64 {
+    let max_from = |first: usize| {
+        let cells = table
             .rows
             .iter()
-            .flat_map(|row| row.cells.iter().enumerate())
-    };
-    let most = |first: usize| {
-        cells()
-            .filter(|(k, _)| *k >= first)
-            .filter_map(|(_, cell)| Some(cell.number()?.rate()))
+            .flat_map(|row| row.cells.iter().skip(first));
+        cells
+            .filter_map(|cell| Some(cell.number()?.rate()))
             .fold(0.0, f64::max)
     };
-    let later = most(1);
+    let later = max_from(1);
     if later > 0.0 {
         later
     } else {
-        most(0).max(f64::MIN_POSITIVE)
+        max_from(0).max(f64::MIN_POSITIVE)
     }
 }
 
-/// Background and text of the heat, coolest first: one hue that grows brighter, readable at every
-/// step.
-const RAMP: [(u8, u8); 6] = [
+/// The number of colours.
+const STEPS: u8 = 6;
+
+/// Background and text colours, from the coolest to the hottest: one hue that gets brighter, with
+/// readable text on each.
+const RAMP: [(u8, u8); STEPS as usize] = [
     (23, 231),
     (24, 231),
     (31, 16),
@@ -245,75 +239,84 @@ fn painted(text: &str, heat: f64) -> String {
     if heat <= 0.0 {
         return text.to_owned();
     }
-    let above = |step: &usize| heat > f64::from(u32::try_from(*step).unwrap_or(0)) / 6.0;
-    let (back, front) = RAMP[(0..RAMP.len()).rev().find(above).unwrap_or(0)];
+    let step = (0..STEPS)
+        .rev()
+        .find(|step| heat > f64::from(*step) / f64::from(STEPS))
+        .expect("the heat is above 0");
+    let (back, front) = RAMP[usize::from(step)];
     format!("\x1b[48;5;{back};38;5;{front}m{text}\x1b[0m")
 }
 
 fn notes(table: &Table, left_out: usize) -> String {
     let mut out = String::new();
     if left_out > 0 {
-        let first = table.averages.len() - left_out;
-        let what = if left_out == 1 {
-            format!("Column {first} does")
-        } else {
-            format!(
-                "Columns {first} to {} ({left_out} of them) do",
-                table.averages.len() - 1
-            )
-        };
-        let _ = writeln!(
-            out,
-            "{what} not fit this terminal: widen it, pipe the output (`| less -S`), or write --format csv."
-        );
+        out += &left_out_note(table.averages.len(), left_out);
     }
+    let grain = table.query.grain;
     if table.is_empty() {
-        let grain = table.query.grain;
-        let _ = match table.is_recorded() {
-            true => writeln!(out, "Nobody did {} in these {grain}s.", table.cohort()),
-            false => writeln!(out, "The store has no data of these {grain}s."),
+        out += &if table.is_recorded() {
+            format!("Nobody did {} in these {grain}s.\n", table.cohort())
+        } else {
+            format!("The store has no data for these {grain}s.\n")
         };
     }
     if table.people != table.entries {
+        let people = if table.people == 1 {
+            "1 person".to_owned()
+        } else {
+            format!("{} distinct people", thousands(table.people))
+        };
+        let entries = thousands(table.entries);
         let _ = writeln!(
             out,
-            "{} behind {} cohort entries: whoever is in several cohorts counts in each.",
-            if table.people == 1 {
-                "1 person".to_owned()
-            } else {
-                format!("{} distinct people", thousands(table.people))
-            },
-            thousands(table.entries),
+            "{people} in {entries} cohort entries: people in several cohorts count in each."
         );
     } else if !table.is_empty() {
-        let _ = writeln!(out, "{}, each in one cohort.", many(table.people, "user"));
+        let users = many(table.people, "user");
+        let _ = writeln!(out, "{users}, each in one cohort.");
     }
-    let running =
-        if table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress) {
-            format!(
-                "* {}, left out of the average · ",
-                words::in_progress(table.data_ends)
-            )
-        } else {
-            String::new()
-        };
-    words::recorded(table).iter().for_each(|said| {
-        let _ = writeln!(out, "{said}");
-    });
-    let (missing, partial) = table.has_gaps();
-    let missing = if missing { "– no data · " } else { "" };
-    let partial = if partial {
-        "≥ at least: partly recorded, left out of the average · "
+    for sentence in words::recorded(table) {
+        let _ = writeln!(out, "{sentence}");
+    }
+    out + &footer(table) + "\n"
+}
+
+/// Says which columns do not fit. `columns` is the number of periods, of which the last `left_out`
+/// are missing.
+fn left_out_note(columns: usize, left_out: usize) -> String {
+    let first = columns - left_out;
+    let what = if left_out == 1 {
+        format!("Column {first} does")
     } else {
-        ""
+        format!("Columns {first} to {} ({left_out} of them) do", columns - 1)
     };
-    let ends = words::data_ends(table).map_or_else(String::new, |ends| format!(" · {ends}"));
-    let _ = writeln!(
-        out,
-        "{running}{partial}{missing}UTC · as of {}{ends}",
-        table.now.format("%Y-%m-%d %H:%M")
-    );
-    out
+    format!(
+        "{what} not fit this terminal: widen it, pipe the output (`| less -S`), or use --format csv.\n"
+    )
+}
+
+/// The legend, and the time of the answer.
+fn footer(table: &Table) -> String {
+    let in_progress =
+        table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress);
+    let (missing, partial) = table.has_gaps();
+    let mut parts = Vec::new();
+    if in_progress {
+        parts.push(format!(
+            "* {}, left out of the average",
+            words::in_progress(table.data_ends)
+        ));
+    }
+    if partial {
+        parts.push("≥ at least: partly recorded, left out of the average".to_owned());
+    }
+    if missing {
+        parts.push("– no data".to_owned());
+    }
+    parts.push("UTC".to_owned());
+    parts.push(format!("as of {}", table.now.format("%Y-%m-%d %H:%M")));
+    parts.extend(words::data_ends(table));
+    parts.join(" · ")
 }
 
 #[cfg(test)]
@@ -328,13 +331,13 @@ mod tests {
         insta::assert_snapshot!(table(&sample::table(), Show::Percent, None, false), @r"
         signup → active, daily cohorts, counted on the day
 
-        Cohort                 People      0       1       2       3
-        Fri 20 Nov 2026            4   50.0%   25.0%   50.0%   25.0%*
-        Sat 21 Nov 2026            2   50.0%    0.0%    0.0%*
-        Sun 22 Nov 2026            0
-        Mon 23 Nov 2026            3*  33.3%*
-        Weighted average               50.0%   16.7%   50.0%
-          of how many cohorts              2       2       1
+        Cohort               People      0       1       2       3
+        Fri 20 Nov 2026          4   50.0%   25.0%   50.0%   25.0%*
+        Sat 21 Nov 2026          2   50.0%    0.0%    0.0%*
+        Sun 22 Nov 2026          0
+        Mon 23 Nov 2026          3*  33.3%*
+        Weighted average             50.0%   16.7%   50.0%
+          number of cohorts              2       2       1
 
         9 users, each in one cohort.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
@@ -356,32 +359,32 @@ mod tests {
         insta::assert_snapshot!(table(&sample::with(query), Show::Count, None, false), @r"
         active → active, daily cohorts, counted on the day
 
-        Cohort                 People       0       1   2
-        Sat 21 Nov 2026            2        2       1   1*
-        Sun 22 Nov 2026            2        2       1*
-        Mon 23 Nov 2026            2*       2*
-        Simple average                 100.0%   50.0%
-          of how many cohorts               2       1
+        Cohort               People       0       1   2
+        Sat 21 Nov 2026          2        2       1   1*
+        Sun 22 Nov 2026          2        2       1*
+        Mon 23 Nov 2026          2*       2*
+        Simple average               100.0%   50.0%
+          number of cohorts               2       1
 
-        4 distinct people behind 6 cohort entries: whoever is in several cohorts counts in each.
+        4 distinct people in 6 cohort entries: people in several cohorts count in each.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
     }
 
     #[test]
-    fn a_narrow_terminal_is_told_what_is_missing() {
+    fn a_narrow_terminal_lists_the_missing_columns() {
         insta::assert_snapshot!(table(&sample::table(), Show::Percent, Some(48), false), @r"
         signup → active, daily cohorts, counted on the day
 
-        Cohort                 People      0       1
-        Fri 20 Nov 2026            4   50.0%   25.0%
-        Sat 21 Nov 2026            2   50.0%    0.0%
-        Sun 22 Nov 2026            0
-        Mon 23 Nov 2026            3*  33.3%*
-        Weighted average               50.0%   16.7%
-          of how many cohorts              2       2
+        Cohort               People      0       1
+        Fri 20 Nov 2026          4   50.0%   25.0%
+        Sat 21 Nov 2026          2   50.0%    0.0%
+        Sun 22 Nov 2026          0
+        Mon 23 Nov 2026          3*  33.3%*
+        Weighted average             50.0%   16.7%
+          number of cohorts              2       2
 
-        Columns 2 to 3 (2 of them) do not fit this terminal: widen it, pipe the output (`| less -S`), or write --format csv.
+        Columns 2 to 3 (2 of them) do not fit this terminal: widen it, pipe the output (`| less -S`), or use --format csv.
         9 users, each in one cohort.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
@@ -393,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_all() {
+    fn a_cohort_without_people() {
         let query = Query {
             rows: Some(2),
             cols: Some(2),
@@ -406,20 +409,20 @@ mod tests {
         insta::assert_snapshot!(table(&sample::with(query), Show::Percent, None, false), @r"
         nope → active, monthly cohorts, counted in the month
 
-        Cohort                 People  0   1
-        Oct 2026                   0
-        Nov 2026                   0*
+        Cohort               People  0   1
+        Oct 2026                 0
+        Nov 2026                 0*
         Weighted average
-          of how many cohorts
+          number of cohorts
 
         Nobody did nope in these months.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
     }
 
     #[test]
-    fn what_was_not_recorded_is_no_zero() {
+    fn missing_data_is_not_shown_as_zero() {
         let ask = |cohort: &str, returning: &str, grain| Query {
             rows: Some(4),
             cols: Some(2),
@@ -429,18 +432,18 @@ mod tests {
         insta::assert_snapshot!(text(ask("signup", "active", Grain::Month)), @r"
         signup → active, monthly cohorts, counted in the month
 
-        Cohort                 People      0   1
-        Aug 2026                   –       –   –
-        Sep 2026                   –       –   –
-        Oct 2026                   0
-        Nov 2026 †                 9*  44.4%*
+        Cohort               People      0   1
+        Aug 2026                 –       –   –
+        Sep 2026                 –       –   –
+        Oct 2026                 0
+        Nov 2026 †               9*  44.4%*
         Weighted average
-          of how many cohorts
+          number of cohorts
 
         9 users, each in one cohort.
         The store has data from Oct 2026 on.
         † signup is first recorded on 20 Nov 2026: this month holds those days only.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
         ");
         let weekly = Query {
@@ -457,11 +460,11 @@ mod tests {
         16 – 22 Nov 2026 (W47)           0
         23 – 29 Nov 2026 (W48)           0*
         Weighted average                     0.0%   0.0%
-          of how many cohorts                   1      1
+          number of cohorts                     1      1
 
         2 users, each in one cohort.
         † early is first recorded on 28 Oct 2026: this week holds those days only.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
         let long_ago = Query {
@@ -471,21 +474,21 @@ mod tests {
         insta::assert_snapshot!(text(long_ago), @r"
         signup → active, yearly cohorts, counted in the year
 
-        Cohort                 People  0   1
-        2017                       –   –   –
-        2018                       –   –   –
-        2019                       –   –   –
-        2020                       –   –   –
+        Cohort               People  0   1
+        2017                     –   –   –
+        2018                     –   –   –
+        2019                     –   –   –
+        2020                     –   –   –
         Weighted average
-          of how many cohorts
+          number of cohorts
 
-        The store has no data of these years.
+        The store has no data for these years.
         – no data · UTC · as of 2026-11-23 14:05
         ");
     }
 
     #[test]
-    fn where_the_data_ends_the_table_says_so() {
+    fn the_footer_says_where_the_data_ends() {
         let query = Query {
             cols: Some(3),
             rows: Some(3),
@@ -503,12 +506,12 @@ mod tests {
         insta::assert_snapshot!(ended(query.clone()), @r"
         signup → active, daily cohorts, counted on the day
 
-        Cohort                 People      0      1      2
-        Sat 21 Nov 2026            2   50.0%   0.0%   0.0%*
-        Sun 22 Nov 2026            0
-        Mon 23 Nov 2026            3*  33.3%*     –      –
-        Weighted average               50.0%   0.0%
-          of how many cohorts              1      1
+        Cohort               People      0      1      2
+        Sat 21 Nov 2026          2   50.0%   0.0%   0.0%*
+        Sun 22 Nov 2026          0
+        Mon 23 Nov 2026          3*  33.3%*     –      –
+        Weighted average             50.0%   0.0%
+          number of cohorts              1      1
 
         5 users, each in one cohort.
         * data ends in it, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
@@ -521,12 +524,12 @@ mod tests {
         insta::assert_snapshot!(ended(later), @r"
         signup → active, daily cohorts, counted on or after the day
 
-        Cohort                 People       0   1   2
-        Sun 22 Nov 2026            0
-        Mon 23 Nov 2026            3*  ≥33.3%   –   –
-        Tue 24 Nov 2026            –        –   –   –
+        Cohort               People       0   1   2
+        Sun 22 Nov 2026          0
+        Mon 23 Nov 2026          3*  ≥33.3%   –   –
+        Tue 24 Nov 2026          –        –   –   –
         Weighted average
-          of how many cohorts
+          number of cohorts
 
         3 users, each in one cohort.
         * data ends in it, left out of the average · ≥ at least: partly recorded, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
@@ -534,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_changes_no_text() {
+    fn colour_does_not_change_the_text() {
         let plain = table(&sample::table(), Show::Percent, None, false);
         let colour = table(&sample::table(), Show::Percent, None, true);
         assert!(colour.contains("\x1b[48;5;"));

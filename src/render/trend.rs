@@ -1,6 +1,5 @@
-//! An [`Activity`] as bars, and the little bars beside an event's name. SVG, themed by its classes
-//! as
-//! [`chart`](crate::render::chart) is.
+//! Draws an [`Activity`] as a bar chart, and the sparkline next to an event's name. SVG, with
+//! classes for themes as in [`chart`](crate::render::chart).
 
 use std::fmt::Write as _;
 
@@ -13,17 +12,17 @@ use crate::render::{thousands, words};
 use crate::reports::retention::State;
 use crate::reports::trend::{Activity, Point};
 
-/// How many people in each period, from the first recorded one on.
+/// Draws the number of people in each period, from the first recorded one.
 pub fn people(activity: &Activity) -> String {
     people_on(activity, &CURVE, ("people", "chart curve roomy"))
 }
 
-/// The same as a file of its own.
+/// Draws [`people`] as a standalone file.
 pub fn file(activity: &Activity) -> String {
     people_on(activity, &CURVE, ("people", "chart"))
 }
 
-/// The same for half a page, or a narrow one.
+/// Draws [`people`] for half a page or a narrow page.
 pub fn people_small(activity: &Activity) -> String {
     people_on(activity, &SIZES, ("people-small", "chart sizes snug"))
 }
@@ -53,7 +52,7 @@ fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) ->
         canvas,
         axis,
     };
-    let said = |point: &Point| match point.state {
+    let describe = |point: &Point| match point.state {
         State::NotRecorded => "not recorded".to_owned(),
         _ => words::people(point.people),
     };
@@ -61,13 +60,13 @@ fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) ->
         activity.grain,
         activity.recorded(),
         height,
-        said,
+        describe,
         short_count,
     )
 }
 
-/// The stickiness of each week or month, from the first one that has any on: mean people a day ÷
-/// people in the period.
+/// Draws the stickiness of each week or month, from the first one that has it: mean people per day
+/// ÷ people in the period.
 pub fn stickiness(activity: &Activity) -> String {
     let last = activity
         .points
@@ -99,21 +98,21 @@ pub fn stickiness(activity: &Activity) -> String {
         canvas: &SIZES,
         axis,
     };
-    let said = |point: &Point| match point.stickiness() {
+    let describe = |point: &Point| match point.stickiness() {
         Some(rate) => words::percent(rate),
         None if point.state == State::NotRecorded => "not recorded".to_owned(),
-        None => "nobody".to_owned(),
+        None => "no people".to_owned(),
     };
     chart.draw(
         activity.grain,
         sticky_points(activity),
         |point| point.stickiness().map(|rate| rate * 100.0),
-        said,
+        describe,
         |tick, _| format!("{tick:.decimals$}%"),
     )
 }
 
-/// The points from the first one on that has any stickiness; at least the last one.
+/// Returns the points from the first one with stickiness, at least the last point.
 fn sticky_points(activity: &Activity) -> &[Point] {
     let points = activity.recorded();
     let first = points
@@ -123,7 +122,7 @@ fn sticky_points(activity: &Activity) -> &[Point] {
     points.get(first..).unwrap_or_default()
 }
 
-/// The numbers of [`stickiness`], newest first: a page by day has them nowhere else.
+/// Returns the numbers of [`stickiness`], newest first. A daily page shows them nowhere else.
 pub fn stickiness_data_table(activity: &Activity) -> DataTable {
     let rows = sticky_points(activity).iter().rev().map(|point| {
         let state = match point.state {
@@ -179,7 +178,7 @@ impl Chart<'_> {
         grain: Grain,
         points: &[Point],
         height: impl Fn(&Point) -> Option<f64>,
-        said: impl Fn(&Point) -> String,
+        describe: impl Fn(&Point) -> String,
         tick: impl Fn(f64, f64) -> String,
     ) -> String {
         let bar = |point: &Point| Bar {
@@ -197,7 +196,8 @@ impl Chart<'_> {
             Grain::Week => "weeks by their Monday, UTC".to_owned(),
             grain => format!("{grain}s, UTC"),
         };
-        let (canvas, top) = (self.canvas, self.axis.top);
+        let canvas = self.canvas;
+        let top = self.axis.top;
         let mut out = opening(
             self.id,
             self.class,
@@ -213,13 +213,14 @@ impl Chart<'_> {
             &labelled,
             &below,
         ));
-        // What a pointer over a column reads.
+        // Invisible areas with the text for the pointer.
         out.push_str("<g class=\"hits\" fill=\"none\" pointer-events=\"all\">");
-        let (left, width) = (
-            f64::from(canvas.left),
-            f64::from(canvas.right - canvas.left),
-        );
-        let column = width / f64::from(u32::try_from(points.len().max(1)).unwrap_or(u32::MAX));
+        let left = f64::from(canvas.left);
+        let width = f64::from(canvas.right) - left;
+        let column = width
+            / f64::from(
+                u32::try_from(points.len().max(1)).expect("a trend has at most 400 points"),
+            );
         let mut x = left;
         for point in points {
             let so_far = if point.state == State::InProgress {
@@ -230,9 +231,10 @@ impl Chart<'_> {
             let words = escaped(&format!(
                 "{}: {}{so_far}",
                 point.period.label(),
-                said(point)
+                describe(point)
             ));
-            let (y, height) = (canvas.top, canvas.bottom - canvas.top);
+            let y = canvas.top;
+            let height = canvas.bottom - canvas.top;
             let _ = write!(
                 out,
                 r#"<rect x="{x:.1}" y="{y}" width="{column:.1}" height="{height}"><title>{words}</title></rect>"#
@@ -244,18 +246,17 @@ impl Chart<'_> {
     }
 }
 
-/// The height of the little bars, in their own units.
+/// The height of the bars of a sparkline, in their own units.
 const SPARK_HEIGHT: u64 = 24;
 
-/// One little bar a day, as high as it may be beside the greatest, the last one pale as it is
-/// running: `last` says which day that is. Days that are not recorded have none. As wide as there
-/// are days, 4 units each.
+/// Draws a sparkline: one bar per day relative to the largest, 4 units wide. Unrecorded days have
+/// no bar. The last bar is pale because its day, named by `last`, is in progress.
 pub fn spark(days: &[Option<u64>], last: &str) -> String {
     let greatest = days.iter().flatten().copied().max().unwrap_or(0).max(1);
     let mut paths = [String::new(), String::new()];
     for (i, people) in days.iter().enumerate() {
         if let Some(people) = people.filter(|people| *people > 0) {
-            // In tenths of what a u64 holds there is room for any number of users.
+            // Cannot overflow: the number of users is far below `u64::MAX / 24`.
             let height = (people * SPARK_HEIGHT).div_ceil(greatest);
             let path = &mut paths[usize::from(i + 1 == days.len())];
             let _ = write!(path, "M{} {SPARK_HEIGHT}v-{height}", i * 4 + 2);

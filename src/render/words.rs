@@ -1,4 +1,4 @@
-//! Numbers, ranges and questions in words, the same wherever a table is shown.
+//! Formats numbers, ranges and questions as text, the same wherever a table is shown.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
@@ -10,12 +10,13 @@ use crate::reports::retention::{Measure, Number, Query, State, Table, prepositio
 use crate::reports::trend::Daily;
 use crate::sets::{Labels, Segment};
 
-/// A share (0–1) in percent with so many decimals and without the sign: `27.4`. What only rounds to
-/// none or all says so: with one decimal 1 of 40,000 is `<0.1`, and 39,999 of them are `>99.9`.
+/// Formats a share (0–1) in percent with `decimals` decimal places and no percent sign: `27.4`. A
+/// share that would only round to 0 or 100 is marked: with one decimal, 1 of 40,000 is `<0.1`, and
+/// 39,999 of them are `>99.9`.
 pub fn share(rate: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", rate * 100.0);
     let rounds_to = |whole: f64| text.parse::<f64>().is_ok_and(|shown| shown == whole);
-    let step = || 10.0_f64.powi(-i32::try_from(decimals).unwrap_or(i32::MAX));
+    let step = || 10.0_f64.powi(-i32::try_from(decimals).expect("few decimals"));
     if rate > 0.0 && rounds_to(0.0) {
         format!("<{:.decimals$}", step())
     } else if rate < 1.0 && rounds_to(100.0) {
@@ -25,12 +26,13 @@ pub fn share(rate: f64, decimals: usize) -> String {
     }
 }
 
-/// A share (0–1) as a percentage with one decimal: `27.4%`, and `<0.1%` or `>99.9%` near the ends.
+/// Formats a share (0–1) as a percentage with one decimal: `27.4%`, and `<0.1%` or `>99.9%` near
+/// the ends.
 pub fn percent(rate: f64) -> String {
     format!("{}%", share(rate, 1))
 }
 
-/// A share (0–1) as an end of a scale: `100%`, `4.2%`.
+/// Formats a share (0–1) as the end of a scale: `100%`, `4.2%`.
 pub fn percent_of_scale(rate: f64) -> String {
     let text = percent(rate);
     text.strip_suffix(".0%")
@@ -38,18 +40,18 @@ pub fn percent_of_scale(rate: f64) -> String {
         .unwrap_or(text)
 }
 
-/// A share (0–1) in whole percents, where there is room for no more: `27%`; `<1%` is more than
-/// nothing, `>99%` not all.
+/// Formats a share (0–1) in whole percents, for narrow places: `27%`. `<1%` is more than 0 and
+/// `>99%` is less than 100 %.
 pub fn whole_percent(rate: f64) -> String {
     format!("{}%", share(rate, 0))
 }
 
-/// Both ends of an interval (0–1) in percent, without the sign: `25.1–29.8`.
+/// Formats an interval (0–1) in percent, without the percent sign: `25.1–29.8`.
 pub fn interval((low, high): (f64, f64)) -> String {
     format!("{}–{}", share(low, 1), share(high, 1))
 }
 
-/// A change (0.1 is a tenth more) in percent, with its sign: `+3.2%`, `−12%`, `±0%`.
+/// Formats a relative change (0.1 is 10 % more) in percent, with its sign: `+3.2%`, `−12%`, `±0%`.
 pub fn change(share: f64) -> String {
     let percent = share * 100.0;
     let sign = if percent < 0.0 { '−' } else { '+' };
@@ -60,7 +62,7 @@ pub fn change(share: f64) -> String {
     }
 }
 
-/// A large number, rounded: `10 million`, `1.5 million`, `131,072`.
+/// Formats a large number, rounded: `10 million`, `1.5 million`, `131,072`.
 pub fn about(number: u64) -> String {
     let tenths = (number + 50_000) / 100_000;
     match (tenths / 10, tenths % 10) {
@@ -70,7 +72,7 @@ pub fn about(number: u64) -> String {
     }
 }
 
-/// `1 cohort entry`, `17,669 cohort entries`.
+/// Formats a number of cohort entries: `1 cohort entry`, `17,669 cohort entries`.
 pub fn entries(count: u64) -> String {
     format!(
         "{} cohort {}",
@@ -79,7 +81,7 @@ pub fn entries(count: u64) -> String {
     )
 }
 
-/// `person` or `people`.
+/// Formats a number of people: `1 person`, `372 people`.
 pub fn people(count: u64) -> String {
     format!(
         "{} {}",
@@ -88,7 +90,7 @@ pub fn people(count: u64) -> String {
     )
 }
 
-/// Mean people a day, as precise as it helps: `12.4`, `1,054`.
+/// Formats mean people per day, with one decimal below 100: `12.4`, `1,054`.
 pub fn mean(daily: Daily) -> String {
     if daily.mean < 99.95 {
         return format!("{:.1}", daily.mean);
@@ -97,7 +99,7 @@ pub fn mean(daily: Daily) -> String {
     whole.parse().map_or(whole, thousands)
 }
 
-/// A text of at most `most` characters, its end replaced by `…` when it is longer.
+/// Cuts a text to at most `most` characters. `…` replaces the end of a longer one.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -109,7 +111,7 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// A text for a page: what stands between backticks stands between “curly quotes”.
+/// Replaces backticks by “curly quotes”, for pages.
 pub fn curly(text: &str) -> String {
     let mut open = false;
     let quoted = text.chars().map(|c| match c {
@@ -122,7 +124,8 @@ pub fn curly(text: &str) -> String {
     quoted.collect()
 }
 
-/// A period's label with its year, which that of an hour leaves out: `23 Nov 2026, 14:00`.
+/// Returns a period's label with its year, which the label of an hour leaves out: `23 Nov 2026,
+/// 14:00`.
 pub fn full_label(period: Period) -> String {
     match period.grain() {
         Grain::Hour => date(period),
@@ -130,7 +133,7 @@ pub fn full_label(period: Period) -> String {
     }
 }
 
-/// A period in a sentence: `November 2026`; otherwise its label.
+/// Returns a period for use in a sentence: `November 2026` for a month, otherwise its label.
 pub fn spoken(period: Period) -> String {
     match period.grain() {
         Grain::Month => period.start().format("%B %Y").to_string(),
@@ -138,8 +141,8 @@ pub fn spoken(period: Period) -> String {
     }
 }
 
-/// When a period is, after a verb: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in Nov
-/// 2026`.
+/// Returns a period with its preposition: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in
+/// Nov 2026`.
 pub fn when(period: Period) -> String {
     format!(
         "{}{}",
@@ -148,7 +151,8 @@ pub fn when(period: Period) -> String {
     )
 }
 
-/// When people came back in a cell: `on Tue 24 Nov 2026`, or `on or after Tue 24 Nov 2026`.
+/// Returns when the people of a cell came back: `on Tue 24 Nov 2026`, or `on or after Tue 24 Nov
+/// 2026`.
 pub fn counted_in(measure: Measure, period: Period) -> String {
     format!(
         "{}{}",
@@ -157,8 +161,7 @@ pub fn counted_in(measure: Measure, period: Period) -> String {
     )
 }
 
-/// What stands before a period's label where that is when somebody came back: `on `, `on or after
-/// the week `.
+/// Returns the words before the label of the period of a return: `on `, `on or after the week `.
 pub fn before_label(measure: Measure, grain: Grain) -> String {
     let what = match grain {
         Grain::Hour => "the hour from ",
@@ -168,8 +171,8 @@ pub fn before_label(measure: Measure, grain: Grain) -> String {
     format!("{} {what}", measure.words(grain))
 }
 
-/// A period's label, its year set apart where narrow places can leave it out: before it, it, and
-/// behind it.
+/// Splits a period's label into the part before its year, the year, and the part after it, so that
+/// narrow layouts can hide the year.
 pub fn without_year(period: Period) -> [String; 3] {
     let label = period.label();
     let (rest, behind) = match (period.grain(), label.rfind(" (")) {
@@ -183,7 +186,7 @@ pub fn without_year(period: Period) -> [String; 3] {
     }
 }
 
-/// When a column is: `on day 7`, `in week 1`; counted on or after: `on days 7–13`.
+/// Returns a column with its preposition: `on day 7`, `in week 1`, or cumulative `on days 7–13`.
 pub fn column(table: &Table, k: usize) -> String {
     format!(
         "{} {}",
@@ -192,7 +195,7 @@ pub fn column(table: &Table, k: usize) -> String {
     )
 }
 
-/// What a column is called: `day 7`, `week 1`; counted on or after: `days 7–13`.
+/// Returns the name of a column: `day 7`, `week 1`, or cumulative `days 7–13`.
 pub fn column_name(table: &Table, k: usize) -> String {
     let grain = table.query.grain;
     let last = table.averages.len().saturating_sub(1);
@@ -203,8 +206,8 @@ pub fn column_name(table: &Table, k: usize) -> String {
     }
 }
 
-/// A number that is a lower bound: `≥12.3%`. What only rounds to all or none is put as the bound it
-/// is.
+/// Formats a lower bound: `≥12.3%`. A number that was already a bound keeps only the sign that is
+/// true for both.
 pub fn at_least(number: &str) -> String {
     match (number.strip_prefix('>'), number.strip_prefix('<')) {
         (Some(nearly_all), _) => format!("≥{nearly_all}"),
@@ -213,7 +216,7 @@ pub fn at_least(number: &str) -> String {
     }
 }
 
-/// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24
+/// Describes a cell in a sentence: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24
 /// Nov 2026, complete`.
 pub fn cell(table: &Table, number: &Number) -> String {
     let state = match number.state {
@@ -233,8 +236,8 @@ pub fn cell(table: &Table, number: &Number) -> String {
     }
 }
 
-/// What a number in progress is: `still in progress`. Where the data ends before now the period may
-/// be over, and nothing more comes: `data ends in it`.
+/// Describes the state of a number in progress: `still in progress`, or `data ends in it` if the
+/// data ends before now. In that case the period may be over and no more data will come.
 pub const fn in_progress(data_ends: Option<Period>) -> &'static str {
     match data_ends {
         None => "still in progress",
@@ -242,7 +245,7 @@ pub const fn in_progress(data_ends: Option<Period>) -> &'static str {
     }
 }
 
-/// The same after what it looks like: pale `while in progress`, `where data ends`.
+/// The same for a legend, after the appearance: (pale) `while in progress`, `where data ends`.
 pub const fn while_in_progress(data_ends: Option<Period>) -> &'static str {
     match data_ends {
         None => "while in progress",
@@ -250,22 +253,22 @@ pub const fn while_in_progress(data_ends: Option<Period>) -> &'static str {
     }
 }
 
-/// ` yet`; nothing where the data ends before now, as no more comes.
+/// Returns ` yet`, or nothing if the data ends before now, because no more will come.
 pub const fn yet(data_ends: Option<Period>) -> &'static str {
     if data_ends.is_none() { " yet" } else { "" }
 }
 
-/// `no complete period yet`.
+/// Returns `no complete period yet` for the word `period`.
 pub fn none_complete(what: &str, data_ends: Option<Period>) -> String {
     format!("no complete {what}{}", yet(data_ends))
 }
 
-/// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came
-/// back to active on Tue 17 Nov 2026`. `count` is how many, `size` how many the cohort has.
-pub fn crowd(
+/// Describes people of a cohort: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came
+/// back to active on Tue 17 Nov 2026`. `count` is the number of people, `size` that of the cohort.
+pub fn cell_members(
     query: &Query,
     labels: &Labels,
-    crowd: &CellMembers,
+    members: &CellMembers,
     who: Who,
     size: u64,
     count: u64,
@@ -273,9 +276,9 @@ pub fn crowd(
     let did = format!(
         "did {} {}",
         query.cohort.with_labels(labels),
-        when(crowd.period)
+        when(members.period)
     );
-    let Some(back) = crowd.back.as_ref().filter(|_| who != Who::Cohort) else {
+    let Some(back) = members.back.as_ref().filter(|_| who != Who::Cohort) else {
         return format!("{} {did}", people(size));
     };
     let came = if who == Who::Returned {
@@ -292,7 +295,7 @@ pub fn crowd(
     )
 }
 
-/// When coming back counts: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
+/// Returns when a return counts: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
 fn during(back: &ReturnWindow) -> String {
     let window = back.window;
     if window.until == window.from {
@@ -303,15 +306,17 @@ fn during(back: &ReturnWindow) -> String {
     }
 }
 
-/// The days, weeks … that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`.
+/// Returns the range that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`.
 /// `None` without cohorts.
 pub fn range(table: &Table) -> Option<String> {
-    let (first, last) = (table.rows.first()?.period, table.rows.last()?.period);
+    let first = table.rows.first()?.period;
+    let last = table.rows.last()?.period;
     let one = first == last;
     Some(match table.query.grain {
         _ if one => full_label(first),
         Grain::Hour => {
-            let (from, to) = (first.start(), last.start());
+            let from = first.start();
+            let to = last.start();
             let day = if from.date_naive() == to.date_naive() {
                 "%H:%M"
             } else {
@@ -321,10 +326,8 @@ pub fn range(table: &Table) -> Option<String> {
         }
         Grain::Month | Grain::Year => format!("{} – {}", first.label(), last.label()),
         Grain::Day | Grain::Week => {
-            let (from, to) = (
-                first.start().date_naive(),
-                (last.end() - TimeDelta::days(1)).date_naive(),
-            );
+            let from = first.start().date_naive();
+            let to = (last.end() - TimeDelta::days(1)).date_naive();
             let format = match (from.year() == to.year(), from.month() == to.month()) {
                 (true, true) => "%-d",
                 (true, false) => "%-d %b",
@@ -335,8 +338,8 @@ pub fn range(table: &Table) -> Option<String> {
     })
 }
 
-/// A date in a sentence: `27 Jul 2026`; of an hour `27 Jul 2026, 14:00`; a week or month where no
-/// days are kept.
+/// Returns the date at which a period starts: `27 Jul 2026`, or `27 Jul 2026, 14:00` for an hour. A
+/// week, month or year keeps its label.
 pub fn date(period: Period) -> String {
     match period.grain() {
         Grain::Hour => period.start().format("%-d %b %Y, %H:%M").to_string(),
@@ -345,18 +348,18 @@ pub fn date(period: Period) -> String {
     }
 }
 
-/// `data ends 26 Nov 2026`, where that is before now.
+/// Returns `data ends 26 Nov 2026` if the data ends before now.
 pub fn data_ends(table: &Table) -> Option<String> {
     table.data_ends.map(ends)
 }
 
-/// `data ends 26 Nov 2026`
+/// Returns `data ends 26 Nov 2026`.
 pub fn ends(period: Period) -> String {
     format!("data ends {}", date(period))
 }
 
-/// Where the data lies that these periods are not in, for the end of a sentence: `: data ends 26
-/// Nov 2026`. Empty where they lie between its ends.
+/// Explains why the store has no data of these periods, for the end of a sentence: `: data ends 26
+/// Nov 2026`. Empty if the periods lie between the ends of the data.
 pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
     let grain = periods.first().map_or(Grain::Day, |period| period.grain());
     let after = |last: Period| periods.iter().any(|period| period.start() >= last.end());
@@ -371,10 +374,10 @@ pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
     }
 }
 
-/// Where there are events when there are none under a prefix: `no keys begin with `bitmapist_`; 55
-/// begin with `trackist_`: use --prefix trackist_`; where they begin with a longer one: `the prefix
-/// is `trackist`, but events begin with `trackist_`: use --prefix trackist_`. `None` when none were
-/// found. Numbers are lower bounds unless all keys were looked at.
+/// Says under which prefixes there are events if the configured one has none: `no keys begin with
+/// `bitmapist_`; 55 begin with `trackist_`: use --prefix trackist_`. If the right prefix is a
+/// longer one: `the prefix is `trackist`, but events begin with `trackist_`: use --prefix
+/// trackist_`. `None` if none were found. Numbers are lower bounds unless the scan was `complete`.
 pub fn other_prefixes(prefix: &str, found: &[(String, u64)], complete: bool) -> Option<String> {
     let (best, _) = found.first()?;
     if best.starts_with(prefix) {
@@ -396,9 +399,9 @@ pub fn other_prefixes(prefix: &str, found: &[(String, u64)], complete: bool) -> 
     ))
 }
 
-/// What is left out of a list of events: `12 keys begin with `trackist_` but are no events, such as
-/// `trackist_x`…`.
-pub fn strays(prefix: &str, count: u64, example: &str) -> String {
+/// Describes the keys under the prefix that are not bitmaps of events: `12 keys begin with
+/// `trackist_` but are not bitmaps of events …`.
+pub fn unparsed_keys(prefix: &str, count: u64, example: &str) -> String {
     let example = shortened(&example.escape_debug().to_string(), 120);
     match count {
         1 => format!(
@@ -411,7 +414,7 @@ pub fn strays(prefix: &str, count: u64, example: &str) -> String {
     }
 }
 
-/// A text as one word of a POSIX shell: quoted where it has to be.
+/// Quotes a text as one word of a POSIX shell, if needed.
 pub fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -421,8 +424,9 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// That bitmaps of the periods that hold `now`, of these grains, may include later marks: `may
-/// include marks made later on 12 Nov 2026, in that week and in that month`. `None` without grains.
+/// Says in which periods that contain `now` the bitmaps of these grains may include later marks:
+/// `may include marks made later on 12 Nov 2026, in that week and in that month`. `None` without
+/// grains.
 pub fn includes_later(grains: &[Grain], now: DateTime<Utc>) -> Option<String> {
     let day = now.format("%-d %b %Y");
     let place = |(n, grain): (usize, &Grain)| match (n, grain) {
@@ -442,23 +446,24 @@ pub fn includes_later(grains: &[Grain], now: DateTime<Utc>) -> Option<String> {
     Some(format!("may include marks made later {before}{last}"))
 }
 
-/// A count of people, or a dash where it is not recorded.
+/// Formats a number of people, or a dash if it is not recorded.
 pub fn count_or_dash(count: Option<u64>) -> String {
     count.map_or_else(|| NOT_RECORDED.to_owned(), thousands)
 }
 
-/// What stands in place of a number that is not recorded.
+/// Shown in place of a number that is not recorded.
 pub const NOT_RECORDED: &str = "–";
 
-/// Since when the events of a table are recorded, where that is within it: a sentence each. The
-/// cohort it is about has a `†`.
+/// Says since when the events of a table are recorded, if that is within its range: one sentence
+/// each. The `†` marks the cohorts concerned.
 pub fn recorded(table: &Table) -> Vec<String> {
-    let (query, recorded) = (&table.query, &table.recorded);
+    let query = &table.query;
+    let recorded = &table.recorded;
     let Some(first) = table.rows.first().map(|row| row.period.start()) else {
         return Vec::new();
     };
     let mut said = Vec::new();
-    // Before that there is no data of anything.
+    // Before that the store has no data at all.
     let begins = table
         .begins
         .map_or(first, |begins| begins.start().max(first));
@@ -498,12 +503,12 @@ pub fn recorded(table: &Table) -> Vec<String> {
         .filter(|(event, since)| since.start() > begins && told != Some(event));
     said.extend(later.map(|(event, since)| {
         let begun = is_first(&Segment::event(event).with_labels(&table.labels), *since);
-        format!("{begun}: before that it counts nobody.")
+        format!("{begun}: before that its counts are 0.")
     }));
     said
 }
 
-/// `on 27 Jul 2026`; `in Jul 2026` where no days are kept.
+/// Returns `on 27 Jul 2026`, or `in Jul 2026` without daily bitmaps.
 fn on_date(period: Period) -> String {
     let preposition = match period.grain() {
         Grain::Hour => "on",
@@ -569,7 +574,8 @@ mod tests {
             [0.0, 0.273_9, 1.0].map(percent),
             ["0.0%", "27.4%", "100.0%"]
         );
-        let (one, all_but_one) = (1.0 / 40_000.0, 39_999.0 / 40_000.0);
+        let one = 1.0 / 40_000.0;
+        let all_but_one = 39_999.0 / 40_000.0;
         assert_eq!(
             [one, 0.000_5, 0.999_4, all_but_one].map(percent),
             ["<0.1%", "0.1%", "99.9%", ">99.9%"]

@@ -1,9 +1,9 @@
 //! What the dated bitmaps of a store cover: since when each grain is recorded, and where the data
 //! ends.
 //!
-//! A period without a bitmap holds nobody. Whether that is a true zero or only a missing record
-//! depends on the rest of the store: [`Coverage::state`] decides it, for every report, page, file
-//! and command.
+//! A period without a bitmap has no users. Whether that is a true zero or a missing record depends
+//! on the rest of the store. [`Coverage::state`] decides it for every report, page, file and
+//! command.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,16 +15,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::sets::{Key, When};
 
-/// Whether a figure is final, can still change, or is not known.
+/// Whether a number is final, can still change, or is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Its periods are over and recorded whole.
+    /// Its periods are over and fully recorded.
     Complete,
-    /// Its periods have begun and are not over: shown, and left out of averages.
+    /// Its periods have begun and are not over. Such numbers are shown, and left out of averages.
     InProgress,
     /// Its periods have not begun.
     Future,
-    /// None of its periods that have begun is recorded: there is no number.
+    /// None of its periods that have begun is recorded, so there is no number.
     NotRecorded,
     /// Some of its periods are not recorded: the number is a lower bound.
     PartlyRecorded,
@@ -68,24 +68,24 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
     now: DateTime<Utc>,
-    /// Whether that was chosen, and is not what the clock says.
+    /// Whether `now` was chosen instead of read from the clock.
     now_given: bool,
     known: Arc<Known>,
 }
 
-/// All but the exact moment, which may move within its hour.
+/// Everything except the exact moment, which may move within its hour.
 #[derive(Debug, PartialEq, Eq)]
 struct Known {
     grains: BTreeMap<Grain, Recorded>,
-    /// Where the data ends, as far as days, weeks and months show, and as far as hours do.
+    /// The end of the data, from days, weeks and months, and from hours.
     days: End,
     hours: End,
 }
 
-/// The newest data.
+/// Where the data ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
-    /// The finest period with the newest mark that is not later than *now*; `None` where nothing is
+    /// The finest period with the newest mark that is not later than *now*. `None` if nothing is
     /// recorded.
     newest: Option<Period>,
     /// Whether the store still receives marks.
@@ -95,21 +95,21 @@ struct End {
 /// What one grain covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Recorded {
-    /// The period that holds *now*.
+    /// The period that contains *now*.
     current: Period,
-    /// The first period with a bitmap of this grain, and the last one that is recorded: the running
-    /// one in a live store. `None` when nothing is recorded.
+    /// The first period with a bitmap of this grain and the last recorded one, which is the current
+    /// one in a live store. `None` if nothing is recorded.
     extent: Option<(Period, Period)>,
-    /// Stretches of periods, both ends included, that are covered by coarser bitmaps only: theirs
-    /// were deleted, or never written. In order, and neither overlapping nor adjacent.
+    /// Ranges of periods, both ends included, that only coarser bitmaps cover: the bitmaps of this
+    /// grain were deleted or never written. In order, neither overlapping nor adjacent.
     gaps: Vec<(Period, Period)>,
 }
 
-/// The grains that bitmaps are kept in, the finest first.
+/// The grains of stored bitmaps, finest first.
 const KEPT: [Grain; 4] = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month];
 
 impl Coverage {
-    /// The coverage of a store that has recorded everything up to `now`, and still does.
+    /// Returns the coverage of a store that has recorded everything up to `now` and is live.
     ///
     /// # Errors
     /// When `now` is outside the supported years.
@@ -167,9 +167,9 @@ impl Coverage {
         })
     }
 
-    /// The same, of the periods that have a bitmap of any event. `holds` tells whether a bitmap of
-    /// the period holds anybody: an empty bitmap is no mark. It is asked for few periods: where the
-    /// data begins, and where it ends.
+    /// Returns the coverage of the periods that have a bitmap of any event. `holds` returns whether
+    /// any bitmap of the period has users: an empty bitmap is no mark. It is called for few
+    /// periods, at both ends of the data.
     ///
     /// # Errors
     /// When `now` is outside the supported years; the first error of `holds`.
@@ -208,7 +208,7 @@ impl Coverage {
             let last = match if grain == Grain::Hour { hours } else { days } {
                 End { newest: None, .. } => None,
                 End { is_live: true, .. } => Some(current),
-                // A month holds several days: the data may go on to its end.
+                // The days of a month are unknown: the data may extend to its end.
                 End {
                     newest: Some(newest),
                     ..
@@ -242,7 +242,7 @@ impl Coverage {
         })
     }
 
-    /// The same coverage at another moment of the same hour.
+    /// Returns the same coverage at another moment of the same hour.
     pub(crate) fn moved_to(&self, now: DateTime<Utc>) -> Self {
         Coverage {
             now,
@@ -251,22 +251,22 @@ impl Coverage {
         }
     }
 
-    /// Whether both say the same of every period.
+    /// Whether both give the same state for every period.
     pub fn is_like(&self, other: &Coverage) -> bool {
         Arc::ptr_eq(&self.known, &other.known) || self.known == other.known
     }
 
-    /// As of when.
+    /// Returns the moment of this coverage.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
     }
 
-    /// Whether that was chosen: then bitmaps may hold later marks.
+    /// Whether that moment was chosen. Then bitmaps may include later marks.
     pub fn now_is_given(&self) -> bool {
         self.now_given
     }
 
-    /// The period that holds *now*.
+    /// Returns the period that contains *now*.
     pub fn current(&self, grain: Grain) -> Period {
         self.grain(grain).current
     }
@@ -284,32 +284,31 @@ impl Coverage {
         }
     }
 
-    /// Whether the store still receives marks, as far as this grain shows. A store without any is
-    /// live.
+    /// Whether the store still receives marks, according to this grain. An empty store is live.
     pub fn is_live(&self, grain: Grain) -> bool {
         self.end(grain).is_live
     }
 
-    /// When the data ends, where that is before *now*: the period of the newest mark, a day where
-    /// days are kept. `None` in a live store.
+    /// Returns when the data ends, if before *now*: the period of the newest mark, a day if there
+    /// are daily bitmaps. `None` in a live store.
     pub fn data_ends(&self, grain: Grain) -> Option<Period> {
         let End { newest, is_live } = self.end(grain);
         newest.filter(|_| !is_live)
     }
 
-    /// The last recorded period of a grain when the data ends before *now*; `None` in a live store,
-    /// and where nothing is recorded.
+    /// Returns the last recorded period of a grain if the data ends before *now*. `None` in a live
+    /// store, and if nothing is recorded.
     pub fn ends(&self, grain: Grain) -> Option<Period> {
         self.last(grain).filter(|_| !self.is_live(grain))
     }
 
-    /// The last recorded period of a grain: the running one in a live store. `None` where nothing
-    /// is recorded.
+    /// Returns the last recorded period of a grain, which is the current one in a live store.
+    /// `None` if nothing is recorded.
     pub fn last(&self, grain: Grain) -> Option<Period> {
         self.grain(grain).extent.map(|(_, last)| last)
     }
 
-    /// The first recorded period of a grain.
+    /// Returns the first recorded period of a grain.
     pub fn first(&self, grain: Grain) -> Option<Period> {
         self.grain(grain).extent.map(|(first, _)| first)
     }
@@ -322,13 +321,13 @@ impl Coverage {
         )
     }
 
-    /// The state of a figure about one period.
+    /// Returns the state of a number about one period.
     pub fn state_of(&self, period: Period) -> State {
         self.state(period, period)
     }
 
-    /// The state of a figure about all periods from `from` to `until`, both included and of one
-    /// grain. The first that applies holds: future, not recorded, partly recorded, in progress,
+    /// Returns the state of a number about all periods from `from` to `until`, both included and of
+    /// one grain. The first that applies: future, not recorded, partly recorded, in progress,
     /// complete.
     pub fn state(&self, from: Period, until: Period) -> State {
         let Recorded {
@@ -343,8 +342,9 @@ impl Coverage {
             return State::NotRecorded;
         };
         let begun = until.min(*current);
-        let (inner, outer) = (from.max(first), begun.min(last));
-        // The first gap that does not end before the periods do begin.
+        let inner = from.max(first);
+        let outer = begun.min(last);
+        // The first gap that does not end before these periods.
         let gap = gaps
             .get(gaps.partition_point(|gap| gap.1 < inner))
             .filter(|gap| gap.0 <= outer);
@@ -360,19 +360,19 @@ impl Coverage {
     }
 }
 
-/// Why a coverage is not known.
+/// Why the coverage is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failed<E = Infallible> {
     /// *Now* is outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
-    /// It could not be told whether a bitmap holds anybody.
+    /// The check whether a bitmap has users failed.
     #[error("{0}")]
     Other(E),
 }
 
 impl End {
-    /// The end of the data by the bitmaps of these grains.
+    /// Returns where the data ends, from the bitmaps of these grains.
     fn of<E>(
         grains: &[Grain],
         by_grain: &BTreeMap<Grain, BTreeSet<Period>>,
@@ -383,7 +383,7 @@ impl End {
             .iter()
             .filter_map(|grain| by_grain.get(grain))
             .collect();
-        // Those that have begun, by grain, the newest last.
+        // The periods that have begun, by grain, newest last.
         let mut begun: Vec<Vec<Period>> = Vec::with_capacity(kept.len());
         for kept in &kept {
             let Some(any) = kept.first() else { continue };
@@ -415,7 +415,7 @@ impl End {
                 .max_by_key(|begun| begun.last().map(by_age));
             match next.and_then(Vec::pop) {
                 None => break None,
-                // It holds a mark of a day to come, and perhaps no other.
+                // It contains a mark of a later day, and perhaps no others.
                 Some(period) if period.end() > now && has_later(period) => {}
                 Some(period) if holds(period)? => break Some(period),
                 Some(_) => {}
@@ -435,7 +435,7 @@ impl End {
     }
 }
 
-/// The periods within the first and the last one that only coarser bitmaps cover.
+/// Returns the periods between the first and the last one that only coarser bitmaps cover.
 fn gaps(
     grain: Grain,
     kept: &BTreeSet<Period>,

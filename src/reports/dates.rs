@@ -1,5 +1,5 @@
-//! From when to when a segment can hold anybody, and what is known of each event in it: why a table
-//! is empty.
+//! Finds out when a segment can contain users and what is recorded for each of its events: why a
+//! table is empty.
 
 use std::collections::HashSet;
 
@@ -8,25 +8,25 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use crate::reports::spans::Span;
 use crate::sets::{Catalogue, EventName, Segment, When};
 
-/// What is known of a name in a segment.
+/// The records of a name in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing was ever recorded for it.
+    /// It was never recorded.
     Never,
-    /// Recorded from when to when, by the dates the segment asks for.
+    /// It is recorded with dates, as the segment requires.
     Dated(Span),
-    /// Recorded without dates, as the segment asks for: `pro@ever`.
+    /// It is recorded without dates, as the segment requires: `pro@ever`.
     Undated,
-    /// The segment asks for dates, and there are only marks without.
+    /// The segment requires dates, and there are only undated marks.
     OnlyUndated,
-    /// The segment asks for marks without dates, and there are only dates.
+    /// The segment requires undated marks, and there are only dated ones.
     OnlyDated(Span),
 }
 
-/// Each name of a segment as it stands there, once, with what is known of it. Saved segments are to
-/// be written out before.
+/// Returns each name of a segment once, with its records. Saved segments must be expanded.
 pub fn leaves(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Vec<(Segment, Found)> {
-    let (mut leaves, mut seen) = (Vec::new(), HashSet::new());
+    let mut leaves = Vec::new();
+    let mut seen = HashSet::new();
     segment.visit(&mut |name, ever| {
         if seen.insert((name, ever)) {
             let leaf = if ever {
@@ -52,19 +52,19 @@ fn found(name: &EventName, ever: bool, all: &Catalogue, now: DateTime<Utc>) -> F
     }
 }
 
-/// The dates on which a segment can hold anybody.
+/// The dates on which a segment can contain users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dates {
-    /// On any date: it asks for no dates.
+    /// Any date: the segment has no dated events.
     Always,
     /// From the first to the second.
     Between(NaiveDate, NaiveDate),
-    /// On none.
+    /// No date.
     Never,
 }
 
 impl Dates {
-    /// Of a segment whose saved segments are written out.
+    /// Returns the dates of a segment with expanded saved segments.
     ///
     /// ```
     /// use cohortist::{calendar::parse_moment, reports::dates::Dates, sets::{Catalogue, EventName, Key}};
@@ -87,13 +87,16 @@ impl Dates {
         match segment {
             Segment::Event(name) => match found(name, false, all, now) {
                 Found::Dated(span) => {
-                    // A month that has days left ends today.
+                    // A month with remaining days ends today.
                     let last = (span.last.end() - TimeDelta::days(1)).min(now);
                     Dates::Between(span.first.start().date_naive(), last.date_naive())
                 }
                 _ => Dates::Never,
             },
-            Segment::Ever(_) => Dates::Always,
+            // A pattern or function may match at any time.
+            Segment::Ever(_) | Segment::Names(_) | Segment::NamesEver(_) => Dates::Always,
+            Segment::Before(_) | Segment::Within(..) | Segment::AtLeast(..) => Dates::Always,
+            Segment::First(of) => Dates::of(of, all, now),
             Segment::Diff(from, _) => Dates::of(from, all, now),
             Segment::And(list) => each(list).into_iter().fold(Dates::Always, Dates::both),
             Segment::Or(list) | Segment::Xor(list) => {
@@ -102,7 +105,7 @@ impl Dates {
         }
     }
 
-    /// The dates that both have.
+    /// Returns the dates that both contain.
     #[must_use]
     pub fn both(self, other: Dates) -> Dates {
         match (self, other) {

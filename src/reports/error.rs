@@ -56,12 +56,12 @@ pub enum QueryError {
         /// The running period.
         current: Period,
     },
-    /// Not one of the words known there.
+    /// An unknown word.
     #[error("`{given}` is none of {}", known.join(", "))]
     Word {
-        /// What was written.
+        /// The given word.
         given: String,
-        /// What may be written.
+        /// The valid words.
         known: &'static [&'static str],
     },
     /// A date outside the supported years, or too near their beginning for the cohorts asked for.
@@ -75,12 +75,12 @@ pub enum QueryError {
     /// `now` outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
-    /// A rule of one report was broken.
+    /// A rule of one report was violated.
     #[error("{message}")]
     Field {
         /// The query parameter.
         field: &'static str,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong, and a valid example.
         message: String,
     },
     /// Its segments are too long for so many periods.
@@ -101,7 +101,7 @@ impl From<ExpandError> for QueryError {
 }
 
 impl QueryError {
-    /// The query parameter the error is about, where it is about one.
+    /// Returns the query parameter that caused the error, if there is one.
     pub fn field(&self) -> Option<&'static str> {
         match self {
             QueryError::Rows(_) | QueryError::Cells { .. } | QueryError::TooLarge(_) => {

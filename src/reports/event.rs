@@ -1,4 +1,4 @@
-//! One event in detail: its trend, and at a glance its running and complete periods.
+//! One event in detail: its trend, and its current and complete periods.
 
 use crate::calendar::Grain;
 use crate::reports::error::QueryError;
@@ -7,7 +7,7 @@ use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::trend::{Activity, Trend, TrendQuestion};
 use crate::sets::{EventName, Segment};
 
-/// Asks about one event. One plan counts everything.
+/// Asks about one event with one plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The event.
@@ -18,7 +18,7 @@ pub struct Event {
     pub count: u32,
 }
 
-/// How many weeks and months beside the trend are looked at for the figures.
+/// The number of weeks and months for the key figures, besides the trend.
 const WEEKS: u32 = 26;
 const MONTHS: u32 = 12;
 
@@ -31,10 +31,10 @@ pub struct EventQuestion {
     months: TrendQuestion,
 }
 
-/// What there is to know about one event.
+/// The details of one event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventDetail {
-    /// The event at a glance. Without entries if it was never recorded.
+    /// The overview of the event. Empty if it was never recorded.
     pub overview: Overview,
     /// The trend that was asked for.
     pub trend: Activity,

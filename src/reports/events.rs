@@ -1,4 +1,4 @@
-//! Many events side by side: the running period of each grain, the last complete one, and the last
+//! Overview of many events: the current period of each grain, the last complete one, and the last
 //! 30 days.
 
 use chrono::{DateTime, Utc};
@@ -12,10 +12,10 @@ use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::spans::{Running, Span, change, compared};
 use crate::sets::{CountId, Counts, EventName, Key, Plan, When};
 
-/// How many days an overview shows, the running one included.
+/// The number of days in an overview, including the current one.
 pub const OVERVIEW_DAYS: usize = 30;
 
-/// Asks about events at a glance.
+/// Asks for an overview of events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Events {
     /// Which of the recorded events, in this order; all of them, sorted by name, if `None`.
@@ -66,7 +66,7 @@ pub struct EventsQuestion {
     events: Vec<AskedEvent>,
 }
 
-/// Where the counts of one event stand among the plan's roots; `None` where there is no bitmap.
+/// The counts of one event among the plan's roots. `None` without a bitmap.
 #[derive(Debug, Clone)]
 struct AskedEvent {
     event: EventName,
@@ -83,7 +83,8 @@ impl EventsQuestion {
         events: impl IntoIterator<Item = &'a [Key]>,
         coverage: &Coverage,
     ) -> Self {
-        let (running, now) = (Running::of(coverage), coverage.now());
+        let running = Running::of(coverage);
+        let now = coverage.now();
         let by_event = events
             .into_iter()
             .filter_map(|keys| Some((keys.first()?.event(), keys)));
@@ -130,14 +131,14 @@ impl EventsQuestion {
     fn overview(&self, counts: &Counts) -> Overview {
         let at = |id: Option<CountId>| id.map(|id| counts[id]);
         let number = |running: Period, roots: &[Option<CountId>], back: usize| {
-            let period = i64::try_from(back)
-                .ok()
-                .and_then(|back| running.shift(-back).ok())?;
+            let back_by = i64::try_from(back).expect("at most 30 days");
+            // Periods before the first supported year are not recorded.
+            let period = running.shift(-back_by).ok()?;
             let is_recorded = self.coverage.is_recorded(period);
             is_recorded.then(|| roots.get(back).and_then(|root| at(*root)).unwrap_or(0))
         };
         let recent = |running: Period, roots: &[Option<CountId>], span: Option<Span>| {
-            let back = 1 + usize::try_from(compared(running.grain())).unwrap_or(1);
+            let back = 1 + usize::try_from(compared(running.grain())).expect("at most 7");
             let [current, last, before] = [0, 1, back].map(|back| number(running, roots, back));
             let before_of_last = running.shift(-1 - i64::from(compared(running.grain())));
             let known =
@@ -176,15 +177,15 @@ impl EventsQuestion {
 /// Many events side by side.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overview {
-    /// As of when.
+    /// The moment of the answer.
     pub now: DateTime<Utc>,
     /// The day that holds it.
     pub today: Period,
     /// The periods that the numbers count back from.
     pub running: Running,
-    /// When the data ends, where that is before now.
+    /// When the data ends, if before now.
     pub data_ends: Option<Period>,
-    /// Whether numbers of the running periods may include marks made after a *now* that was chosen.
+    /// Whether numbers of the current periods may include marks made after a chosen *now*.
     pub may_include_later_marks: bool,
     /// One for each event, sorted by name.
     pub entries: Vec<Entry>,
@@ -195,8 +196,8 @@ pub struct Overview {
 pub struct Entry {
     /// Its name.
     pub event: EventName,
-    /// People on each of the last [`OVERVIEW_DAYS`] days, oldest first; the last one is running.
-    /// `None` on days that are not recorded.
+    /// People on each of the last [`OVERVIEW_DAYS`] days, oldest first; the last one is in
+    /// progress. `None` if a day is not recorded.
     pub days: Vec<Option<u64>>,
     /// People by day.
     pub day: Recent,
@@ -204,31 +205,31 @@ pub struct Entry {
     pub week: Recent,
     /// People by month.
     pub month: Recent,
-    /// People in the undated bitmap; `None` where there is none.
+    /// People in the undated bitmap. `None` if it does not exist.
     pub ever: Option<u64>,
     /// When it was recorded; `None` for an event that is only recorded without dates.
     pub span: Option<Span>,
 }
 
-/// The running period, the last complete one, and the one that is compared with. `None` where a
-/// period is not recorded.
+/// The current period, the last complete one, and the one it is compared with. `None` if a period
+/// is not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recent {
     /// People in the running one, so far.
     pub current: Option<u64>,
     /// People in the last complete one.
     pub last: Option<u64>,
-    /// People in the one it is compared with: the week or month before it, the same weekday a week
-    /// before a day.
+    /// People in the period it is compared with: the week or month before, or the same weekday a
+    /// week before.
     pub before: Option<u64>,
-    /// Whether there are records for the whole of that one.
+    /// Whether that period is fully recorded.
     pub known: bool,
 }
 
 impl Recent {
-    /// The change between the two complete periods, as a share of the earlier one. `None` when that
-    /// one was empty, records began within it, or either is not recorded. The running period is
-    /// never compared.
+    /// Returns the change between the two complete periods, as a share of the earlier one. `None`
+    /// if that is 0, is not fully recorded, or either is not recorded. The current period is never
+    /// compared.
     pub fn change(&self) -> Option<f64> {
         change(self.before.filter(|_| self.known)?, self.last?)
     }
@@ -241,6 +242,10 @@ impl Exports for Overview {
 
     fn name(&self) -> Vec<String> {
         vec!["events".to_owned(), self.running.day.to_string()]
+    }
+
+    fn values(&self) -> usize {
+        self.entries.iter().map(|entry| entry.days.len()).sum()
     }
 
     fn may_include_later_marks(&self) -> bool {

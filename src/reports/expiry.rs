@@ -1,35 +1,38 @@
-//! How long bitmaps are kept, and which of them have been kept long enough. Pure.
+//! Expiry policies: how long bitmaps are kept, and which have expired. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::sets::{Key, When};
 
-/// For each kind of bitmap how long it is kept after its period ended; for good when `None`.
-/// Undated bitmaps are for good.
+/// How many days after a long gap must have marks before the clock is trusted.
+const TRUSTED_AFTER_DAYS: usize = 5;
+
+/// For each grain, how long bitmaps are kept after the end of their period; `None` keeps them
+/// forever. Undated bitmaps do not expire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExpiryPolicy {
-    /// Of hours.
+    /// Hourly bitmaps.
     pub hours: Option<TimeDelta>,
-    /// Of days.
+    /// Daily bitmaps.
     pub days: Option<TimeDelta>,
-    /// Of weeks.
+    /// Weekly bitmaps.
     pub weeks: Option<TimeDelta>,
-    /// Of months, of which years are made.
+    /// Monthly bitmaps, which also serve years.
     pub months: Option<TimeDelta>,
 }
 
 impl ExpiryPolicy {
-    /// Whether everything is kept for good.
+    /// Whether nothing expires.
     pub fn is_for_good(&self) -> bool {
         *self == ExpiryPolicy::default()
     }
 
-    /// The period of the newest bitmap that is not of the future, if one of the limits would delete
-    /// even bitmaps as new as that: nothing was marked for so long, or the clock is wrong. Then
-    /// nothing is to be deleted unasked.
+    /// Returns the period of the newest bitmap that is not in the future, if even that one would
+    /// expire: nothing was marked for that long, or the clock is wrong. Then nothing should be
+    /// deleted without confirmation.
     pub fn newest_if_over(&self, keys: &[Key], now: DateTime<Utc>) -> Option<Period> {
         let periods = keys.iter().filter_map(|key| {
             if let When::In(period) = key.when() {
@@ -38,7 +41,7 @@ impl ExpiryPolicy {
                 None
             }
         });
-        // The day of the last mark and not its month, which ends later.
+        // The day of the last mark, because its month ends later.
         let newest = periods
             .filter(|period| period.start() <= now)
             .max_by_key(|period| (period.start(), period.grain()))?;
@@ -51,7 +54,66 @@ impl ExpiryPolicy {
             .then_some(newest)
     }
 
-    /// Whether a bitmap has been kept long enough.
+    /// Returns the period before a gap and the one after it, if one limit would delete everything
+    /// before the gap, the gap is at least as long as that limit, and only a few days have marks
+    /// after it. A wrong clock may have made these few marks, so nothing may be deleted without
+    /// confirmation.
+    ///
+    /// ```
+    /// use chrono::TimeDelta;
+    /// use cohortist::{calendar::{Period, parse_moment}, reports::expiry::ExpiryPolicy, sets::Key};
+    ///
+    /// let keeping = ExpiryPolicy { days: Some(TimeDelta::days(400)), ..ExpiryPolicy::default() };
+    /// let days = [Period::day(2026, 12, 1).unwrap(), Period::day(2031, 1, 1).unwrap()];
+    /// let keys = days.map(|day| Key::new("active".parse().unwrap(), day).unwrap());
+    /// let gap = keeping.gap_before_newest(&keys, parse_moment("2031-01-01T09:00:00Z")?);
+    /// assert_eq!(gap, Some((days[0], days[1])));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn gap_before_newest(&self, keys: &[Key], now: DateTime<Utc>) -> Option<(Period, Period)> {
+        let periods = keys.iter().filter_map(|key| match key.when() {
+            When::In(period) if period.start() <= now => Some(period),
+            _ => None,
+        });
+        let periods: BTreeSet<Period> = periods.collect();
+        let grains = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month];
+        grains.into_iter().find_map(|grain| {
+            let kept = self.of(grain)?;
+            let is_over = |period: &&Period| {
+                period.grain() == grain && now.signed_duration_since(period.end()) >= kept
+            };
+            let last = *periods
+                .iter()
+                .filter(is_over)
+                .max_by_key(|period| period.end())?;
+            // Hours and days show on how many days something was marked.
+            let is_later = |period: &&Period| {
+                let tells = period.grain() <= Grain::Day || period.grain() == grain;
+                tells && period.start() >= last.end()
+            };
+            let later: Vec<Period> = periods.iter().filter(is_later).copied().collect();
+            let dates = later.iter().map(|later| later.start().date_naive());
+            let days = dates.collect::<BTreeSet<_>>().len();
+            let next = later
+                .into_iter()
+                .min_by_key(|later| (later.start(), later.end()))?;
+            let gap = next.start().signed_duration_since(last.end());
+            (gap >= kept && days < TRUSTED_AFTER_DAYS).then_some((last, next))
+        })
+    }
+
+    /// Returns how long bitmaps of a grain are kept; `None` keeps them forever.
+    fn of(&self, grain: Grain) -> Option<TimeDelta> {
+        match grain {
+            Grain::Hour => self.hours,
+            Grain::Day => self.days,
+            Grain::Week => self.weeks,
+            Grain::Month => self.months,
+            Grain::Year => None,
+        }
+    }
+
+    /// Whether a bitmap has expired.
     ///
     /// ```
     /// use chrono::TimeDelta;
@@ -68,25 +130,19 @@ impl ExpiryPolicy {
         let When::In(period) = key.when() else {
             return false;
         };
-        let kept = match period.grain() {
-            Grain::Hour => self.hours,
-            Grain::Day => self.days,
-            Grain::Week => self.weeks,
-            Grain::Month => self.months,
-            Grain::Year => None,
-        };
-        kept.is_some_and(|kept| now.signed_duration_since(period.end()) >= kept)
+        self.of(period.grain())
+            .is_some_and(|kept| now.signed_duration_since(period.end()) >= kept)
     }
 }
 
-/// Bitmaps of one kind that have been kept long enough.
+/// The expired bitmaps of one grain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Over {
-    /// Which kind.
+    /// The grain.
     pub grain: Grain,
     /// How many there are.
     pub count: u64,
-    /// About how many bytes they take together; `None` where one of them is of unknown size.
+    /// Their approximate size in bytes. `None` if one of them has an unknown size.
     pub bytes: Option<u64>,
     /// The earliest of their periods.
     pub first: Period,
@@ -94,7 +150,7 @@ pub struct Over {
     pub last: Period,
 }
 
-/// Dated bitmaps with their sizes, added up kind by kind, the shortest periods first.
+/// Adds up dated bitmaps and their sizes by grain, shortest periods first.
 pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Over> {
     let mut kinds: BTreeMap<Grain, Over> = BTreeMap::new();
     for (key, bytes) in keys {
@@ -121,7 +177,7 @@ pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Ov
     kinds.into_values().collect()
 }
 
-/// The first moment after `now` at which it is `at` o'clock, in UTC: never more than a day away.
+/// Returns the next moment after `now` at which it is `at` o'clock in UTC, at most a day later.
 ///
 /// ```
 /// use chrono::NaiveTime;
@@ -135,7 +191,7 @@ pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Ov
 /// ```
 pub fn next_night(at: NaiveTime, now: DateTime<Utc>) -> DateTime<Utc> {
     let today = now.date_naive().and_time(at).and_utc();
-    // At the end of all time there is no tomorrow, and no need of one.
+    // The last supported day has no next day.
     if today > now {
         today
     } else {

@@ -1,29 +1,29 @@
-//! What every answer offers, so that files, commands and the API are made the same way for all
-//! reports.
+//! The common interface of all answers, from which files, commands and the API are made.
 
 use serde_json::json;
 
 use crate::calendar::Period;
+use crate::reports::activity::Activity;
 use crate::reports::frame::Frame;
-use crate::reports::retention::Table;
-use crate::reports::trend::Activity;
+use crate::reports::retention::{Show, Table};
 use crate::sets::Segment;
 
-/// What every answer offers.
+/// An answer that can be exported.
 pub trait Exports {
-    /// The question in words.
+    /// Describes the question.
     fn title(&self) -> String;
 
-    /// The parts of a file's name, without an ending: `["retention", "signup", "active", "day"]`.
+    /// Returns the parts of a file's name, without an extension: `["retention", "signup", "active",
+    /// "day"]`.
     fn name(&self) -> Vec<String>;
 
-    /// What a page or a terminal shows.
+    /// Returns the table for pages and terminals.
     fn wide(&self) -> Frame;
 
-    /// What programs read: a number a row.
+    /// Returns the table for programs: one number per row.
     fn tidy(&self) -> Frame;
 
-    /// Everything in one JSON object, indented.
+    /// Returns everything as one JSON object, indented.
     fn json(&self) -> String {
         let object = json!({
             "title": self.title(),
@@ -33,40 +33,51 @@ pub trait Exports {
         format!("{object:#}")
     }
 
-    /// Whether numbers may include marks made after a *now* that was chosen.
+    /// Returns about how many values its files have; 0 if they are always few. A server renders only
+    /// a few large answers at once.
+    fn values(&self) -> usize {
+        0
+    }
+
+    /// Whether numbers may include marks made after a chosen *now*.
     fn may_include_later_marks(&self) -> bool {
         false
     }
 
-    /// What was asked for and its periods, if the store has no data of any of them: then a table
-    /// without rows would say that nobody did it.
+    /// Returns the question and its periods if the store has no data of any of them: an empty table
+    /// would look like zeros.
     fn unrecorded(&self) -> Option<(&str, &[Period])> {
         None
     }
 
-    /// The chart, if the answer has one.
+    /// Returns the chart, if the answer has one.
     fn chart(&self) -> Option<Chart<'_>> {
         None
     }
 
-    /// Whether the wide table has other numbers on request, such as counts in place of rates:
-    /// a part of the file's name then.
+    /// Returns the cohort grid and what its cells show, which terminals print in colour.
+    fn grid(&self) -> Option<(&Table, Show)> {
+        None
+    }
+
+    /// Returns the part of the file's name for a variant of the wide table, such as counts instead
+    /// of rates.
     fn variant(&self) -> Option<&'static str> {
         None
     }
 
-    /// The segments that were asked about, for notes on events that were never recorded.
+    /// Returns the segments of the question, for notes on events that were never recorded.
     fn segments(&self) -> Vec<&Segment> {
         Vec::new()
     }
 
-    /// Whether nobody is in any of its numbers: then a name may be misspelt.
+    /// Whether all numbers are 0: then a name may be misspelt.
     fn is_empty(&self) -> bool {
         false
     }
 }
 
-/// A chart, by what it draws.
+/// A chart, by its contents.
 #[derive(Debug, Clone, Copy)]
 pub enum Chart<'a> {
     /// The curves of a retention table.

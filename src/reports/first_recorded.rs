@@ -1,5 +1,5 @@
-//! Since when the events of a table are recorded: before that it counts zeros, which a reader is
-//! told.
+//! Finds out since when the events of a table are recorded. Earlier counts are 0, which reports
+//! explain.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,22 +9,23 @@ use crate::calendar::Period;
 use crate::reports::spans::Span;
 use crate::sets::{Catalogue, EventName, Segment};
 
-/// Since when the events of a retention table are recorded. Periods are days, where days are kept.
+/// Since when the events of a retention table are recorded. Periods are days if there are daily
+/// bitmaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Before it the starting segment holds nobody. `None` when that is not known, and for undated
-    /// segments, which have no beginning.
+    /// The starting segment is empty before this period. `None` if unknown, and for undated
+    /// segments.
     pub cohort: Option<Period>,
-    /// Each event that is asked for by dates and has any, with its first period.
+    /// Each event that the table uses with dates, with its first recorded period.
     pub events: Vec<(EventName, Period)>,
-    /// Whether the period that holds *now* is in the table, and may hold marks made after *now*.
+    /// Whether the table contains the period of *now*, and may include marks made after *now*.
     pub later: bool,
 }
 
 /// The first period of each event.
 type First = BTreeMap<EventName, Period>;
 
-/// When a segment can hold somebody for the first time.
+/// When a segment can first contain users.
 enum Beginning {
     Always,
     From(Period),
@@ -32,7 +33,7 @@ enum Beginning {
 }
 
 impl Recorded {
-    /// Of two segments whose saved segments are written out, given all keys there are.
+    /// Returns it for two expanded segments, given all keys of the store.
     pub fn of(sides: [&Segment; 2], all: &Catalogue, now: DateTime<Utc>) -> Self {
         let first = |name: &EventName| Some((name.clone(), Span::of(all.of(name), now)?.first));
         let events: Vec<(EventName, Period)> = dated(sides).into_iter().filter_map(first).collect();
@@ -48,9 +49,10 @@ impl Recorded {
     }
 }
 
-/// The events whose dated bitmaps are asked for, each once.
+/// Returns the events whose dated bitmaps are used, each once.
 pub(super) fn dated<'a>(sides: impl IntoIterator<Item = &'a Segment>) -> Vec<&'a EventName> {
-    let (mut names, mut seen) = (Vec::new(), HashSet::new());
+    let mut names = Vec::new();
+    let mut seen = HashSet::new();
     for side in sides {
         side.visit(&mut |name, ever| {
             if !ever && seen.insert(name) {
@@ -71,9 +73,14 @@ fn beginning(segment: &Segment, first: &First) -> Beginning {
         Segment::Event(name) => first
             .get(name)
             .map_or(Beginning::Never, |period| Beginning::From(*period)),
-        Segment::Ever(_) => Beginning::Always,
+        // A segment is expanded before it is planned, and an expanded one has no pattern.
+        Segment::Ever(_) | Segment::Names(_) | Segment::NamesEver(_) => Beginning::Always,
+        Segment::Before(of)
+        | Segment::First(of)
+        | Segment::Within(of, _)
+        | Segment::AtLeast(_, of, _) => beginning(of, first),
         Segment::Diff(from, _) => beginning(from, first),
-        // All of them have to be there …
+        // All of them must have begun …
         Segment::And(list) => all(list)
             .into_iter()
             .fold(Beginning::Always, |a, b| match (a, b) {

@@ -1,4 +1,4 @@
-//! Answers as typed tables, from which every file format is made.
+//! Answers as typed tables, the source of every file format.
 
 use std::borrow::Cow;
 
@@ -18,22 +18,22 @@ pub struct Frame {
 /// One value of a [`Frame`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// There is none: future, not recorded, or not defined.
+    /// No value: future, not recorded, or undefined.
     Empty,
     /// A number of users.
     Count(u64),
-    /// A number that is not rounded, such as a rate from 0 to 1.
+    /// An unrounded number, such as a rate from 0 to 1.
     Number(f64),
-    /// A share from 0 to 1 for people: in percent with two decimals and no sign.
+    /// A share from 0 to 1 for people: in percent with two decimals and no percent sign.
     Share(f64),
-    /// A text from outside, such as an event's name: a file for spreadsheets guards it.
+    /// A text from outside, such as an event's name. Spreadsheet files escape it.
     Text(String),
-    /// A date, a period, or one of our own words.
+    /// A date, a period, or a fixed word.
     Word(String),
 }
 
 impl Value {
-    /// One of our own words.
+    /// Returns a fixed word.
     pub fn word(word: &str) -> Self {
         Value::Word(word.to_owned())
     }
@@ -97,8 +97,8 @@ impl Value {
     }
 }
 
-/// Start and end of a period as ISO dates, the end exclusive; for hours as date-times, since dates
-/// would not tell them apart.
+/// Returns start and exclusive end of a period as ISO dates; for hours as date-times, because dates
+/// would be equal.
 pub fn iso_bounds(period: Period) -> [String; 2] {
     let format = if period.grain() == Grain::Hour {
         "%Y-%m-%dT%H:%M:%SZ"

@@ -1,7 +1,7 @@
 //! Reports: a question becomes a [`Plan`](crate::sets::Plan) of counts, and the counts become a
 //! table. All pure.
 
-/// A choice of a few, each with its word in addresses and on the command line.
+/// Defines a choice of a few words, as used in addresses and on the command line.
 macro_rules! choice {
     ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $value:ident = $word:literal),+ $(,)? }) => {
         $(#[$about])*
@@ -29,6 +29,7 @@ macro_rules! choice {
 }
 pub(crate) use choice;
 
+mod activity;
 pub mod coverage;
 pub mod dates;
 mod error;

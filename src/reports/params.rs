@@ -1,6 +1,5 @@
-//! The fields of a report's question, as people and programs give them: in an address, on the command
-//! line. A report declares each field once, as a [`Field`]; forms, options, the API and its
-//! description are made of that.
+//! The fields of a report's question, from an address or the command line. A report declares each
+//! field once as a [`Field`]; forms, options, the API and its description are generated from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,15 +15,15 @@ use crate::sets::{Segment, SyntaxError};
 pub struct Field {
     /// Its name in addresses; on the command line it is `--name`.
     pub name: &'static str,
-    /// What it is, in one line of at most 80 characters.
+    /// A one-line description of at most 80 characters.
     pub help: &'static str,
-    /// What may be given.
+    /// The type of its values.
     pub kind: Kind,
     /// How often it may be given.
     pub arity: Arity,
 }
 
-/// What a field takes.
+/// The type of a field's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A segment, such as `signup & (web | ios)`.
@@ -44,7 +43,7 @@ pub enum Kind {
 /// How often a field may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arity {
-    /// Exactly once. On the command line it has no name and stands in the order of the fields.
+    /// Exactly once. On the command line it is a positional argument.
     Required,
     /// At most once.
     Optional,
@@ -52,10 +51,10 @@ pub enum Arity {
     Repeated,
 }
 
-/// The longest text that an error repeats, in characters.
+/// The maximum length of a text that an error repeats, in characters.
 const SHOWN: usize = 24;
 
-/// What was given for the fields of a question. Blank values are as if they were not given.
+/// The given values of a question's fields. Blank values count as missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params {
     values: BTreeMap<&'static str, Vec<String>>,
@@ -92,13 +91,13 @@ impl Params {
         }
     }
 
-    /// Replaces all values of a field; a blank one removes it.
+    /// Replaces all values of a field. A blank value removes it.
     pub fn set(&mut self, name: &'static str, value: &str) {
         self.values.remove(name);
         self.push(name, value);
     }
 
-    /// Exchanges the values of two fields.
+    /// Swaps the values of two fields.
     pub fn swap(&mut self, a: &'static str, b: &'static str) {
         let of_a = self.values.remove(a);
         let of_b = self.values.remove(b);
@@ -106,7 +105,7 @@ impl Params {
         self.values.extend(of_a.map(|values| (b, values)));
     }
 
-    /// Puts values before those that were given.
+    /// Inserts values before the given ones.
     pub fn prepend(&mut self, name: &'static str, values: &[String]) {
         let given = self.values.remove(name).unwrap_or_default();
         let all: Vec<String> = values.iter().cloned().chain(given).collect();
@@ -115,32 +114,32 @@ impl Params {
         }
     }
 
-    /// All values of a field, in the order they were given.
+    /// Returns all values of a field in order.
     pub fn all(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The last value of a field; empty if it was not given.
+    /// Returns the last value of a field; empty if missing.
     pub fn text(&self, name: &str) -> &str {
         self.all(name).last().map_or("", String::as_str)
     }
 }
 
-/// What is wrong with one field.
+/// A problem with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The field.
     pub field: &'static str,
     /// Which of its values, from 0, if it may be given repeatedly.
     pub index: Option<usize>,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and a valid example.
     pub message: String,
-    /// The character it is about, counted from 1, in a segment or set.
+    /// The position of the problem in a segment or set, in characters from 1.
     pub column: Option<usize>,
 }
 
 impl Problem {
-    /// A problem of a field that is given once.
+    /// Returns a problem of a field that is given once.
     pub fn new(field: &'static str, message: impl Into<String>) -> Self {
         Problem {
             field,
@@ -157,7 +156,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads the values of fields and collects everything that is wrong with them.
+/// Reads the values of fields and collects all problems.
 #[derive(Debug)]
 pub struct Reader<'a> {
     params: &'a Params,
@@ -165,8 +164,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads these values. A field that may be given once and has two different values is a
-    /// problem.
+    /// Reads these values. Two different values for a field that may be given once are a problem.
     pub fn new(fields: &[Field], params: &'a Params) -> Self {
         let mut problems = Vec::new();
         for field in fields.iter().filter(|field| field.arity != Arity::Repeated) {
@@ -180,7 +178,7 @@ impl<'a> Reader<'a> {
                     String::new()
                 };
                 let message = format!(
-                    "`{name}` is given twice with different values{hint}; leave one of the two out"
+                    "`{name}` is given twice with different values{hint}; remove one of them"
                 );
                 problems.push(Problem::new(field.name, message));
             }
@@ -193,7 +191,7 @@ impl<'a> Reader<'a> {
         self.problems.push(problem);
     }
 
-    /// The text of a field; empty if it was not given.
+    /// Returns the text of a field; empty if missing.
     pub fn text(&self, name: &'static str) -> &'a str {
         self.params.text(name)
     }
@@ -247,7 +245,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// One of the words of a field; its default if it was not given.
+    /// Returns one of the words of a field; its default if missing.
     pub fn word<T: FromStr<Err: fmt::Display> + Default>(&mut self, name: &'static str) -> T {
         let text = self.params.text(name);
         if text.is_empty() {
@@ -259,7 +257,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A whole number from `least` to `most`; `None` if it was not given.
+    /// Returns a whole number from `least` to `most`. `None` if missing.
     pub fn number(&mut self, name: &'static str, least: u32, most: u32) -> Option<u32> {
         let text = self.params.text(name);
         if text.is_empty() {
@@ -275,7 +273,7 @@ impl<'a> Reader<'a> {
         number
     }
 
-    /// A date; `None` if it was not given.
+    /// Returns a date. `None` if missing.
     pub fn date(&mut self, name: &'static str) -> Option<NaiveDate> {
         let text = self.params.text(name);
         if text.is_empty() {

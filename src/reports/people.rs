@@ -1,5 +1,5 @@
-//! Who stands behind a number of a retention table: the cohort, those of it who came back, and
-//! those who did not.
+//! The users behind a number of a retention table: the cohort, those who came back, and those who
+//! did not.
 
 use std::str::FromStr;
 
@@ -14,19 +14,19 @@ use crate::reports::report::{Context, Page, PageId, Report, Request, Results};
 use crate::reports::retention::{Query, Window};
 use crate::sets::{Catalogue, CountId, Set, Terms, TooLarge, UserId};
 
-/// Which people of a cell.
+/// Which users of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// Those the cell counts.
+    /// The users that the cell counts.
     Returned,
-    /// Those of the cohort whom the cell does not count.
+    /// The users of the cohort that the cell does not count.
     Lost,
-    /// All of the cohort.
+    /// All users of the cohort.
     Cohort,
 }
 
 impl Who {
-    /// All of them, in the order of the page.
+    /// All choices, in the order of the page.
     pub const ALL: [Who; 3] = [Who::Returned, Who::Lost, Who::Cohort];
 
     /// `returned`, `lost` or `cohort`.
@@ -87,14 +87,14 @@ pub enum CellMembersError {
         /// The cohort.
         cohort: Period,
     },
-    /// A cohort or a cell of which there is no data.
+    /// A cohort or a cell without data.
     #[error("{given} is not recorded: {}", extent_words(*.extent))]
     NotRecorded {
         /// The first period without data.
         given: Period,
         /// The first and the last recorded period.
         extent: Option<(Period, Period)>,
-        /// Whether it is when people could have come back, and not the cohort's.
+        /// Whether the period is that of the return, not the cohort's.
         is_column: bool,
     },
     /// A moment outside the supported years.
@@ -106,7 +106,7 @@ pub enum CellMembersError {
 }
 
 impl CellMembersError {
-    /// Whether it is about the column, and not about the cohort.
+    /// Whether the error is about the column instead of the cohort.
     pub const fn is_column(&self) -> bool {
         matches!(
             self,
@@ -127,10 +127,10 @@ fn extent_words(extent: Option<(Period, Period)>) -> String {
     }
 }
 
-/// The state of the count of a set that is tied to these periods, in a store with this coverage;
-/// `None` without any, as for undated bitmaps. The first that applies holds: future, not recorded,
-/// partly recorded, in progress, complete. People in a set none of whose periods is recorded come
-/// from undated bitmaps: then the count is partly recorded.
+/// Returns the state of the count of a set with these periods, in a store with this coverage.
+/// `None` without periods, as for undated bitmaps. The first that applies: future, not recorded,
+/// partly recorded, in progress, complete. If none of the periods is recorded, users of the set
+/// come from undated bitmaps, and the count is partly recorded.
 ///
 /// ```
 /// use cohortist::calendar::parse_moment;
@@ -167,16 +167,16 @@ pub fn state_of(count: u64, periods: &[Period], coverage: &Coverage) -> Option<S
     })
 }
 
-/// A cohort as a set, and who of it came back.
+/// A cohort as a set, and which of its users came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellMembers {
-    /// When its people did the starting event.
+    /// When its users did the starting event.
     pub period: Period,
-    /// Whether more people can still join it.
+    /// Whether it can still grow.
     pub state: State,
     /// The people.
     pub cohort: Set,
-    /// Those who came back and those who did not, when a column was named.
+    /// The users who came back and who did not, if a column was given.
     pub back: Option<ReturnWindow>,
 }
 
@@ -185,7 +185,7 @@ pub struct CellMembers {
 pub struct ReturnWindow {
     /// The cell's column.
     pub column: u32,
-    /// When coming back counts.
+    /// When a return counts.
     pub window: Window,
     /// Those who came back.
     pub returned: Set,
@@ -194,9 +194,9 @@ pub struct ReturnWindow {
 }
 
 impl CellMembers {
-    /// The people of a cohort, and of the cell in its `column`, in a store with this coverage. The
-    /// counts of these sets are the numbers of the [table](crate::reports::retention::Table) of the
-    /// same query.
+    /// Returns the users of a cohort, and of the cell in its `column`, in a store with this
+    /// coverage. The counts of these sets equal the numbers of the
+    /// [table](crate::reports::retention::Table) of the same query.
     ///
     /// ```
     /// use cohortist::calendar::{Grain, parse_moment};
@@ -204,10 +204,11 @@ impl CellMembers {
     /// use cohortist::sets::{Catalogue, SetContext, parse_set};
     /// let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
     /// let coverage = Coverage::whole(parse_moment("2026-11-23")?)?;
-    /// let crowd = CellMembers::at(&query, "2026-11-20".parse()?, Some(2), &coverage, &Catalogue::default())?;
+    /// let none = Catalogue::default();
+    /// let members = CellMembers::at(&query, "2026-11-20".parse()?, Some(2), &coverage, &none)?;
     /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", SetContext::empty())?;
-    /// assert_eq!(crowd.back.unwrap().returned, expected);
-    /// assert!(CellMembers::at(&query, "2026-11-20".parse()?, Some(4), &coverage, &Catalogue::default()).is_err(), "that is tomorrow");
+    /// assert_eq!(members.back.unwrap().returned, expected);
+    /// assert!(CellMembers::at(&query, "2026-11-20".parse()?, Some(4), &coverage, &none).is_err(), "that is tomorrow");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -265,7 +266,8 @@ impl CellMembers {
                 .copied()
                 .ok_or(not_begun)?;
             recorded(window.from, window.state, true)?;
-            let (mut periods, mut terms) = (Vec::new(), Terms::default());
+            let mut periods = Vec::new();
+            let mut terms = Terms::default();
             for window in windows
                 .iter()
                 .filter(|w| (window.from..=window.until).contains(&w.from))
@@ -294,7 +296,7 @@ impl CellMembers {
         })
     }
 
-    /// The set of some of them. `None` for those who came back or not when no column was named.
+    /// Returns the set of a choice. `None` without a column, except for the cohort.
     pub fn set(&self, who: Who) -> Option<&Set> {
         match who {
             Who::Cohort => Some(&self.cohort),
@@ -304,7 +306,7 @@ impl CellMembers {
     }
 }
 
-/// Asks who is in a set: how many, and one page of them.
+/// Asks for the users of a set: their number, and one page of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct People {
     /// The set as it was written.
@@ -336,13 +338,13 @@ pub struct PeopleList {
     pub text: String,
     /// How many users it has in all.
     pub count: u64,
-    /// Whether that number is known and final; `None` for undated sets.
+    /// Whether the count is known and final. `None` for undated sets.
     pub state: Option<State>,
-    /// Whether users may be in it by what they did after a *now* that was chosen.
+    /// Whether the list may include users because of marks after a chosen *now*.
     pub may_include_later_marks: bool,
     /// If it is not recorded: the periods without data.
     pub unrecorded: Vec<Period>,
-    /// When the data ends, if that is before now.
+    /// When the data ends, if before now.
     pub data_ends: Option<Period>,
     /// One page of the users, in ascending order.
     pub users: Vec<UserId>,
@@ -400,7 +402,7 @@ impl Report for People {
     }
 }
 
-/// A list of users with the ids that people know them by.
+/// A list of users with their ids as people know them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedPeople {
     /// The list.
@@ -409,7 +411,7 @@ pub struct NamedPeople {
     pub ids: Vec<String>,
     /// Whether the ids are strings.
     pub are_strings: bool,
-    /// The names in the set that nothing was ever recorded for.
+    /// Names in the set that were never recorded.
     pub never_recorded: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What every report is: a question that becomes one plan, and an answer made of its results.
+//! The common interface of reports: a question becomes one plan, and its results become an answer.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::sets::{
 /// [`Tracker::run`](crate::Tracker::run) plans it, fetches the results and asks for the answer.
 /// `docs/architecture.md` describes how to add a report.
 pub trait Report {
-    /// The question with its periods fixed, and the places of its counts among the results.
+    /// The question with fixed periods, and the ids of its counts among the results.
     type Planned;
     /// The answer.
     type Answer;
@@ -31,24 +31,24 @@ pub trait Report {
         context: &Context<'_>,
     ) -> Result<Self::Planned, QueryError>;
 
-    /// Whether the results show that the catalogue the question was planned with is out of date.
-    /// Then it is read again, and the question is planned again.
+    /// Whether the results show that the catalogue was out of date when the question was planned.
+    /// Then it is read and planned again.
     fn is_stale(_planned: &Self::Planned, _results: &Results) -> bool {
         false
     }
 
-    /// What else the answer needs, given the results so far. Called again with the results of that,
-    /// until it returns `None`.
+    /// Returns what else the answer needs, given the results so far. It is called with the new
+    /// results until it returns `None`.
     fn next(_planned: &mut Self::Planned, _results: &Results) -> Option<Request> {
         None
     }
 
-    /// The answer, from the results of the last request.
+    /// Returns the answer, from the results of the last request.
     fn answer(planned: Self::Planned, results: &Results) -> Self::Answer;
 }
 
-/// A report planned as of `now`, for a store that has recorded everything until then and has no
-/// saved segments. For tests and benchmarks, and to see whether a question can be asked at all.
+/// Plans a report as of `now`, for a store that has recorded everything until then and has no saved
+/// segments. For tests, benchmarks, and checks of a question.
 ///
 /// # Errors
 /// If the report cannot be planned.
@@ -68,8 +68,8 @@ pub fn plan_at<R: Report>(
     Ok((request.plan, planned))
 }
 
-/// The answer of a report that only counts, with the counts of `count`: one for each root of the
-/// plan. For tests, and for programs that count elsewhere.
+/// Answers a report that only counts. `count` returns one count for each root of the plan. For
+/// tests, and for programs that count elsewhere.
 ///
 /// # Errors
 /// If the report cannot be planned.
@@ -88,7 +88,7 @@ pub fn answer_with<R: Report>(
     Ok(R::answer(planned, &Results::of_counts(counts)))
 }
 
-/// Everything that planning may look at.
+/// The inputs of planning.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// Which periods are recorded, and *now*.
@@ -113,8 +113,8 @@ impl Context<'_> {
         }
     }
 
-    /// Whether numbers of these events in these periods may include marks made after a *now* that
-    /// was chosen.
+    /// Whether numbers of these events in these periods may include marks made after a chosen
+    /// *now*.
     pub fn may_include_later<'a>(
         &self,
         names: impl IntoIterator<Item = &'a EventName>,
@@ -125,7 +125,7 @@ impl Context<'_> {
     }
 }
 
-/// What a report asks a store.
+/// The request of a report to a store.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The counts.
@@ -134,7 +134,7 @@ pub struct Request {
     lookups: Vec<Lookup>,
 }
 
-/// A part of the users of a set.
+/// A page of the users of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The set.
@@ -145,7 +145,7 @@ pub struct Page {
     pub limit: usize,
 }
 
-/// Bitmaps that may hold one user.
+/// A lookup of one user in bitmaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {
     /// The bitmaps.
@@ -154,39 +154,39 @@ pub struct Lookup {
     pub user: UserId,
 }
 
-/// The place of a [`Page`] among the results.
+/// The index of a [`Page`] among the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageId(usize);
 
-/// The place of a [`Lookup`] among the results.
+/// The index of a [`Lookup`] among the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookupId(usize);
 
 impl Request {
-    /// Asks for a part of the users of a set, in ascending order.
+    /// Requests a page of the users of a set, in ascending order.
     pub fn page(&mut self, page: Page) -> PageId {
         self.pages.push(page);
         PageId(self.pages.len() - 1)
     }
 
-    /// Asks which of the bitmaps hold a user.
+    /// Requests which of the bitmaps contain a user.
     pub fn lookup(&mut self, lookup: Lookup) -> LookupId {
         self.lookups.push(lookup);
         LookupId(self.lookups.len() - 1)
     }
 
-    /// The parts of sets, in the order they were asked for.
+    /// Returns the requested pages in order.
     pub fn pages(&self) -> &[Page] {
         &self.pages
     }
 
-    /// The lookups, in the order they were asked for.
+    /// Returns the requested lookups in order.
     pub fn lookups(&self) -> &[Lookup] {
         &self.lookups
     }
 }
 
-/// What a store answered to a [`Request`].
+/// The results of a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Results {
     /// The counts of the plan.
@@ -231,7 +231,7 @@ impl Results {
         &self.pages[id.0]
     }
 
-    /// For each bitmap of a lookup, whether it holds the user.
+    /// Returns for each bitmap of a lookup whether it contains the user.
     pub fn lookup(&self, id: LookupId) -> &[bool] {
         &self.lookups[id.0]
     }

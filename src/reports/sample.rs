@@ -1,4 +1,4 @@
-//! A small table for the tests of this room, answered by plain sets.
+//! A small table for the tests of this module, computed with plain sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::reports::retention::{Query, Table};
 use crate::reports::{Context, answer_with};
 use crate::sets::{Catalogue, EventName, Key, Labels, Node, Plan, Segments};
 
-/// Users 1–4 sign up on 20 November, 5–6 on the 21st, nobody on the 22nd, 7–9 on the 23rd, which is
+/// Users 1–4 sign up on 20 November, 5–6 on the 21st, none on the 22nd, 7–9 on the 23rd, which is
 /// running. Long before, on 28 October, users 1 and 2 did `early`. User 1 is there every day, 2 on
 /// the first and third, 5 on the day of signing up, 7 on the 23rd.
 pub fn table() -> Table {
@@ -22,7 +22,7 @@ pub fn table() -> Table {
     })
 }
 
-/// The same people, asked something else, at 14:05 on 23 November 2026.
+/// Returns the answer to another question about the same users, at 14:05 on 23 November 2026.
 pub fn with(query: Query) -> Table {
     as_of(
         query,
@@ -31,7 +31,7 @@ pub fn with(query: Query) -> Table {
     )
 }
 
-/// The same people, asked after their data has ended.
+/// Returns the answer about the same users after their data has ended.
 pub fn ended(query: Query, now: &str) -> Table {
     as_of(query, parse_moment(now).unwrap(), &marks())
 }

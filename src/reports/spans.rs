@@ -1,4 +1,4 @@
-//! Which periods of an event are recorded, and which of them are compared with which.
+//! Which periods of an event are recorded, and which of them are compared.
 
 use std::cmp::Reverse;
 
@@ -9,18 +9,18 @@ use crate::reports::coverage::Coverage;
 use crate::sets::{Key, When};
 use crate::stats::rate;
 
-/// Between which periods something was recorded, by the bitmaps there are: days, where days are
-/// kept.
+/// The first and the last recorded period, from the existing bitmaps: days if there are daily
+/// bitmaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The first one: a week or month when the bitmaps of its days are gone.
+    /// The first period: a week or month if the bitmaps of its days were deleted.
     pub first: Period,
-    /// The last one that has begun.
+    /// The last period that has begun.
     pub last: Period,
 }
 
 impl Span {
-    /// The span of these keys as of `now`; `None` when none of them is dated and has begun.
+    /// Returns the span of these keys as of `now`. `None` if none of them is dated and has begun.
     ///
     /// ```
     /// use cohortist::{calendar::parse_moment, reports::spans::Span, sets::{EventName, Key}};
@@ -47,8 +47,8 @@ impl Span {
             if period.start() > now {
                 continue;
             }
-            // The month of a day ends after it and begins before it, so a day says more at both
-            // ends.
+            // The month of a day ends after it and begins before it, so a day is more precise at
+            // both ends.
             let early = |p: Period| (p.end(), Reverse(p.start()));
             let late = |p: Period| (p.start(), Reverse(p.end()));
             let span = span.get_or_insert(Span {
@@ -65,28 +65,27 @@ impl Span {
         span
     }
 
-    /// Whether there are records from the period's beginning on, so that it can be compared with
-    /// others.
+    /// Whether the period is recorded from its beginning, so that it can be compared with others.
     pub fn covers(&self, period: Period) -> bool {
         self.first.start() <= period.start()
     }
 }
 
-/// How many periods back lies the one that a period is compared with: a day is compared with the
-/// same weekday of the week before, as between two days that follow one another the weekday says
-/// more than anything people did; everything else with the period before.
+/// Returns how many periods before a period the one to compare it with is. For a day it is the same
+/// weekday of the week before, because weekdays differ more than most changes; for all others it is
+/// the previous period.
 pub const fn compared(grain: Grain) -> u32 {
     if matches!(grain, Grain::Day) { 7 } else { 1 }
 }
 
-/// The change from `before` to `after` as a share of `before`: 0.1 is a tenth more. `None` when
-/// there was nobody.
+/// Returns the change from `before` to `after` as a share of `before`: 0.1 is 10 % more. `None` if
+/// `before` is 0.
 pub(super) fn change(before: u64, after: u64) -> Option<f64> {
     rate(after, before).map(|ratio| ratio - 1.0)
 }
 
-/// The last recorded period of each grain: in a live store the one that holds *now*, otherwise the
-/// one in which the data ends. Its number can still change.
+/// The last recorded period of each grain: in a live store the one that contains *now*, otherwise
+/// the one in which the data ends. Its numbers can still change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Running {
     /// A day.
@@ -98,8 +97,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// The running periods of a store; where a grain is not recorded at all, the period that holds
-    /// *now*.
+    /// Returns the current periods of a store. A grain that is not recorded has the period that
+    /// contains *now*.
     pub fn of(coverage: &Coverage) -> Self {
         let running = |grain| {
             coverage

@@ -1,10 +1,9 @@
-//! A trend: how many people are in a segment, period by period.
+//! The trend of a segment: its number of people, period by period.
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
-
 use crate::calendar::{Grain, Period};
+pub use crate::reports::activity::{Activity, Daily, Point};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::export::{Chart, Exports};
@@ -16,7 +15,7 @@ use crate::reports::spans::{Span, change, compared};
 use crate::sets::{CountId, Counts, Key, Plan, Segment, TooLarge};
 use crate::stats::rate;
 
-/// Asks how many people are in a segment in each of the last periods, up to the running one or the
+/// Asks how many people are in a segment in each of the last periods, up to the current one or the
 /// one in which the data ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trend {
@@ -53,13 +52,12 @@ pub struct TrendQuestion {
     coverage: Coverage,
     may_include_later_marks: bool,
     span: Option<Span>,
-    /// Oldest first, with as many more at the beginning than were asked for as it takes to compare
-    /// the first.
+    /// Oldest first, preceded by the periods that the first one is compared with.
     periods: Vec<AskedPeriod>,
     shown: usize,
 }
 
-/// Where the counts of one period stand among the plan's roots; `None` where there is no bitmap.
+/// The counts of one period among the plan's roots. `None` without a bitmap.
 #[derive(Debug, Clone)]
 struct AskedPeriod {
     period: Period,
@@ -75,7 +73,8 @@ impl TrendQuestion {
             grain,
             count,
         } = trend;
-        let (grain, count) = (*grain, *count);
+        let grain = *grain;
+        let count = *count;
         if !(1..=MAX_PERIODS).contains(&count) {
             return Err(QueryError::Field {
                 field: "last",
@@ -99,7 +98,7 @@ impl TrendQuestion {
                 return Ok(None);
             }
             let set = expanded.at(period, context.catalogue)?;
-            // Without a complement nothing but nobody comes of bitmaps that do not exist.
+            // A set without a complement is empty if its bitmaps do not exist.
             set.keys()
                 .into_iter()
                 .any(|key| existing.contains(key))
@@ -131,7 +130,7 @@ impl TrendQuestion {
                 days: days.map(&mut ask).collect::<Result<_, TooLarge>>()?,
             });
         }
-        let shown = usize::try_from(count).unwrap_or(usize::MAX);
+        let shown = usize::try_from(count).expect("at most 400 periods");
         let running = coverage.current(grain);
         let is_shown = periods.iter().any(|asked| asked.period == running);
         let names = dated([&expanded]);
@@ -154,17 +153,17 @@ impl TrendQuestion {
         for asked in &self.periods {
             let people = at(asked.people);
             let state = self.coverage.state_of(asked.period);
-            let back = usize::try_from(compared(self.grain))
-                .ok()
-                .and_then(|back| points.len().checked_sub(back));
+            let distance = usize::try_from(compared(self.grain)).expect("at most 7");
+            let back = points.len().checked_sub(distance);
             let before = back.and_then(|i| points.get(i)).filter(|before| {
                 let complete = state == State::Complete && before.state == State::Complete;
                 complete && self.span.is_some_and(|span| span.covers(before.period))
             });
             let change = before.and_then(|before| change(before.people, people));
             let total: u64 = asked.days.iter().map(|root| at(*root)).sum();
-            let days = u64::try_from(asked.days.len()).unwrap_or(0);
-            // Nobody on any day and yet somebody in the month: the bitmaps of its days are gone.
+            let days = u64::try_from(asked.days.len()).expect("a period has few days");
+            // If there are users in the month and none on its days, the bitmaps of the days were
+            // deleted.
             let daily = rate(total, days)
                 .filter(|_| total > 0)
                 .map(|mean| Daily { mean, days });
@@ -187,100 +186,6 @@ impl TrendQuestion {
             points,
         }
     }
-}
-
-/// How many people were in a segment, period by period.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Activity {
-    /// Who is counted.
-    pub segment: Segment,
-    /// The length of a period.
-    pub grain: Grain,
-    /// As of when.
-    pub now: DateTime<Utc>,
-    /// When the store's data ends, where that is before now.
-    pub data_ends: Option<Period>,
-    /// Whether the running period may include marks made after a *now* that was chosen.
-    pub may_include_later_marks: bool,
-    /// When its events were recorded; `None` when none of them is dated.
-    pub span: Option<Span>,
-    /// Oldest first; the last one is running, or the one in which the data ends.
-    pub points: Vec<Point>,
-}
-
-impl Activity {
-    /// The last period that is over.
-    pub fn last_complete(&self) -> Option<&Point> {
-        self.points
-            .iter()
-            .rev()
-            .find(|point| point.state == State::Complete)
-    }
-
-    /// The points from the first period on in which anything was recorded; at least the running
-    /// one. Before it there is nothing to see, not even that nobody came.
-    pub fn recorded(&self) -> &[Point] {
-        let begun = |point: &Point| {
-            self.span
-                .is_some_and(|span| span.first.start() < point.period.end())
-        };
-        let first = self
-            .points
-            .iter()
-            .position(begun)
-            .unwrap_or(self.points.len().saturating_sub(1));
-        self.points.get(first..).unwrap_or_default()
-    }
-
-    /// The period with the most people, if it has any.
-    pub fn greatest(&self) -> Option<&Point> {
-        self.points
-            .iter()
-            .max_by_key(|point| point.people)
-            .filter(|point| point.people > 0)
-    }
-}
-
-/// One period of an [`Activity`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
-    /// The period.
-    pub period: Period,
-    /// Whether its number is known, and can still change.
-    pub state: State,
-    /// How many people; 0 where it is not recorded.
-    pub people: u64,
-    /// The change from the period before, for a day from the same weekday a week before, as a share
-    /// of it. Only where both are complete, the earlier one had anybody, and records do not begin
-    /// within it.
-    pub change: Option<f64>,
-    /// The days in it, for weeks and months that were recorded from their first day on.
-    pub daily: Option<Daily>,
-}
-
-impl Point {
-    /// How many people; `None` if the period is not recorded.
-    fn recorded_people(&self) -> Option<u64> {
-        (self.state != State::NotRecorded).then_some(self.people)
-    }
-
-    /// Stickiness: mean people a day ÷ people in the whole period, 0–1. The mean is over the
-    /// period's complete days. For a running period both are as of now; for one that was not
-    /// recorded from its first day on there is none.
-    #[allow(clippy::cast_precision_loss)] // Counts stay far below 2⁵³.
-    pub fn stickiness(&self) -> Option<f64> {
-        let daily = self.daily.filter(|_| self.people > 0)?;
-        Some(daily.mean / self.people as f64)
-    }
-}
-
-/// The complete days of a week or month.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Daily {
-    /// Mean people a day.
-    pub mean: f64,
-    /// Over how many days.
-    pub days: u64,
 }
 
 impl Exports for Activity {
@@ -313,9 +218,9 @@ impl Exports for Activity {
         frame
     }
 
-    /// From the first recorded period on, oldest first. The state is `complete`, `in_progress` or
-    /// `not_recorded`, and then there is no number. Change and stickiness are unrounded shares: 0.1
-    /// is a tenth more.
+    /// Returns a row per period, oldest first, from the first recorded one. The state is
+    /// `complete`, `in_progress` or `not_recorded` (without a number). Change and stickiness are
+    /// unrounded shares: 0.1 is 10 % more.
     fn tidy(&self) -> Frame {
         let mut frame = Frame::new([
             "period_start",

@@ -1,7 +1,7 @@
-//! What one user did: today, this week, this month, on which days, and ever.
+//! One user's activity: today, this week, this month, on which days, and ever.
 //!
-//! Two steps: first the bitmaps of the calendar and of all months are looked up, then the days of
-//! the first and the last month that hold the user.
+//! It takes two steps: look up the bitmaps of the calendar and of all months, then the days of the
+//! user's first and last month.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::sets::{Catalogue, EventName, Key, UserId, When};
 /// How many weeks the calendar has, the running one included.
 pub const WEEKS: i64 = 53;
 
-/// The periods a history speaks of: the running ones, or those in which the store's data ends.
+/// The current periods of a history, or those in which the store's data ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The running day.
@@ -45,11 +45,11 @@ impl Span {
         })
     }
 
-    /// Whether a bitmap of an event is looked into at first, given the months it has bitmaps of.
+    /// Whether the first step looks up a bitmap of an event, given the months of its bitmaps.
     fn asks(&self, when: When, months: &HashSet<Period>) -> bool {
         let When::In(period) = when else { return true };
         match period.grain() {
-            // Days before the calendar can wait until their month is known to hold the user.
+            // Days before the calendar are looked up only if their month contains the user.
             Grain::Day if period < self.since => !months.contains(&period.within(Grain::Month)),
             Grain::Day => period <= self.today,
             Grain::Week => period == self.week,
@@ -149,8 +149,8 @@ fn look_up(request: &mut Request, keys: &[Key], user: UserId) -> LookupId {
 }
 
 impl UserQuestion {
-    /// Those to look into next, given those among [`keys`](Self::keys) that hold the user: the days
-    /// of each event's first month, and of its last where no later day is known.
+    /// Returns the keys of the second step, given those of [`keys`](Self::keys) that contain the
+    /// user: the days of each event's first month, and of its last month if no later day is known.
     fn then(&self, found: &[Key]) -> Vec<Key> {
         let mut by_event: BTreeMap<&EventName, (Vec<Period>, bool)> = BTreeMap::new();
         for key in found {
@@ -222,8 +222,9 @@ impl UserQuestion {
             found.sort_unstable();
             found
         };
-        let (days, months) = (of(Grain::Day), of(Grain::Month));
-        // A month says more than the days when it lies outside them.
+        let days = of(Grain::Day);
+        let months = of(Grain::Month);
+        // A month outside the known days is more precise.
         let pick = |day: Option<&Period>,
                     month: Option<&Period>,
                     outside: fn(&Period, &Period) -> bool| match (day, month) {
@@ -251,7 +252,7 @@ impl UserQuestion {
     }
 }
 
-/// The month of a month's key.
+/// Returns the month of a month's key.
 fn month_of(key: &Key) -> Option<Period> {
     match key.when() {
         When::In(month) if month.grain() == Grain::Month => Some(month),
@@ -259,7 +260,7 @@ fn month_of(key: &Key) -> Option<Period> {
     }
 }
 
-/// What one user did of one event.
+/// One user's activity in one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// The event.
@@ -272,39 +273,39 @@ pub struct Seen {
     pub month: bool,
     /// In the undated bitmap.
     pub ever: bool,
-    /// Whether there is no other bitmap of it: it says what somebody is, and not what somebody did.
+    /// Whether it only has an undated bitmap: it is a property of users.
     pub property: bool,
-    /// The first day; a month where its days are not kept, `None` without dates.
+    /// The first day; a month without daily bitmaps, `None` without dates.
     pub first: Option<Period>,
-    /// The last day, likewise.
+    /// The last day, like `first`.
     pub last: Option<Period>,
     /// The days of the calendar, ascending.
     pub days: Vec<NaiveDate>,
-    /// When anybody was first recorded in the event; `None` without dates. Before it nobody's
-    /// absence says anything.
+    /// When the event was first recorded for any user. `None` without dates. Before it absence
+    /// means nothing.
     pub recorded: Option<Period>,
 }
 
-/// What one user did.
+/// One user's activity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// The user.
     pub user: UserId,
     /// The running periods, or those in which the data ends, and where the calendar begins.
     pub span: Span,
-    /// What the store covers: where it has no data, absence says nothing.
+    /// What the store covers. Absence outside it means nothing.
     pub coverage: Coverage,
-    /// Whether it may include marks made after a *now* that was chosen.
+    /// Whether it may include marks made after a chosen *now*.
     pub may_include_later_marks: bool,
-    /// The events the user was ever seen in, the latest first.
+    /// The events of the user, latest first.
     pub events: Vec<Seen>,
-    /// How many events there are for anybody.
+    /// The number of events of all users.
     pub known: usize,
-    /// How many of those are properties: only known without dates.
+    /// The number of those that are properties: they only have undated bitmaps.
     pub properties: usize,
 }
 
-/// What one user did, with the id that people know the user by.
+/// One user's activity, with the id as people know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedHistory {
     /// What the user did.

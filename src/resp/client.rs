@@ -1,5 +1,4 @@
-//! A client: who it is, and every command it may send, carried out on what it is given of the
-//! store.
+//! The state of a client, and the execution of its commands.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -7,99 +6,99 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
-use super::Shared;
-use super::command::{self, Answer, Data, Fail, Kind, Outcome, Spec};
+use super::access::{Access, CommandError, CommandResult};
+use super::command::{self, ClientCommand, Kind, Spec};
 use super::reply::{Protocol, Reply};
 use super::request;
+use super::shared::Shared;
 use crate::store::StoreError;
 use crate::store::embedded::ReadTxn;
 
-/// A client. It has no way to the store but the [`Data`] of each command.
+/// A client. It can access the store only through the [`Access`] of each command.
 pub(super) struct Client<'a> {
     shared: &'a Shared,
-    number: u64,
+    id: u64,
     pub protocol: Protocol,
-    /// Has given the password, or needs none.
-    pub known: bool,
+    /// Whether it has authenticated, or needs no password.
+    pub is_authenticated: bool,
     name: Vec<u8>,
     pub peer: Option<IpAddr>,
-    /// How long the next reply waits: it says that a password was wrong.
-    pub penalty: Duration,
+    /// How long to delay the next reply, after a wrong password.
+    pub reply_delay: Duration,
 }
 
-/// How much of the store a command needs; of several commands, the greatest.
+/// How much of the store a command needs. Several commands need the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Needs {
     Nothing,
-    /// To read the keys it names.
-    Keys,
+    /// To read the keys among its arguments.
+    OwnKeys,
     /// To read any key.
-    ReadTxn,
-    WriteTxn,
+    AllKeys,
+    Write,
 }
 
 impl<'a> Client<'a> {
-    pub fn new(shared: &'a Shared, number: u64) -> Self {
-        let known = shared.settings.password.is_none();
+    pub fn new(shared: &'a Shared, id: u64) -> Self {
         Client {
             shared,
-            number,
+            id,
             protocol: Protocol::Two,
-            known,
+            is_authenticated: shared.settings.password.is_none(),
             name: Vec::new(),
             peer: None,
-            penalty: Duration::ZERO,
+            reply_delay: Duration::ZERO,
         }
     }
 
-    /// What [`carry_out`](Self::carry_out) needs for a command.
+    /// How much of the store [`execute`](Self::execute) needs for a command.
     pub fn needs(&self, spec: &Spec) -> Needs {
         match spec.kind {
-            Kind::Mark | Kind::Change => Needs::WriteTxn,
-            Kind::Flush if self.shared.settings.allow_flush => Needs::WriteTxn,
-            Kind::ReadTxn if spec.names_keys() => Needs::Keys,
-            Kind::ReadTxn | Kind::Info => Needs::ReadTxn,
+            Kind::SetBit | Kind::Write => Needs::Write,
+            Kind::Flush if self.shared.settings.allow_flush => Needs::Write,
+            Kind::Read if spec.has_keys() => Needs::OwnKeys,
+            Kind::Read | Kind::Info => Needs::AllKeys,
             _ => Needs::Nothing,
         }
     }
 
-    /// Carries out any command but those of transactions and QUIT. A mistake of the client is a
-    /// reply like others.
+    /// Executes any command except QUIT and those of transactions. A mistake of the client is a
+    /// reply, too.
     ///
     /// # Errors
-    /// When the store fails.
-    pub fn carry_out(
+    /// Returns an error if the store fails.
+    pub fn execute(
         &mut self,
         spec: &Spec,
         arguments: &[&[u8]],
-        data: &mut Data<'_, '_>,
+        access: &mut Access<'_, '_>,
     ) -> Result<Reply, StoreError> {
-        let answer = match spec.kind {
+        let result = match spec.kind {
             Kind::Auth => Ok(self.auth(arguments)),
             Kind::Hello => Ok(self.hello(arguments)),
-            Kind::Client => self.client(arguments).map_err(Fail::from),
-            Kind::Info => data.look().and_then(|look| self.info(arguments, look)),
+            Kind::Client => self.client(arguments).map_err(CommandError::from),
+            Kind::Info => access.read().and_then(|txn| self.info(arguments, txn)),
             Kind::Flush if !self.shared.settings.allow_flush => Ok(Reply::error(
-                "FLUSHDB is off: start `cohortist serve` with --allow-flush if everything may be deleted",
+                "FLUSHDB is disabled: start `cohortist serve` with --allow-flush to let clients delete everything",
             )),
-            _ => (spec.run)(arguments, data),
+            _ => (spec.run)(arguments, access),
         };
-        match answer {
-            Ok(reply) | Err(Fail::Answer(reply)) => Ok(reply),
-            Err(Fail::Store(error)) => Err(error),
+        match result {
+            Ok(reply) | Err(CommandError::Reply(reply)) => Ok(reply),
+            Err(CommandError::Store(error)) => Err(error),
         }
     }
 
     fn client(&mut self, arguments: &[&[u8]]) -> Result<Reply, Reply> {
-        Ok(match command::client(arguments)? {
-            Outcome::Id => Reply::count(self.number),
-            Outcome::Named(name) => {
+        Ok(match ClientCommand::parse(arguments)? {
+            ClientCommand::Id => Reply::count(self.id),
+            ClientCommand::GetName if self.name.is_empty() => Reply::Null,
+            ClientCommand::GetName => Reply::bulk(self.name.clone()),
+            ClientCommand::SetName(name) => {
                 self.name = name;
                 Reply::OK
             }
-            Outcome::Name if self.name.is_empty() => Reply::Nothing,
-            Outcome::Name => Reply::bulk(self.name.clone()),
-            Outcome::Nothing => Reply::OK,
+            ClientCommand::SetInfo => Reply::OK,
         })
     }
 
@@ -110,10 +109,12 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Notes that a password was wrong. The session delays the reply, after it has released all
-    /// locks.
+    /// Records a wrong password. The session delays the reply when it holds no locks.
     fn wrong_password(&mut self) -> Reply {
-        self.penalty += self.shared.failures.failed(self.peer, Instant::now());
+        self.reply_delay += self
+            .shared
+            .wrong_passwords
+            .failed(self.peer, Instant::now());
         Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned())
     }
 
@@ -131,12 +132,12 @@ impl<'a> Client<'a> {
         if !self.is_password(user, given) {
             return self.wrong_password();
         }
-        self.known = true;
+        self.is_authenticated = true;
         Reply::OK
     }
 
     fn hello(&mut self, arguments: &[&[u8]]) -> Reply {
-        let mut rest = arguments.get(1..).unwrap_or_default();
+        let mut rest = &arguments[1..];
         let mut protocol = self.protocol;
         if let [version, tail @ ..] = rest {
             protocol = match request::number(version) {
@@ -148,14 +149,14 @@ impl<'a> Client<'a> {
             rest = tail;
         }
         let mut name = None;
-        let mut known = self.known;
+        let mut is_authenticated = self.is_authenticated;
         while let [option, tail @ ..] = rest {
             rest = match tail {
                 [user, given, tail @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
                     if !self.is_password(user, given) {
                         return self.wrong_password();
                     }
-                    known = true;
+                    is_authenticated = true;
                     tail
                 }
                 [given, tail @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
@@ -168,12 +169,13 @@ impl<'a> Client<'a> {
                 }
             };
         }
-        if !known {
+        if !is_authenticated {
             return Reply::Error(
                 "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time".to_owned(),
             );
         }
-        (self.known, self.protocol) = (known, protocol);
+        self.is_authenticated = is_authenticated;
+        self.protocol = protocol;
         if let Some(name) = name {
             self.name = name;
         }
@@ -184,70 +186,83 @@ impl<'a> Client<'a> {
                 "proto",
                 Reply::Number(if protocol == Protocol::Three { 3 } else { 2 }),
             ),
-            ("id", Reply::count(self.number)),
+            ("id", Reply::count(self.id)),
             ("mode", Reply::bulk("standalone")),
             ("role", Reply::bulk("master")),
             ("modules", Reply::Array(Vec::new())),
         ])
     }
 
-    fn info(&self, arguments: &[&[u8]], look: ReadTxn<'_>) -> Answer {
-        let keys = (look.keys()?.len(), look.expiring());
-        let sections: [(&str, String); 4] = [
+    fn info(&self, arguments: &[&[u8]], txn: ReadTxn<'_>) -> CommandResult {
+        let shared = self.shared;
+        let keys = txn.keys()?.len();
+        let sections = [
             (
                 "Server",
-                format!(
-                    "redis_version:{}\r\nserver_name:cohortist\r\ncohortist_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\ntcp_port:{}\r\nuptime_in_seconds:{}\r\n",
-                    command::VERSION,
-                    env!("CARGO_PKG_VERSION"),
-                    std::process::id(),
-                    self.shared
-                        .settings
-                        .listen
-                        .rsplit_once(':')
-                        .map_or("0", |(_, port)| port),
-                    self.shared.started.elapsed().as_secs(),
-                ),
+                vec![
+                    ("redis_version", command::VERSION.to_owned()),
+                    ("server_name", "cohortist".to_owned()),
+                    ("cohortist_version", env!("CARGO_PKG_VERSION").to_owned()),
+                    ("redis_mode", "standalone".to_owned()),
+                    ("process_id", std::process::id().to_string()),
+                    ("tcp_port", shared.port.to_string()),
+                    (
+                        "uptime_in_seconds",
+                        shared.started.elapsed().as_secs().to_string(),
+                    ),
+                ],
             ),
             (
                 "Clients",
-                format!(
-                    "connected_clients:{}\r\nmaxclients:{}\r\n",
-                    self.shared.open.lock().len(),
-                    self.shared.most
-                ),
+                vec![
+                    ("connected_clients", shared.open.lock().len().to_string()),
+                    ("maxclients", shared.max_clients.to_string()),
+                ],
             ),
             (
                 "Stats",
-                format!(
-                    "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n",
-                    self.shared.numbered.load(Ordering::Relaxed),
-                    self.shared.commands.load(Ordering::Relaxed)
-                ),
+                vec![
+                    (
+                        "total_connections_received",
+                        shared.connections.load(Ordering::Relaxed).to_string(),
+                    ),
+                    (
+                        "total_commands_processed",
+                        shared.commands.load(Ordering::Relaxed).to_string(),
+                    ),
+                ],
             ),
             (
                 "Keyspace",
-                match keys {
-                    (0, _) => String::new(),
-                    (keys, expiring) => format!("db0:keys={keys},expires={expiring},avg_ttl=0\r\n"),
+                if keys == 0 {
+                    Vec::new()
+                } else {
+                    let expires = txn.expiring();
+                    let stats = format!("keys={keys},expires={expires},avg_ttl=0");
+                    vec![("db0", stats)]
                 },
             ),
         ];
-        let asked = arguments.get(1..).unwrap_or_default();
-        let wanted = |name: &str| {
-            let general = |asked: &&[u8]| {
-                [&b"all"[..], b"default", b"everything"]
-                    .contains(&asked.to_ascii_lowercase().as_slice())
-            };
-            asked.is_empty()
-                || asked
+        let texts: Vec<String> = sections
+            .iter()
+            .filter(|(name, _)| is_info_section(name, &arguments[1..]))
+            .map(|(name, fields)| {
+                let lines = fields
                     .iter()
-                    .any(|asked| asked.eq_ignore_ascii_case(name.as_bytes()) || general(asked))
-        };
-        let chosen = sections.iter().filter(|(name, _)| wanted(name));
-        let texts: Vec<String> = chosen
-            .map(|(name, lines)| format!("# {name}\r\n{lines}"))
+                    .map(|(field, value)| format!("{field}:{value}\r\n"));
+                format!("# {name}\r\n{}", lines.collect::<String>())
+            })
             .collect();
         Ok(Reply::Text(texts.join("\r\n")))
     }
+}
+
+/// Whether INFO with these arguments returns a section.
+fn is_info_section(name: &str, arguments: &[&[u8]]) -> bool {
+    const ALL: [&str; 3] = ["all", "default", "everything"];
+    arguments.is_empty()
+        || arguments.iter().any(|argument| {
+            let is = |name: &str| argument.eq_ignore_ascii_case(name.as_bytes());
+            is(name) || ALL.into_iter().any(is)
+        })
 }

@@ -1,37 +1,38 @@
-//! The commands: what they are called, what they take, and what they do to bitmaps. Words and order
-//! of checks are those of Redis 7.0, so that a client cannot tell the difference.
+//! The commands: their names, arguments, and effects on bitmaps. Messages and the order of checks are
+//! those of Redis 7.0, so that clients see no difference.
 
 use std::sync::Arc;
 
+use super::access::{
+    Access, CommandError, CommandResult, integer, key, keys, saturating_i64, syntax_error,
+};
 use super::bits::{bit_count, bit_op, bit_pos, get_bit, range, set_bit};
 use super::glob;
 use super::reply::Reply;
-use super::request::number;
 use crate::bitmap::{TILE_BYTES, Tile};
 use crate::clock::Clock;
-use crate::store::StoreError;
-use crate::store::embedded::{ReadTxn, WriteTxn};
+use crate::store::embedded::ReadTxn;
 
-/// The version of Redis whose words these are.
+/// The version of Redis that the commands imitate.
 pub(super) const VERSION: &str = "7.0.15";
 
-/// The longest name of a key, in bytes.
-const KEY: usize = 64 << 10;
+/// The number of bytes of an argument that an error repeats.
+const LONGEST_QUOTE: usize = 128;
 
-/// What kind of command it is: who carries it out, and how.
+/// How a command is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// SETBIT, which may wait for others.
-    Mark,
-    /// Changes bitmaps.
-    Change,
+    /// SETBIT, several of which are executed together.
+    SetBit,
+    /// Writes bitmaps.
+    Write,
     /// Reads bitmaps.
-    ReadTxn,
+    Read,
     /// Needs no bitmaps.
     Plain,
     /// FLUSHDB, which the settings may forbid.
     Flush,
-    /// The connection answers the others.
+    /// Executed by the connection, like the following ones.
     Auth,
     Hello,
     Client,
@@ -45,94 +46,60 @@ pub(super) enum Kind {
 /// A command.
 pub(super) struct Spec {
     name: &'static str,
-    /// How many arguments it takes, its name included; at least so many when negative.
+    /// The number of arguments with the name, or the negated minimum.
     arity: i32,
     pub kind: Kind,
-    /// Whether it can be used without the password.
-    pub before_password: bool,
-    /// The first and the last key among its arguments and the step from one to the next; 0 for
-    /// none.
-    keys: (i32, i32, i32),
-    pub run: fn(&[&[u8]], &mut Data<'_, '_>) -> Answer,
+    /// Whether it can be used before authentication.
+    pub before_auth: bool,
+    keys: Keys,
+    pub run: fn(&[&[u8]], &mut Access<'_, '_>) -> CommandResult,
+}
+
+/// Which arguments of a command are keys. The command itself has index 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    None,
+    /// The first argument.
+    One,
+    /// The first two arguments.
+    Two,
+    /// All arguments from this index on.
+    From(u8),
+}
+
+impl Keys {
+    /// The first and the last index and the step, as COMMAND reports them.
+    fn positions(self) -> [i64; 3] {
+        match self {
+            Keys::None => [0, 0, 0],
+            Keys::One => [1, 1, 1],
+            Keys::Two => [1, 2, 1],
+            Keys::From(first) => [first.into(), -1, 1],
+        }
+    }
 }
 
 impl Spec {
-    /// Whether it computes new bitmaps of whole ones, which may take long.
+    /// Whether it computes new bitmaps from whole ones, which may take long.
     pub fn combines(&self) -> bool {
         self.name == "bitop"
     }
 
     /// Whether the keys it works on are among its arguments.
-    pub fn names_keys(&self) -> bool {
-        self.keys != NONE
+    pub fn has_keys(&self) -> bool {
+        self.keys != Keys::None
     }
 
-    /// The keys among its arguments. What cannot be a key is left out.
+    /// The keys among its arguments, whose number must have been checked. Arguments that cannot be
+    /// names of keys are left out.
     pub fn keys<'a>(&self, arguments: &[&'a [u8]]) -> Vec<&'a str> {
-        let (first, last, step) = self.keys;
-        let place = |place: i32| usize::try_from(place).ok();
-        // A last key of -1 is the last argument.
-        let end = place(last).map_or(arguments.len(), |last| (last + 1).min(arguments.len()));
-        let named = place(first)
-            .and_then(|first| arguments.get(first..end))
-            .unwrap_or_default();
-        let step = place(step).filter(|step| *step > 0).unwrap_or(1);
-        named
-            .iter()
-            .step_by(step)
-            .filter_map(|bytes| key(bytes).ok())
-            .collect()
-    }
-}
-
-/// All that a command can reach of the store. It has no access to the store itself: asking it again
-/// while its lock is held, as between MULTI and EXEC, would wait for ever.
-pub(super) enum Data<'a, 'b> {
-    Nothing,
-    ReadTxn(ReadTxn<'a>),
-    WriteTxn(&'b mut WriteTxn<'a>),
-}
-
-/// Why a command was not carried out.
-pub(super) enum Fail {
-    /// The client made a mistake.
-    Answer(Reply),
-    /// The store failed.
-    Store(StoreError),
-}
-
-pub(super) type Answer = Result<Reply, Fail>;
-
-impl From<StoreError> for Fail {
-    fn from(error: StoreError) -> Self {
-        Fail::Store(error)
-    }
-}
-
-impl From<Reply> for Fail {
-    fn from(reply: Reply) -> Self {
-        Fail::Answer(reply)
-    }
-}
-
-impl<'a> Data<'a, '_> {
-    pub fn look(&self) -> Result<ReadTxn<'_>, Fail> {
-        match self {
-            // Every command that reads bitmaps is of a kind that gets them.
-            Data::Nothing => Err(Reply::error("this command reads no bitmaps").into()),
-            Data::ReadTxn(look) => Ok(*look),
-            Data::WriteTxn(space) => Ok(space.read()),
-        }
-    }
-
-    pub fn space(&mut self) -> Result<&mut WriteTxn<'a>, Fail> {
-        match self {
-            Data::WriteTxn(space) => Ok(space),
-            // Every command that changes something is of a kind that gets a space.
-            Data::Nothing | Data::ReadTxn(_) => {
-                Err(Reply::error("this command changes no bitmaps").into())
-            }
-        }
+        let keys = match self.keys {
+            Keys::None => &[],
+            Keys::One => &arguments[1..2],
+            Keys::Two => &arguments[1..3],
+            Keys::From(first) => &arguments[first.into()..],
+        };
+        keys.iter().filter_map(|bytes| key(bytes).ok()).collect()
     }
 }
 
@@ -140,147 +107,149 @@ const fn spec(
     name: &'static str,
     arity: i32,
     kind: Kind,
-    keys: (i32, i32, i32),
-    run: fn(&[&[u8]], &mut Data<'_, '_>) -> Answer,
+    keys: Keys,
+    run: fn(&[&[u8]], &mut Access<'_, '_>) -> CommandResult,
 ) -> Spec {
-    let before_password = matches!(kind, Kind::Auth | Kind::Hello | Kind::Quit);
+    let before_auth = matches!(kind, Kind::Auth | Kind::Hello | Kind::Quit);
     Spec {
         name,
         arity,
         kind,
-        before_password,
+        before_auth,
         keys,
         run,
     }
 }
 
-const NONE: (i32, i32, i32) = (0, 0, 0);
-const ONE: (i32, i32, i32) = (1, 1, 1);
-
 static COMMANDS: &[Spec] = &[
-    spec("setbit", 4, Kind::Mark, ONE, set_bit),
-    spec("getbit", 3, Kind::ReadTxn, ONE, get_bit),
-    spec("bitcount", -2, Kind::ReadTxn, ONE, bit_count),
-    spec("bitpos", -3, Kind::ReadTxn, ONE, bit_pos),
-    spec("bitop", -4, Kind::Change, (2, -1, 1), bit_op),
-    spec("get", 2, Kind::ReadTxn, ONE, get),
-    spec("getrange", 4, Kind::ReadTxn, ONE, get_range),
-    spec("set", -3, Kind::Change, ONE, set),
-    spec("strlen", 2, Kind::ReadTxn, ONE, |a, data| {
-        Ok(Reply::count(data.look()?.len(key(a[1])?)?))
+    spec("setbit", 4, Kind::SetBit, Keys::One, set_bit),
+    spec("getbit", 3, Kind::Read, Keys::One, get_bit),
+    spec("bitcount", -2, Kind::Read, Keys::One, bit_count),
+    spec("bitpos", -3, Kind::Read, Keys::One, bit_pos),
+    spec("bitop", -4, Kind::Write, Keys::From(2), bit_op),
+    spec("get", 2, Kind::Read, Keys::One, get),
+    spec("getrange", 4, Kind::Read, Keys::One, get_range),
+    spec("set", -3, Kind::Write, Keys::One, set),
+    spec("strlen", 2, Kind::Read, Keys::One, strlen),
+    spec("exists", -2, Kind::Read, Keys::From(1), exists),
+    spec("del", -2, Kind::Write, Keys::From(1), delete),
+    spec("unlink", -2, Kind::Write, Keys::From(1), delete),
+    spec("type", 2, Kind::Read, Keys::One, type_of),
+    spec("keys", 2, Kind::Read, Keys::None, list_keys),
+    spec("scan", -2, Kind::Read, Keys::None, scan),
+    spec("dbsize", 1, Kind::Read, Keys::None, dbsize),
+    spec("expire", -3, Kind::Write, Keys::One, |a, access| {
+        expire(a, access, "expire", SECOND)
     }),
-    spec("exists", -2, Kind::ReadTxn, (1, -1, 1), exists),
-    spec("del", -2, Kind::Change, (1, -1, 1), delete),
-    spec("unlink", -2, Kind::Change, (1, -1, 1), delete),
-    spec("type", 2, Kind::ReadTxn, ONE, |a, data| {
-        Ok(Reply::Simple(if data.look()?.exists(key(a[1])?)? {
-            "string"
-        } else {
-            "none"
-        }))
+    spec("pexpire", -3, Kind::Write, Keys::One, |a, access| {
+        expire(a, access, "pexpire", MILLISECOND)
     }),
-    spec("keys", 2, Kind::ReadTxn, NONE, keys),
-    spec("scan", -2, Kind::ReadTxn, NONE, scan),
-    spec("dbsize", 1, Kind::ReadTxn, NONE, |_, data| {
-        Ok(Reply::count(data.look()?.keys()?.len() as u64))
+    spec("ttl", 2, Kind::Read, Keys::One, |a, access| {
+        time_to_live(a, access, SECOND)
     }),
-    spec("expire", -3, Kind::Change, ONE, |a, data| {
-        expire(a, data, 1000)
+    spec("pttl", 2, Kind::Read, Keys::One, |a, access| {
+        time_to_live(a, access, MILLISECOND)
     }),
-    spec("pexpire", -3, Kind::Change, ONE, |a, data| {
-        expire(a, data, 1)
+    spec("persist", 2, Kind::Write, Keys::One, persist),
+    spec("rename", 3, Kind::Write, Keys::Two, |a, access| {
+        rename(a, access, false)
     }),
-    spec("ttl", 2, Kind::ReadTxn, ONE, |a, data| {
-        time_left(a, data, 1000)
+    spec("renamenx", 3, Kind::Write, Keys::Two, |a, access| {
+        rename(a, access, true)
     }),
-    spec("pttl", 2, Kind::ReadTxn, ONE, |a, data| {
-        time_left(a, data, 1)
+    spec("flushdb", -1, Kind::Flush, Keys::None, flush),
+    spec("ping", -1, Kind::Plain, Keys::None, ping),
+    spec("echo", 2, Kind::Plain, Keys::None, |a, _| {
+        Ok(Reply::bulk(a[1]))
     }),
-    spec("persist", 2, Kind::Change, ONE, persist),
-    spec("rename", 3, Kind::Change, (1, 2, 1), |a, data| {
-        rename(a, data, false)
-    }),
-    spec("renamenx", 3, Kind::Change, (1, 2, 1), |a, data| {
-        rename(a, data, true)
-    }),
-    spec("flushdb", -1, Kind::Flush, NONE, flush),
-    spec("ping", -1, Kind::Plain, NONE, ping),
-    spec("echo", 2, Kind::Plain, NONE, |a, _| Ok(Reply::bulk(a[1]))),
-    spec("select", 2, Kind::Plain, NONE, select),
-    spec("command", -1, Kind::Plain, NONE, command),
-    spec("info", -1, Kind::Info, NONE, nothing),
-    spec("auth", -2, Kind::Auth, NONE, nothing),
-    spec("hello", -1, Kind::Hello, NONE, nothing),
-    spec("client", -2, Kind::Client, NONE, nothing),
-    spec("multi", 1, Kind::Multi, NONE, nothing),
-    spec("exec", 1, Kind::Exec, NONE, nothing),
-    spec("discard", 1, Kind::Discard, NONE, nothing),
-    spec("quit", -1, Kind::Quit, NONE, nothing),
+    spec("select", 2, Kind::Plain, Keys::None, select),
+    spec("command", -1, Kind::Plain, Keys::None, command),
+    spec("info", -1, Kind::Info, Keys::None, by_connection),
+    spec("auth", -2, Kind::Auth, Keys::None, by_connection),
+    spec("hello", -1, Kind::Hello, Keys::None, by_connection),
+    spec("client", -2, Kind::Client, Keys::None, by_connection),
+    spec("multi", 1, Kind::Multi, Keys::None, by_connection),
+    spec("exec", 1, Kind::Exec, Keys::None, by_connection),
+    spec("discard", 1, Kind::Discard, Keys::None, by_connection),
+    spec("quit", -1, Kind::Quit, Keys::None, by_connection),
 ];
 
-/// Commands that the connection answers.
-fn nothing(_: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
+/// The units of times, in milliseconds.
+const SECOND: i64 = 1000;
+const MILLISECOND: i64 = 1;
+
+/// The function of commands that the connection executes itself.
+fn by_connection(_: &[&[u8]], _: &mut Access<'_, '_>) -> CommandResult {
     Ok(Reply::OK)
 }
 
-pub(super) fn named(name: &[u8]) -> Option<&'static Spec> {
+/// Looks up a command by its name.
+pub(super) fn by_name(name: &[u8]) -> Option<&'static Spec> {
     COMMANDS
         .iter()
         .find(|spec| name.eq_ignore_ascii_case(spec.name.as_bytes()))
 }
 
-/// Finds a command and checks that there are as many arguments as it takes.
+/// Looks up the command of a request and checks the number of its arguments.
 pub(super) fn find(arguments: &[&[u8]]) -> Result<&'static Spec, Reply> {
-    let name = arguments.first().copied().unwrap_or_default();
-    let Some(spec) = named(name) else {
-        let shown = |bytes: &[u8], most: usize| {
-            String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
-        };
-        let mut rest = String::new();
-        for argument in &arguments[1..] {
-            if rest.len() >= 128 {
-                break;
-            }
-            rest += &format!("'{}' ", shown(argument, 128 - rest.len()));
-        }
-        let name = shown(name, 128);
-        return Err(Reply::error(format!(
-            "unknown command '{name}', with args beginning with: {rest}"
-        )));
+    let Some(spec) = by_name(arguments[0]) else {
+        return Err(unknown_command(arguments));
     };
-    if !takes(spec.arity, arguments.len()) {
+    if !is_arity(spec.arity, arguments.len()) {
         return Err(Reply::error(format!(
             "wrong number of arguments for '{}' command",
             spec.name
         )));
     }
-    // A part of a command that is not there is no command: this is known before anything is carried
-    // out.
-    let parts = PARTS.iter().find(|(command, _)| *command == spec.name);
-    if let (Some((command, parts)), Some(part)) = (parts, arguments.get(1)) {
-        let part = String::from_utf8_lossy(part);
-        let Some((part, arity)) = parts
+    // An unknown subcommand must be refused before anything is executed.
+    let subcommands = SUBCOMMANDS
+        .iter()
+        .find(|(command, _)| *command == spec.name);
+    if let (Some((command, subcommands)), Some(name)) = (subcommands, arguments.get(1)) {
+        let known = subcommands
             .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(&part))
-        else {
-            let part: String = part.chars().take(128).collect();
-            let help = command.to_uppercase();
-            return Err(Reply::error(format!(
-                "unknown subcommand '{part}'. Try {help} HELP."
-            )));
+            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        let Some((name, arity)) = known else {
+            return Err(unknown_subcommand(command, name));
         };
-        if !takes(*arity, arguments.len()) {
+        if !is_arity(*arity, arguments.len()) {
             return Err(Reply::error(format!(
-                "wrong number of arguments for '{command}|{part}' command"
+                "wrong number of arguments for '{command}|{name}' command"
             )));
         }
     }
     Ok(spec)
 }
 
-/// The parts of commands that have some, and how many arguments each takes, as in [`Spec`].
-type Part = (&'static str, i32);
-const PARTS: [(&str, &[Part]); 2] = [
+fn unknown_command(arguments: &[&[u8]]) -> Reply {
+    let name = quote(arguments[0], LONGEST_QUOTE);
+    let mut rest = String::new();
+    for argument in &arguments[1..] {
+        if rest.len() >= LONGEST_QUOTE {
+            break;
+        }
+        rest += &format!("'{}' ", quote(argument, LONGEST_QUOTE - rest.len()));
+    }
+    Reply::error(format!(
+        "unknown command '{name}', with args beginning with: {rest}"
+    ))
+}
+
+fn unknown_subcommand(command: &str, name: &[u8]) -> Reply {
+    let name = quote(name, LONGEST_QUOTE);
+    let command = command.to_uppercase();
+    Reply::error(format!("unknown subcommand '{name}'. Try {command} HELP."))
+}
+
+/// The first bytes of an argument.
+fn quote(bytes: &[u8], max: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()
+}
+
+/// A subcommand with its arity, as in [`Spec`].
+type Subcommand = (&'static str, i32);
+
+const SUBCOMMANDS: [(&str, &[Subcommand]); 2] = [
     (
         "client",
         &[("id", 2), ("getname", 2), ("setname", 3), ("setinfo", 4)],
@@ -291,44 +260,18 @@ const PARTS: [(&str, &[Part]); 2] = [
     ),
 ];
 
-fn takes(arity: i32, given: usize) -> bool {
-    let given = i32::try_from(given).unwrap_or(i32::MAX);
+fn is_arity(arity: i32, arguments: usize) -> bool {
+    let arguments = i32::try_from(arguments).expect("a request has at most 2²⁰ arguments");
     if arity < 0 {
-        given >= -arity
+        arguments >= -arity
     } else {
-        given == arity
+        arguments == arity
     }
 }
 
-pub(super) fn syntax() -> Fail {
-    Reply::error("syntax error").into()
-}
-
-pub(super) fn integer(text: &[u8]) -> Result<i64, Fail> {
-    number(text).ok_or_else(|| Reply::error("value is not an integer or out of range").into())
-}
-
-pub(super) fn key(bytes: &[u8]) -> Result<&str, Reply> {
-    if bytes.len() > KEY {
-        return Err(Reply::error("the name of a key may be at most 64 KiB long"));
-    }
-    std::str::from_utf8(bytes).map_err(|_| Reply::error("the name of a key must be UTF-8"))
-}
-
-pub(super) fn keys_of(arguments: &[&[u8]]) -> Result<Vec<String>, Reply> {
-    arguments
-        .iter()
-        .map(|bytes| key(bytes).map(str::to_owned))
-        .collect()
-}
-
-pub(super) fn signed(len: u64) -> i64 {
-    i64::try_from(len).unwrap_or(i64::MAX)
-}
-
-fn whole(look: ReadTxn<'_>, name: &str) -> Answer {
-    Ok(match look.snapshot(name)? {
-        None => Reply::Nothing,
+fn whole(txn: ReadTxn<'_>, name: &str) -> CommandResult {
+    Ok(match txn.snapshot(name)? {
+        None => Reply::Null,
         Some(bitmap) if bitmap.len == 0 => Reply::bulk(""),
         Some(bitmap) => {
             let last = bitmap.len - 1;
@@ -337,251 +280,333 @@ fn whole(look: ReadTxn<'_>, name: &str) -> Answer {
     })
 }
 
-fn get(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    whole(data.look()?, key(arguments[1])?)
+fn get(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    whole(access.read()?, key(arguments[1])?)
 }
 
-fn get_range(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let (start, end) = (integer(arguments[2])?, integer(arguments[3])?);
-    let (look, name) = (data.look()?, key(arguments[1])?);
-    let wanted = range(start, end, signed(look.len(name)?))
-        .filter(|_| !(start < 0 && end < 0 && start > end));
-    let Some((first, last)) = wanted else {
+fn get_range(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let start = integer(arguments[2])?;
+    let end = integer(arguments[3])?;
+    let txn = access.read()?;
+    let name = key(arguments[1])?;
+    let is_reversed = start < 0 && end < 0 && start > end;
+    let len = saturating_i64(txn.len(name)?);
+    let Some((first, last)) = range(start, end, len).filter(|_| !is_reversed) else {
         return Ok(Reply::bulk(""));
     };
-    let (first, last) = (first.unsigned_abs(), last.unsigned_abs());
-    Ok(Reply::Bitmap(look.part(name, first, last)?, first, last))
+    let first = first.unsigned_abs();
+    let last = last.unsigned_abs();
+    Ok(Reply::Bitmap(txn.part(name, first, last)?, first, last))
 }
 
-fn set(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let (mut only_new, mut only_old, mut answer_old, mut keep) = (false, false, false, false);
-    // What was given, and in which unit.
-    let mut end: Option<(&[u8], Vec<u8>)> = None;
-    let mut options = &arguments[3..];
-    while let [option, tail @ ..] = options {
-        let option = option.to_ascii_uppercase();
-        options = match (&*option, tail) {
-            (b"NX", _) if !only_old => {
-                only_new = true;
-                tail
-            }
-            (b"XX", _) if !only_new => {
-                only_old = true;
-                tail
-            }
-            (b"GET", _) => {
-                answer_old = true;
-                tail
-            }
-            (b"KEEPTTL", _) if end.is_none() => {
-                keep = true;
-                tail
-            }
-            // The same unit may be given again, and then counts.
-            (unit @ (b"EX" | b"PX" | b"EXAT" | b"PXAT"), [span, tail @ ..])
-                if !keep && end.as_ref().is_none_or(|(_, before)| before == unit) =>
-            {
-                end = Some((*span, unit.to_vec()));
-                tail
-            }
-            _ => return Err(syntax()),
+fn strlen(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let len = access.read()?.len(key(arguments[1])?)?;
+    Ok(Reply::count(len))
+}
+
+fn type_of(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let exists = access.read()?.exists(key(arguments[1])?)?;
+    Ok(Reply::Simple(if exists { "string" } else { "none" }))
+}
+
+fn dbsize(_: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    Ok(Reply::count(access.read()?.keys()?.len() as u64))
+}
+
+/// The options of SET.
+#[derive(Default)]
+struct SetOptions<'a> {
+    only_new: bool,
+    only_existing: bool,
+    return_old: bool,
+    keep_ttl: bool,
+    /// The time and its unit.
+    expiry: Option<(&'a [u8], ExpiryUnit)>,
+}
+
+/// The unit of an expiry in SET.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ExpiryUnit {
+    /// The length in milliseconds.
+    unit: i64,
+    /// Whether the time counts from 1970 instead of now.
+    is_absolute: bool,
+}
+
+impl ExpiryUnit {
+    fn parse(option: &[u8]) -> Option<Self> {
+        let (unit, is_absolute) = match option {
+            b"EX" => (SECOND, false),
+            b"PX" => (MILLISECOND, false),
+            b"EXAT" => (SECOND, true),
+            b"PXAT" => (MILLISECOND, true),
+            _ => return None,
         };
+        Some(ExpiryUnit { unit, is_absolute })
     }
-    let until = match end {
-        None => None,
-        Some((span, unit)) => {
-            let invalid = || Fail::from(Reply::error("invalid expire time in 'set' command"));
-            let span = integer(span)?;
-            let milliseconds = span.checked_mul(if unit.starts_with(b"EX") { 1000 } else { 1 });
-            let milliseconds = milliseconds.filter(|_| span > 0).ok_or_else(invalid)?;
-            let base = if unit.ends_with(b"AT") { 0 } else { now() };
-            Some(
-                milliseconds
-                    .checked_add(base)
-                    .ok_or_else(invalid)?
-                    .unsigned_abs(),
-            )
+
+    /// The time in milliseconds since 1970.
+    fn expires_at(self, time: &[u8]) -> Result<u64, CommandError> {
+        let invalid = || CommandError::from(Reply::error("invalid expire time in 'set' command"));
+        let time = integer(time)?;
+        let start = if self.is_absolute { 0 } else { now() };
+        time.checked_mul(self.unit)
+            .filter(|_| time > 0)
+            .and_then(|millis| millis.checked_add(start))
+            .map(i64::unsigned_abs)
+            .ok_or_else(invalid)
+    }
+}
+
+impl<'a> SetOptions<'a> {
+    fn parse(mut arguments: &[&'a [u8]]) -> Result<Self, CommandError> {
+        let mut options = SetOptions::default();
+        while let [option, rest @ ..] = arguments {
+            let option = option.to_ascii_uppercase();
+            arguments = rest;
+            match option.as_slice() {
+                b"NX" if !options.only_existing => options.only_new = true,
+                b"XX" if !options.only_new => options.only_existing = true,
+                b"GET" => options.return_old = true,
+                b"KEEPTTL" if options.expiry.is_none() => options.keep_ttl = true,
+                option => {
+                    let unit = ExpiryUnit::parse(option).ok_or_else(syntax_error)?;
+                    let [time, rest @ ..] = rest else {
+                        return Err(syntax_error());
+                    };
+                    // The same unit may be given again, and then the last time counts.
+                    let is_other = options.expiry.is_some_and(|(_, before)| before != unit);
+                    if options.keep_ttl || is_other {
+                        return Err(syntax_error());
+                    }
+                    options.expiry = Some((time, unit));
+                    arguments = rest;
+                }
+            }
         }
-    };
+        Ok(options)
+    }
+}
+
+fn set(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let options = SetOptions::parse(&arguments[3..])?;
+    let expires_at = options
+        .expiry
+        .map(|(time, unit)| unit.expires_at(time))
+        .transpose()?;
     let name = key(arguments[1])?;
-    let space = data.space()?;
-    let old = if answer_old {
-        Some(whole(space.read(), name)?)
+    let txn = access.write()?;
+    let old = if options.return_old {
+        Some(whole(txn.read(), name)?)
     } else {
         None
     };
-    let there = space.read().exists(name)?;
-    if (only_new && there) || (only_old && !there) {
-        return Ok(old.unwrap_or(Reply::Nothing));
+    let exists = txn.read().exists(name)?;
+    if (options.only_new && exists) || (options.only_existing && !exists) {
+        return Ok(old.unwrap_or(Reply::Null));
     }
-    let before = space.read().expires_at(name);
+    let before = txn.read().expires_at(name);
     let value = arguments[2];
-    let tile_bytes = usize::try_from(TILE_BYTES).unwrap_or(8192);
+    let tile_bytes = usize::try_from(TILE_BYTES).expect("a tile has 8 KiB");
     let tiles = (0..)
         .zip(value.chunks(tile_bytes))
-        .map(|(number, bytes)| (number, Arc::new(Tile::of_bytes(bytes))));
-    space.put(
-        name,
-        value.len() as u64,
-        tiles.filter(|(_, tile)| !tile.is_empty()).collect(),
-    )?;
-    match (until, keep) {
-        (Some(until), _) => drop(space.set_expires_at(name, Some(until))?),
-        (None, true) => drop(space.set_expires_at(name, before)?),
-        (None, false) => {}
+        .map(|(number, bytes)| (number, Arc::new(Tile::of_bytes(bytes))))
+        .filter(|(_, tile)| !tile.is_empty())
+        .collect();
+    txn.put(name, value.len() as u64, tiles)?;
+    if let Some(expires_at) = expires_at {
+        txn.set_expires_at(name, Some(expires_at))?;
+    } else if options.keep_ttl {
+        txn.set_expires_at(name, before)?;
     }
     Ok(old.unwrap_or(Reply::OK))
 }
 
-fn exists(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let look = data.look()?;
-    let mut found = 0;
+fn exists(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let txn = access.read()?;
+    let mut count = 0;
     for name in &arguments[1..] {
-        found += i64::from(look.exists(key(name)?)?);
+        count += i64::from(txn.exists(key(name)?)?);
     }
-    Ok(Reply::Number(found))
+    Ok(Reply::Number(count))
 }
 
-fn delete(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let keys = keys_of(&arguments[1..])?;
-    Ok(Reply::count(data.space()?.delete(&keys)?))
+fn delete(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let keys = keys(&arguments[1..])?;
+    Ok(Reply::count(access.write()?.delete(&keys)?))
 }
 
-fn listed<'t>(texts: impl IntoIterator<Item = &'t str>, pattern: Option<&[u8]>) -> Reply {
-    let fitting = texts
+fn matching<'t>(names: impl IntoIterator<Item = &'t str>, pattern: Option<&[u8]>) -> Reply {
+    let matching = names
         .into_iter()
-        .filter(|text| pattern.is_none_or(|pattern| glob::fits(pattern, text.as_bytes())));
-    Reply::Array(fitting.map(Reply::bulk).collect())
+        .filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name.as_bytes())));
+    Reply::Array(matching.map(Reply::bulk).collect())
 }
 
-fn keys(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    Ok(listed(data.look()?.keys()?.iter(), Some(arguments[1])))
+fn list_keys(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    Ok(matching(access.read()?.keys()?.iter(), Some(arguments[1])))
 }
 
-fn scan(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let cursor = std::str::from_utf8(arguments[1])
+fn scan(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let cursor: u64 = std::str::from_utf8(arguments[1])
         .ok()
-        .and_then(|text| text.parse().ok());
-    let cursor: u64 = cursor.ok_or_else(|| Reply::error("invalid cursor"))?;
-    let (mut pattern, mut count, mut strings) = (None, 10, true);
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Reply::error("invalid cursor"))?;
+    let mut pattern = None;
+    let mut count = 10;
+    // Every key is a string.
+    let mut includes_strings = true;
     let mut options = &arguments[2..];
-    while let [option, value, tail @ ..] = options {
+    while let [option, value, rest @ ..] = options {
         if option.eq_ignore_ascii_case(b"COUNT") {
             count = integer(value)?;
             if count < 1 {
-                return Err(syntax());
+                return Err(syntax_error());
             }
         } else if option.eq_ignore_ascii_case(b"MATCH") {
             pattern = Some(*value);
         } else if option.eq_ignore_ascii_case(b"TYPE") {
-            strings = value.eq_ignore_ascii_case(b"string");
+            includes_strings = value.eq_ignore_ascii_case(b"string");
         } else {
-            return Err(syntax());
+            return Err(syntax_error());
         }
-        options = tail;
+        options = rest;
     }
     if !options.is_empty() {
-        return Err(syntax());
+        return Err(syntax_error());
     }
-    let look = data.look()?;
-    let (next, found) = look
-        .keys()?
-        .scan(cursor, usize::try_from(count).unwrap_or(usize::MAX));
-    let found = if strings { found } else { Vec::new() };
+    let txn = access.read()?;
+    // A count beyond the address space means all keys.
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let (next, mut found) = txn.keys()?.scan(cursor, count);
+    if !includes_strings {
+        found.clear();
+    }
     Ok(Reply::Array(vec![
         Reply::bulk(next.to_string()),
-        listed(found, pattern),
+        matching(found, pattern),
     ]))
 }
 
+/// Milliseconds since 1970.
 fn now() -> i64 {
     Clock::System.now().timestamp_millis()
 }
 
-fn expire(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
-    let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
-    for option in &arguments[3..] {
-        match &*option.to_ascii_uppercase() {
-            b"NX" => nx = true,
-            b"XX" => xx = true,
-            b"GT" => gt = true,
-            b"LT" => lt = true,
-            _ => {
-                let option = String::from_utf8_lossy(option);
-                return Err(Reply::error(format!("Unsupported option {option}")).into());
+/// The options of EXPIRE and PEXPIRE.
+#[derive(Default)]
+struct ExpireOptions {
+    /// Only if the key has no expiry.
+    nx: bool,
+    /// Only if the key has an expiry.
+    xx: bool,
+    /// Only if the new expiry is later. A key without an expiry counts as the latest.
+    gt: bool,
+    /// Only if the new expiry is earlier.
+    lt: bool,
+}
+
+impl ExpireOptions {
+    fn parse(arguments: &[&[u8]]) -> Result<Self, Reply> {
+        let mut options = ExpireOptions::default();
+        for option in arguments {
+            match &*option.to_ascii_uppercase() {
+                b"NX" => options.nx = true,
+                b"XX" => options.xx = true,
+                b"GT" => options.gt = true,
+                b"LT" => options.lt = true,
+                _ => {
+                    let option = String::from_utf8_lossy(option);
+                    return Err(Reply::error(format!("Unsupported option {option}")));
+                }
             }
         }
+        if options.nx && (options.xx || options.gt || options.lt) {
+            return Err(Reply::error(
+                "NX and XX, GT or LT options at the same time are not compatible",
+            ));
+        }
+        if options.gt && options.lt {
+            return Err(Reply::error(
+                "GT and LT options at the same time are not compatible",
+            ));
+        }
+        Ok(options)
     }
-    if nx && (xx || gt || lt) {
-        return Err(Reply::error(
-            "NX and XX, GT or LT options at the same time are not compatible",
-        )
-        .into());
+
+    /// Whether a key with the expiry `before` may get the expiry `after`.
+    fn allow(&self, before: Option<i64>, after: i64) -> bool {
+        !((self.nx && before.is_some())
+            || (self.xx && before.is_none())
+            || (self.gt && before.is_none_or(|before| after <= before))
+            || (self.lt && before.is_some_and(|before| after >= before)))
     }
-    if gt && lt {
-        return Err(Reply::error("GT and LT options at the same time are not compatible").into());
-    }
-    let name = if unit == 1 { "pexpire" } else { "expire" };
-    let invalid = || {
-        Fail::from(Reply::error(format!(
-            "invalid expire time in '{name}' command"
-        )))
-    };
-    let span = integer(arguments[2])?;
-    let until = span
+}
+
+fn expire(
+    arguments: &[&[u8]],
+    access: &mut Access<'_, '_>,
+    command: &str,
+    unit: i64,
+) -> CommandResult {
+    let options = ExpireOptions::parse(&arguments[3..])?;
+    let expires_at = integer(arguments[2])?
         .checked_mul(unit)
         .and_then(|span| span.checked_add(now()))
-        .ok_or_else(invalid)?;
+        .ok_or_else(|| Reply::error(format!("invalid expire time in '{command}' command")))?;
     let name = key(arguments[1])?;
-    let space = data.space()?;
-    if !space.read().exists(name)? {
+    let txn = access.write()?;
+    if !txn.read().exists(name)? {
         return Ok(Reply::Number(0));
     }
-    let before = space.read().expires_at(name).map(signed);
-    let refused = (nx && before.is_some())
-        || (xx && before.is_none())
-        // Whoever stays for good goes later than anybody.
-        || (gt && before.is_none_or(|before| until <= before))
-        || (lt && before.is_some_and(|before| until >= before));
-    if refused {
+    let before = txn.read().expires_at(name).map(saturating_i64);
+    if !options.allow(before, expires_at) {
         return Ok(Reply::Number(0));
     }
-    if until <= now() {
-        space.delete(&[name.to_owned()])?;
+    if expires_at <= now() {
+        txn.delete(&[name.to_owned()])?;
     } else {
-        space.set_expires_at(name, Some(until.unsigned_abs()))?;
+        txn.set_expires_at(name, Some(expires_at.unsigned_abs()))?;
     }
     Ok(Reply::Number(1))
 }
 
-fn time_left(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
-    let (look, name) = (data.look()?, key(arguments[1])?);
-    Ok(Reply::Number(match look.expires_at(name) {
-        _ if !look.exists(name)? => -2,
+fn time_to_live(arguments: &[&[u8]], access: &mut Access<'_, '_>, unit: i64) -> CommandResult {
+    let txn = access.read()?;
+    let name = key(arguments[1])?;
+    if !txn.exists(name)? {
+        return Ok(Reply::Number(-2));
+    }
+    Ok(Reply::Number(match txn.expires_at(name) {
         None => -1,
-        Some(until) => (signed(until).saturating_sub(now()).max(0) + unit / 2) / unit,
+        Some(expires_at) => {
+            let left = saturating_i64(expires_at).saturating_sub(now()).max(0);
+            // Rounded, as in Redis.
+            left.saturating_add(unit / 2) / unit
+        }
     }))
 }
 
-fn persist(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
+fn persist(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
     let name = key(arguments[1])?;
-    let space = data.space()?;
-    if space.read().expires_at(name).is_none() {
+    let txn = access.write()?;
+    if txn.read().expires_at(name).is_none() {
         return Ok(Reply::Number(0));
     }
-    Ok(Reply::Number(i64::from(space.set_expires_at(name, None)?)))
+    Ok(Reply::from(txn.set_expires_at(name, None)?))
 }
 
-fn rename(arguments: &[&[u8]], data: &mut Data<'_, '_>, only_new: bool) -> Answer {
-    let (from, to) = (key(arguments[1])?, key(arguments[2])?);
-    let space = data.space()?;
-    if !space.read().exists(from)? {
+fn rename(arguments: &[&[u8]], access: &mut Access<'_, '_>, only_new: bool) -> CommandResult {
+    let from = key(arguments[1])?;
+    let to = key(arguments[2])?;
+    let txn = access.write()?;
+    if !txn.read().exists(from)? {
         return Err(Reply::error("no such key").into());
     }
-    if only_new && space.read().exists(to)? {
+    if only_new && txn.read().exists(to)? {
         return Ok(Reply::Number(0));
     }
-    space.rename(from, to)?;
+    txn.rename(from, to)?;
     Ok(if only_new {
         Reply::Number(1)
     } else {
@@ -589,20 +614,20 @@ fn rename(arguments: &[&[u8]], data: &mut Data<'_, '_>, only_new: bool) -> Answe
     })
 }
 
-fn flush(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
+fn flush(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
     match arguments[1..] {
         [] => {}
-        [how] if how.eq_ignore_ascii_case(b"SYNC") || how.eq_ignore_ascii_case(b"ASYNC") => {}
-        _ => return Err(syntax()),
+        [mode] if mode.eq_ignore_ascii_case(b"SYNC") || mode.eq_ignore_ascii_case(b"ASYNC") => {}
+        _ => return Err(syntax_error()),
     }
-    let space = data.space()?;
-    let keys: Vec<String> = space.read().keys()?.iter().map(str::to_owned).collect();
-    space.delete(&keys)?;
-    space.delete_string_ids();
+    let txn = access.write()?;
+    let keys: Vec<String> = txn.read().keys()?.iter().map(str::to_owned).collect();
+    txn.delete(&keys)?;
+    txn.delete_string_ids();
     Ok(Reply::OK)
 }
 
-fn ping(arguments: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
+fn ping(arguments: &[&[u8]], _: &mut Access<'_, '_>) -> CommandResult {
     match arguments[1..] {
         [] => Ok(Reply::Simple("PONG")),
         [text] => Ok(Reply::bulk(text)),
@@ -610,86 +635,83 @@ fn ping(arguments: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
     }
 }
 
-fn select(arguments: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
+fn select(arguments: &[&[u8]], _: &mut Access<'_, '_>) -> CommandResult {
     match integer(arguments[1])? {
         0 => Ok(Reply::OK),
         _ => Err(Reply::error("DB index is out of range").into()),
     }
 }
 
-fn command(arguments: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
-    let told = |spec: &Spec| {
-        let flag = if matches!(spec.kind, Kind::Mark | Kind::Change | Kind::Flush) {
-            "write"
-        } else {
-            "readonly"
-        };
-        let (first, last, step) = spec.keys;
-        let mut entry = vec![
-            Reply::bulk(spec.name),
-            Reply::Number(spec.arity.into()),
-            Reply::Array(vec![Reply::Simple(flag)]),
-            Reply::Number(first.into()),
-            Reply::Number(last.into()),
-            Reply::Number(step.into()),
-        ];
-        // Access lists, hints, places of keys and subcommands: nothing to tell.
-        entry.extend((0..4).map(|_| Reply::Array(Vec::new())));
-        Reply::Array(entry)
+fn command(arguments: &[&[u8]], _: &mut Access<'_, '_>) -> CommandResult {
+    let all = || Reply::Array(COMMANDS.iter().map(describe).collect());
+    let Some(subcommand) = arguments.get(1) else {
+        return Ok(all());
     };
-    let Some(part) = arguments.get(1) else {
-        return Ok(Reply::Array(COMMANDS.iter().map(told).collect()));
-    };
-    match &*part.to_ascii_uppercase() {
+    match &*subcommand.to_ascii_uppercase() {
         b"COUNT" => Ok(Reply::count(COMMANDS.len() as u64)),
         b"LIST" => Ok(Reply::Array(
             COMMANDS.iter().map(|spec| Reply::bulk(spec.name)).collect(),
         )),
         b"DOCS" => Ok(Reply::Map(Vec::new())),
-        b"INFO" if arguments.len() == 2 => Ok(Reply::Array(COMMANDS.iter().map(told).collect())),
+        b"INFO" if arguments.len() == 2 => Ok(all()),
         b"INFO" => Ok(Reply::Array(
             arguments[2..]
                 .iter()
-                .map(|name| named(name).map_or(Reply::Nothing, told))
+                .map(|name| by_name(name).map_or(Reply::Null, describe))
                 .collect(),
         )),
-        _ => Err(unknown_part("COMMAND", part)),
+        _ => Err(unknown_subcommand("command", subcommand).into()),
     }
 }
 
-fn unknown_part(command: &str, part: &[u8]) -> Fail {
-    let part = String::from_utf8_lossy(&part[..part.len().min(128)]);
-    Reply::error(format!("unknown subcommand '{part}'. Try {command} HELP.")).into()
+/// A command as COMMAND describes it.
+fn describe(spec: &Spec) -> Reply {
+    let flag = if matches!(spec.kind, Kind::SetBit | Kind::Write | Kind::Flush) {
+        "write"
+    } else {
+        "readonly"
+    };
+    let mut entry = vec![
+        Reply::bulk(spec.name),
+        Reply::Number(spec.arity.into()),
+        Reply::Array(vec![Reply::Simple(flag)]),
+    ];
+    entry.extend(spec.keys.positions().map(Reply::Number));
+    // No ACL categories, tips, key specifications and subcommands.
+    entry.extend((0..4).map(|_| Reply::Array(Vec::new())));
+    Reply::Array(entry)
 }
 
-/// What CLIENT asks the session for.
-pub(super) enum Outcome {
+/// What a CLIENT command asks the session to do.
+pub(super) enum ClientCommand {
     Id,
-    Name,
-    Named(Vec<u8>),
-    Nothing,
+    GetName,
+    SetName(Vec<u8>),
+    /// SETINFO, which has no effect.
+    SetInfo,
 }
 
-pub(super) fn client(arguments: &[&[u8]]) -> Result<Outcome, Reply> {
-    let part = arguments.get(1).copied().unwrap_or_default();
-    let lower = String::from_utf8_lossy(part).to_lowercase();
-    match (&*lower, arguments.get(2..).unwrap_or_default()) {
-        ("id", []) => Ok(Outcome::Id),
-        ("getname", []) => Ok(Outcome::Name),
-        ("setname", [name]) if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) => {
-            Ok(Outcome::Named(name.to_vec()))
+impl ClientCommand {
+    pub fn parse(arguments: &[&[u8]]) -> Result<Self, Reply> {
+        let subcommand = arguments[1].to_ascii_uppercase();
+        match (&*subcommand, &arguments[2..]) {
+            (b"ID", []) => Ok(ClientCommand::Id),
+            (b"GETNAME", []) => Ok(ClientCommand::GetName),
+            (b"SETNAME", [name]) if name.iter().all(u8::is_ascii_graphic) => {
+                Ok(ClientCommand::SetName(name.to_vec()))
+            }
+            (b"SETNAME", [_]) => Err(Reply::error(
+                "Client names cannot contain spaces, newlines or special characters.",
+            )),
+            (b"SETINFO", [option, _]) => match option.to_ascii_uppercase().as_slice() {
+                b"LIB-NAME" | b"LIB-VER" => Ok(ClientCommand::SetInfo),
+                _ => Err(Reply::error(format!(
+                    "Unrecognized option '{}'",
+                    String::from_utf8_lossy(option)
+                ))),
+            },
+            // Not reached, because `find` checks subcommands and their arity.
+            _ => Err(unknown_subcommand("client", arguments[1])),
         }
-        ("setname", [_]) => Err(Reply::error(
-            "Client names cannot contain spaces, newlines or special characters.",
-        )),
-        ("setinfo", [option, _]) => match option.to_ascii_uppercase().as_slice() {
-            b"LIB-NAME" | b"LIB-VER" => Ok(Outcome::Nothing),
-            _ => Err(Reply::error(format!(
-                "Unrecognized option '{}'",
-                String::from_utf8_lossy(option)
-            ))),
-        },
-        // `find` lets no other part in, and no other number of arguments.
-        _ => Ok(Outcome::Nothing),
     }
 }

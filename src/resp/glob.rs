@@ -1,11 +1,12 @@
-//! The patterns of KEYS and SCAN. Pure.
+//! The patterns of KEYS and SCAN.
 
-/// Whether a text fits a pattern as Redis reads it: `*`, `?`, `[abc]`, `[^a-z]`, and `\` in front
-/// of what stands for itself. Works on bytes, takes time in proportion to the product of the
-/// lengths, and never calls itself.
-pub fn fits(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    // Where to go on when the last star has to take one more.
+/// Whether a text matches a pattern of Redis: `*`, `?`, `[abc]`, `[^a-z]`, and `\` before a character
+/// that stands for itself. Works on bytes, without recursion, in time proportional to the product of
+/// the lengths.
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let mut p = 0;
+    let mut t = 0;
+    // Where to continue in both if the last star must match one more byte.
     let mut star: Option<(usize, usize)> = None;
     loop {
         if pattern.get(p) == Some(&b'*') {
@@ -23,22 +24,23 @@ pub fn fits(pattern: &[u8], text: &[u8]) -> bool {
                 p += len;
                 t += 1;
             }
-            (None, Some((behind, from))) if from < text.len() => {
-                star = Some((behind, from + 1));
-                (p, t) = (behind, from + 1);
+            (None, Some((after_star, from))) if from < text.len() => {
+                star = Some((after_star, from + 1));
+                p = after_star;
+                t = from + 1;
             }
             _ => return false,
         }
     }
 }
 
-/// How long what stands at the beginning of a pattern is, if it takes the byte.
+/// The length of the first element of a pattern, or `None` if the byte does not match it.
 fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     match pattern {
         [b'?', ..] => Some(1),
         [b'[', rest @ ..] => {
-            let (len, takes) = class(rest, byte);
-            takes.then_some(1 + len)
+            let (len, is_match) = class(rest, byte);
+            is_match.then_some(1 + len)
         }
         [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
         [plain, ..] => (*plain == byte).then_some(1),
@@ -46,12 +48,12 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     }
 }
 
-/// A class behind its bracket: how long it is, and whether the byte is in it. One that is not
-/// closed ends with the pattern.
+/// The length of a class after its opening bracket, and whether the byte matches it. A class that is
+/// not closed ends with the pattern.
 fn class(pattern: &[u8], byte: u8) -> (usize, bool) {
-    let negated = pattern.first() == Some(&b'^');
-    let mut at = usize::from(negated);
-    let mut takes = false;
+    let is_negated = pattern.first() == Some(&b'^');
+    let mut at = usize::from(is_negated);
+    let mut is_member = false;
     loop {
         match &pattern[at.min(pattern.len())..] {
             [] => break,
@@ -60,28 +62,28 @@ fn class(pattern: &[u8], byte: u8) -> (usize, bool) {
                 break;
             }
             [b'\\', escaped, ..] => {
-                takes |= *escaped == byte;
+                is_member |= *escaped == byte;
                 at += 2;
             }
             [from, b'-', to, ..] => {
-                takes |= (*from.min(to)..=*from.max(to)).contains(&byte);
+                is_member |= (*from.min(to)..=*from.max(to)).contains(&byte);
                 at += 3;
             }
             [plain, ..] => {
-                takes |= *plain == byte;
+                is_member |= *plain == byte;
                 at += 1;
             }
         }
     }
-    (at.min(pattern.len()), takes != negated)
+    (at.min(pattern.len()), is_member != is_negated)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::fits;
+    use super::matches;
 
     #[test]
-    fn patterns_are_redis_own() {
+    fn patterns_match_as_in_redis() {
         for (pattern, text, expected) in [
             ("", "", true),
             ("*", "", true),
@@ -98,7 +100,7 @@ mod tests {
             ("a*b*c", "aXbYbZ", false),
         ] {
             assert_eq!(
-                fits(pattern.as_bytes(), text.as_bytes()),
+                matches(pattern.as_bytes(), text.as_bytes()),
                 expected,
                 "{pattern} {text}"
             );
@@ -106,12 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn no_pattern_takes_for_ever() {
-        assert!(!fits(
+    fn no_pattern_takes_exponential_time() {
+        assert!(!matches(
             "a*".repeat(200).as_bytes(),
             "a".repeat(199).as_bytes()
         ));
-        assert!(!fits(
+        assert!(!matches(
             format!("{}b", "*a".repeat(100)).as_bytes(),
             "a".repeat(10_000).as_bytes()
         ));

@@ -1,39 +1,39 @@
-//! What clients are answered, in either version of the protocol.
+//! Replies to clients, in both versions of the protocol.
 
 use std::io::{self, Write};
 
 use crate::store::Snapshot;
 
-/// The version of the protocol a connection speaks.
+/// The version of the protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// RESP2, which every client begins with.
+    /// RESP2, with which every connection starts.
     Two,
     /// RESP3, after HELLO 3.
     Three,
 }
 
-/// An answer.
+/// A reply.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// `+OK`, `+PONG`, `+QUEUED`
+    /// A short text without line breaks, such as `+OK`, `+PONG` or `+QUEUED`.
     Simple(&'static str),
-    /// An error, with its code: `ERR …`. Line breaks become blanks.
+    /// An error that starts with its code: `ERR …`. Line breaks become spaces.
     Error(String),
-    /// A number.
+    /// An integer.
     Number(i64),
-    /// Bytes.
+    /// A string of bytes.
     Bulk(Vec<u8>),
     /// A text for people.
     Text(String),
-    /// The bytes of a bitmap from the first to the last given, both included, written without being
-    /// held together.
+    /// The bytes of a bitmap from the first to the last index, both included. They are written
+    /// piece by piece and are never all in memory.
     Bitmap(Snapshot, u64, u64),
-    /// There is no such key.
-    Nothing,
-    /// Several.
+    /// Null: there is no such key.
+    Null,
+    /// A list of replies.
     Array(Vec<Reply>),
-    /// Names and what they are.
+    /// Names with values.
     Map(Vec<(&'static str, Reply)>),
 }
 
@@ -41,25 +41,25 @@ impl Reply {
     /// `+OK`
     pub const OK: Reply = Reply::Simple("OK");
 
-    /// An error of the usual kind.
-    pub fn error(words: impl AsRef<str>) -> Reply {
-        Reply::Error(format!("ERR {}", words.as_ref()))
+    /// An error with the code `ERR`.
+    pub fn error(message: impl AsRef<str>) -> Reply {
+        Reply::Error(format!("ERR {}", message.as_ref()))
     }
 
     /// A count.
     pub fn count(number: u64) -> Reply {
-        Reply::Number(i64::try_from(number).unwrap_or(i64::MAX))
+        Reply::Number(i64::try_from(number).expect("counts are far below 2⁶³"))
     }
 
-    /// A text without anything special about it.
+    /// A string of bytes.
     pub fn bulk(text: impl Into<Vec<u8>>) -> Reply {
         Reply::Bulk(text.into())
     }
 
-    /// Writes it.
+    /// Writes the reply to a client.
     ///
     /// # Errors
-    /// When nobody reads it any more.
+    /// Returns an error if the connection is closed.
     pub fn write(&self, protocol: Protocol, out: &mut impl Write) -> io::Result<()> {
         match self {
             Reply::Simple(text) => write!(out, "+{text}\r\n"),
@@ -79,8 +79,8 @@ impl Reply {
                 bitmap.bytes(*first, *last, |piece| out.write_all(piece))?;
                 out.write_all(b"\r\n")
             }
-            Reply::Nothing if protocol == Protocol::Three => out.write_all(b"_\r\n"),
-            Reply::Nothing => out.write_all(b"$-1\r\n"),
+            Reply::Null if protocol == Protocol::Three => out.write_all(b"_\r\n"),
+            Reply::Null => out.write_all(b"$-1\r\n"),
             Reply::Array(replies) => {
                 write!(out, "*{}\r\n", replies.len())?;
                 replies
@@ -100,5 +100,12 @@ impl Reply {
                 })
             }
         }
+    }
+}
+
+/// A bit, as 0 or 1.
+impl From<bool> for Reply {
+    fn from(bit: bool) -> Self {
+        Reply::Number(i64::from(bit))
     }
 }

@@ -1,118 +1,118 @@
-//! What clients send: arrays of bulk strings, or lines as somebody types them into telnet. Pure.
+//! Parses the requests of clients: arrays of bulk strings, or lines as typed into telnet.
 //!
-//! The kept parsers of the protocol (`redis-protocol`, the `redis` crate's own) read replies: any
-//! frame nested in any other, each bulk string copied. A server reads one shape only, must refuse
-//! what is too large before it has arrived, and answers errors in Redis' own words, so that clients
-//! recognise them.
+//! Existing parsers (`redis-protocol`, the `redis` crate's own) parse replies: any frame nested in
+//! any other, with each string copied. A server needs only one shape, must refuse what is too large
+//! before it has arrived, and must send Redis' own error messages, which clients recognize.
 
 use std::ops::Range;
 
-/// The longest line, be it a request or the head of an array or argument.
+/// The longest line, in bytes: a typed request, or the head of an array or argument.
 const LINE: usize = 64 << 10;
 
-/// An array of so many arguments may be looked at whenever something arrives.
+/// The number of arguments up to which an array is parsed again whenever bytes arrive.
 const FEW: usize = 64;
 
-/// How much a client may send in one request.
+/// The limits of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Arguments.
+    /// The maximum number of arguments.
     pub arguments: usize,
-    /// Bytes of one argument.
+    /// The maximum length of one argument, in bytes.
     pub argument: usize,
 }
 
-/// For whoever has given the password, or needs none.
-pub const KNOWN: Limits = Limits {
+/// The limits of clients that have authenticated or need no password.
+pub const AUTHENTICATED: Limits = Limits {
     arguments: 1 << 20,
     argument: 128 << 20,
 };
 
-/// For whoever has still to give it, as in Redis.
-pub const UNKNOWN: Limits = Limits {
+/// The limits of clients that have not authenticated yet, as in Redis.
+pub const UNAUTHENTICATED: Limits = Limits {
     arguments: 10,
     argument: 16 << 10,
 };
 
-/// What was found at the beginning of some bytes.
+/// The result of parsing the start of some bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    /// A request: where its arguments are. There may be none, as in an empty line.
+pub enum Parsed {
+    /// A request. It has no arguments if the line is empty.
     Request {
-        /// The arguments, of which the first is the command.
+        /// The arguments. The first one is the command.
         arguments: Vec<Argument>,
-        /// How many bytes the request takes.
+        /// The length of the request in bytes.
         len: usize,
     },
-    /// Only a part. A request has at least so many bytes; what is none may be known earlier.
+    /// The request is not complete. It has at least this many bytes. Bytes that are not a request
+    /// may be refused earlier.
     Incomplete(usize),
-    /// Nothing that can be gone on from: these are the words to close the connection with.
+    /// The bytes are not a request. The connection must be closed with this message.
     Malformed(String),
-    /// The beginning of another protocol. What follows it is not to be looked at: of an HTTP
-    /// request, a web page that the browser of this machine shows writes the rest.
-    Foreign,
+    /// The start of another protocol. Nothing after it may be executed: a web page in a browser on
+    /// this machine can choose the rest of an HTTP request.
+    OtherProtocol,
 }
 
 /// One argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Argument {
-    /// Where it is.
-    At(Range<usize>),
-    /// A quoted one of a typed line, with its escapes taken for what they stand for.
+    /// A range of the parsed bytes.
+    Slice(Range<usize>),
+    /// An argument of a typed line, with its escapes resolved.
     Typed(Vec<u8>),
 }
 
 impl Argument {
-    /// Its bytes, if they are among those of the request.
-    pub fn lasting<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    /// The argument as a slice of the parsed `bytes`. Returns `None` for a typed one.
+    pub fn slice<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         match self {
-            Argument::At(range) => bytes.get(range.clone()),
+            Argument::Slice(range) => Some(&bytes[range.clone()]),
             Argument::Typed(_) => None,
         }
     }
 
-    /// Its bytes.
-    pub fn of<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
+    /// The bytes of the argument. `bytes` are those that were parsed.
+    pub fn bytes<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
         match self {
-            Argument::At(range) => bytes.get(range.clone()).unwrap_or_default(),
+            Argument::Slice(range) => &bytes[range.clone()],
             Argument::Typed(typed) => typed,
         }
     }
 }
 
-/// Reads the request at the beginning of `bytes`.
-pub fn read(bytes: &[u8], limits: Limits) -> Found {
+/// Parses the request at the start of `bytes`.
+pub fn parse(bytes: &[u8], limits: Limits) -> Parsed {
     match bytes.first() {
-        None => Found::Incomplete(1),
+        None => Parsed::Incomplete(1),
         Some(b'*') => array(bytes, limits),
-        // No typed line begins with such a byte. A TLS handshake does, and an attacker may choose
+        // No typed line starts with such a byte. A TLS handshake does, and an attacker can choose
         // whole lines inside it.
-        Some(byte) if byte.is_ascii_control() && !is_blank(byte) => Found::Foreign,
+        Some(byte) if byte.is_ascii_control() && !is_space(byte) => Parsed::OtherProtocol,
         Some(_) => typed(bytes),
     }
 }
 
-/// What stands at the beginning of an array or argument, behind its sign.
+/// The first line of an array or argument, after its type byte.
 enum Head<'a> {
-    /// The line without its end, and where the next one begins.
+    /// The line without its end, and the index of the next line.
     Line(&'a [u8], usize),
     Incomplete,
-    /// Longer than any: that depends on the bytes alone and not on how many have arrived.
+    /// Longer than allowed. This depends only on the bytes, not on how they arrive.
     TooLong,
 }
 
-/// The line whose sign is at `sign`.
-fn head(bytes: &[u8], sign: usize) -> Head<'_> {
-    let rest = bytes.get(sign + 1..).unwrap_or_default();
+/// Reads the head whose type byte is at index `at`.
+fn head(bytes: &[u8], at: usize) -> Head<'_> {
+    let rest = &bytes[at + 1..];
     match rest.iter().take(LINE).position(|b| *b == b'\r') {
-        // Redis takes whatever follows the carriage return for its line feed.
-        Some(end) if rest.len() > end + 1 => Head::Line(&rest[..end], sign + end + 3),
+        // Redis accepts any byte after the carriage return as the line feed.
+        Some(end) if rest.len() > end + 1 => Head::Line(&rest[..end], at + end + 3),
         None if rest.len() >= LINE => Head::TooLong,
         _ => Head::Incomplete,
     }
 }
 
-/// A number as Redis reads it: no sign but a minus, no leading zero, no blanks.
+/// Parses an integer as Redis does: no plus sign, no leading zeros, no spaces.
 pub fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let plain =
@@ -125,33 +125,33 @@ pub fn number(text: &[u8]) -> Option<i64> {
     number.filter(|number| *number != 0 || text == b"0")
 }
 
-fn malformed(words: impl Into<String>) -> Found {
-    Found::Malformed(words.into())
+fn malformed(message: impl Into<String>) -> Parsed {
+    Parsed::Malformed(message.into())
 }
 
-fn array(bytes: &[u8], limits: Limits) -> Found {
+fn array(bytes: &[u8], limits: Limits) -> Parsed {
     let (count, mut at) = match head(bytes, 0) {
         Head::Line(count, at) => (count, at),
-        Head::Incomplete => return Found::Incomplete(bytes.len() + 1),
+        Head::Incomplete => return Parsed::Incomplete(bytes.len() + 1),
         Head::TooLong => return malformed("too big mbulk count string"),
     };
     let count = match number(count).map(usize::try_from) {
-        Some(Ok(count)) if count <= KNOWN.arguments => count,
-        // Redis passes over empty and negative arrays.
+        Some(Ok(count)) if count <= AUTHENTICATED.arguments => count,
+        // Redis ignores empty and negative arrays.
         Some(Err(_)) => 0,
         _ => return malformed("invalid multibulk length"),
     };
     if count > limits.arguments {
         return malformed("unauthenticated multibulk length");
     }
-    // What was announced is not believed before it is there.
+    // A client may announce more arguments than it sends.
     let mut arguments = Vec::with_capacity(count.min(64));
-    for place in 0..count {
-        // Every argument takes six bytes at the least. Where there are many to come those are
-        // waited for, lest the ones that are there be looked through again for each byte; where
-        // there are few, nonsense is told at once.
-        let least = |arguments: usize| if arguments > FEW { 6 * arguments } else { 0 };
-        let more = Found::Incomplete((bytes.len() + 1).max(at + least(count - place)));
+    for index in 0..count {
+        // Each argument has at least six bytes. If many are missing, waiting for all of these bytes
+        // avoids parsing the others again and again. If few are missing, a mistake is reported as
+        // soon as possible.
+        let min_len = |arguments: usize| if arguments > FEW { 6 * arguments } else { 0 };
+        let more = Parsed::Incomplete((bytes.len() + 1).max(at + min_len(count - index)));
         match bytes.get(at) {
             None => return more,
             Some(b'$') => {}
@@ -163,27 +163,27 @@ fn array(bytes: &[u8], limits: Limits) -> Found {
             Head::TooLong => return malformed("too big bulk count string"),
         };
         let len = match number(len).map(usize::try_from) {
-            Some(Ok(len)) if len <= KNOWN.argument => len,
+            Some(Ok(len)) if len <= AUTHENTICATED.argument => len,
             _ => return malformed("invalid bulk length"),
         };
         if len > limits.argument {
             return malformed("unauthenticated bulk length");
         }
         if bytes.len() < start + len + 2 {
-            return Found::Incomplete(start + len + 2 + least(count - place - 1));
+            return Parsed::Incomplete(start + len + 2 + min_len(count - index - 1));
         }
-        arguments.push(Argument::At(start..start + len));
+        arguments.push(Argument::Slice(start..start + len));
         at = start + len + 2;
     }
-    Found::Request { arguments, len: at }
+    Parsed::Request { arguments, len: at }
 }
 
-fn typed(bytes: &[u8]) -> Found {
+fn typed(bytes: &[u8]) -> Parsed {
     let Some(end) = bytes.iter().position(|b| *b == b'\n') else {
         return if bytes.len() > LINE {
             malformed("too big inline request")
         } else {
-            Found::Incomplete(bytes.len() + 1)
+            Parsed::Incomplete(bytes.len() + 1)
         };
     };
     if end > LINE {
@@ -191,10 +191,10 @@ fn typed(bytes: &[u8]) -> Found {
     }
     let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
     if is_http(line) {
-        return Found::Foreign;
+        return Parsed::OtherProtocol;
     }
     match words(line) {
-        Some(words) => Found::Request {
+        Some(words) => Parsed::Request {
             arguments: words.into_iter().map(Argument::Typed).collect(),
             len: end + 1,
         },
@@ -202,30 +202,28 @@ fn typed(bytes: &[u8]) -> Found {
     }
 }
 
-fn is_blank(byte: &u8) -> bool {
+fn is_space(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-/// Methods of HTTP that are no commands. `GET` is one, and is known by the version at the end of
-/// its line.
+/// The methods of HTTP that are not commands. `GET` is a command, so a request with it is recognized
+/// by the version at the end of its line.
 const METHODS: [&[u8]; 9] = [
     b"POST", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PRI",
 ];
 
-/// Whether the first word of a request is one of HTTP and not of Redis: a method, or the name of a
-/// header.
-pub fn is_of_http(command: &[u8]) -> bool {
+/// Whether the first word of a request belongs to HTTP: a method, or the name of a header.
+pub fn is_http_word(command: &[u8]) -> bool {
     command.ends_with(b":")
         || METHODS
             .iter()
             .any(|method| method.eq_ignore_ascii_case(command))
 }
 
-/// Whether a typed line is one of HTTP: a request, a status or a header. Any command may stand in
-/// the place of the method, as scripts choose that themselves, so a line that ends in a version is
-/// a request whatever it begins with.
+/// Whether a typed line is a request, a status or a header of HTTP. A script can choose any method,
+/// also a command of Redis, so every line that ends with a version is a request.
 fn is_http(line: &[u8]) -> bool {
-    let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+    let mut words = line.split(is_space).filter(|word| !word.is_empty());
     let is_version = |word: &[u8]| {
         word.get(..5)
             .is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
@@ -233,17 +231,16 @@ fn is_http(line: &[u8]) -> bool {
     let Some(first) = words.next() else {
         return false;
     };
-    is_of_http(first) || is_version(first) || words.next_back().is_some_and(is_version)
+    is_http_word(first) || is_version(first) || words.next_back().is_some_and(is_version)
 }
 
-/// Words with blanks between them, quoted or not; `None` when a quote is not closed.
+/// Splits a line into words, which may be quoted. Returns `None` if a quote is not closed.
 fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let blank = is_blank;
     let mut found = Vec::new();
     let mut rest = line;
     loop {
-        rest = &rest[rest.iter().take_while(|byte| blank(byte)).count()..];
-        // A zero byte ends the line, as it ends a string of C.
+        rest = &rest[rest.iter().take_while(|byte| is_space(byte)).count()..];
+        // A zero byte ends the line, as in Redis.
         if rest.first().is_none_or(|byte| *byte == 0) {
             return Some(found);
         }
@@ -251,11 +248,14 @@ fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
         loop {
             match rest {
                 [] | [0, ..] => break,
-                [byte, ..] if blank(byte) => break,
+                [byte, ..] if is_space(byte) => break,
                 [quote @ (b'"' | b'\''), tail @ ..] => {
                     rest = quoted(*quote, tail, &mut word)?;
                     // A closing quote ends the word.
-                    if rest.first().is_some_and(|next| !blank(next) && *next != 0) {
+                    if rest
+                        .first()
+                        .is_some_and(|next| !is_space(next) && *next != 0)
+                    {
                         return None;
                     }
                     break;
@@ -270,7 +270,7 @@ fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
 }
 
-/// Takes a quoted text to its closing quote; answers what is behind it.
+/// Reads a word up to its closing quote. Returns what is after the quote.
 fn quoted<'a>(quote: u8, mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         rest = match rest {
@@ -310,12 +310,12 @@ fn quoted<'a>(quote: u8, mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [
 mod tests {
     use super::*;
 
-    fn told(bytes: &[u8]) -> (Vec<String>, usize) {
-        match read(bytes, KNOWN) {
-            Found::Request { arguments, len } => (
+    fn parsed(bytes: &[u8]) -> (Vec<String>, usize) {
+        match parse(bytes, AUTHENTICATED) {
+            Parsed::Request { arguments, len } => (
                 arguments
                     .iter()
-                    .map(|a| String::from_utf8_lossy(a.of(bytes)).into_owned())
+                    .map(|a| String::from_utf8_lossy(a.bytes(bytes)).into_owned())
                     .collect(),
                 len,
             ),
@@ -324,22 +324,22 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read_one_after_the_other() {
+    fn requests_are_parsed_one_after_the_other() {
         let bytes = b"*3\r\n$6\r\nSETBIT\r\n$0\r\n\r\n$2\r\n\r\n\r\n*0\r\nPING\r\n";
         assert_eq!(
-            told(bytes),
+            parsed(bytes),
             (vec!["SETBIT".into(), String::new(), "\r\n".into()], 30)
         );
-        assert_eq!(told(&bytes[30..]), (vec![], 4));
-        assert_eq!(told(&bytes[34..]), (vec!["PING".into()], 6));
+        assert_eq!(parsed(&bytes[30..]), (vec![], 4));
+        assert_eq!(parsed(&bytes[34..]), (vec!["PING".into()], 6));
     }
 
     #[test]
-    fn a_request_cut_anywhere_is_no_request_yet() {
+    fn a_request_cut_anywhere_is_incomplete() {
         let bytes = b"*2\r\n$4\r\nECHO\r\n$5\r\nhello\r\n";
         for cut in 0..bytes.len() {
-            match read(&bytes[..cut], KNOWN) {
-                Found::Incomplete(needed) => {
+            match parse(&bytes[..cut], AUTHENTICATED) {
+                Parsed::Incomplete(needed) => {
                     assert!(needed > cut && needed <= bytes.len(), "{cut}: {needed}")
                 }
                 other => panic!("{cut}: {other:?}"),
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_so_however_it_arrives() {
+    fn what_is_too_long_is_refused_however_it_arrives() {
         for (start, words) in [
             ("*", "too big mbulk count string"),
             ("*1\r\n$", "too big bulk count string"),
@@ -357,13 +357,16 @@ mod tests {
             let (first, rest) = (start.len() + LINE, long.len());
             for cut in (0..first).step_by(997).chain([first - 1]) {
                 assert!(
-                    matches!(read(&long.as_bytes()[..cut], KNOWN), Found::Incomplete(_)),
+                    matches!(
+                        parse(&long.as_bytes()[..cut], AUTHENTICATED),
+                        Parsed::Incomplete(_)
+                    ),
                     "{cut}"
                 );
             }
             for cut in first..=rest {
                 assert_eq!(
-                    read(&long.as_bytes()[..cut], KNOWN),
+                    parse(&long.as_bytes()[..cut], AUTHENTICATED),
                     malformed(words),
                     "{cut}"
                 );
@@ -372,19 +375,21 @@ mod tests {
     }
 
     #[test]
-    fn many_arguments_are_not_looked_through_for_each_byte() {
+    fn many_arguments_are_not_parsed_again_for_each_byte() {
         let bytes = [b"*100000\r\n".as_slice(), &b"$1\r\na\r\n".repeat(100_000)].concat();
-        let (mut looks, mut needed) = (0, 1);
-        while let Found::Incomplete(more) = read(&bytes[..needed], KNOWN) {
+        let mut attempts = 0;
+        let mut needed = 1;
+        while let Parsed::Incomplete(more) = parse(&bytes[..needed], AUTHENTICATED) {
             assert!(more > needed && more <= bytes.len());
-            (looks, needed) = (looks + 1, more);
+            attempts += 1;
+            needed = more;
         }
-        assert!(looks < 1000, "{looks} looks");
+        assert!(attempts < 1000, "{attempts} attempts");
         assert_eq!(needed, bytes.len());
     }
 
     #[test]
-    fn other_protocols_are_known_by_their_first_line() {
+    fn other_protocols_are_recognized_by_their_first_line() {
         for line in [
             "POST / HTTP/1.1",
             "post /",
@@ -397,7 +402,7 @@ mod tests {
             "OPTIONS * HTTP/1.1",
             "patch /a HTTP/1.1",
             "PRI * HTTP/2.0",
-            // A script of a page chooses the method itself: these would be commands.
+            // A script on a web page can choose the method. These would be commands.
             "DEL /key HTTP/1.1",
             "SET /key HTTP/1.1",
             "RENAME /key HTTP/1.1",
@@ -412,13 +417,16 @@ mod tests {
             "\x7f",
         ] {
             assert_eq!(
-                read(format!("{line}\r\nSETBIT k 1 1\r\n").as_bytes(), KNOWN),
-                Found::Foreign,
+                parse(
+                    format!("{line}\r\nSETBIT k 1 1\r\n").as_bytes(),
+                    AUTHENTICATED
+                ),
+                Parsed::OtherProtocol,
                 "{line:?}"
             );
         }
-        // Not only when the line is whole.
-        assert_eq!(read(b"\x16\x03", KNOWN), Found::Foreign);
+        // Even before the line is complete.
+        assert_eq!(parse(b"\x16\x03", AUTHENTICATED), Parsed::OtherProtocol);
         for (line, words) in [
             ("GET key", &["GET", "key"][..]),
             ("get /", &["get", "/"]),
@@ -430,19 +438,19 @@ mod tests {
             ),
             ("PING host:", &["PING", "host:"]),
         ] {
-            assert_eq!(told(format!("{line}\r\n").as_bytes()).0, words, "{line}");
+            assert_eq!(parsed(format!("{line}\r\n").as_bytes()).0, words, "{line}");
         }
         let get = b"*2\r\n$3\r\nGET\r\n$10\r\n/ HTTP/1.1\r\n";
         assert_eq!(
-            told(get).0,
+            parsed(get).0,
             ["GET", "/ HTTP/1.1"],
-            "what is not typed is no line"
+            "an array is not a typed line"
         );
     }
 
     #[test]
-    fn what_is_typed_may_be_quoted() {
-        let typed = |line: &str| told(format!("{line}\n").as_bytes()).0;
+    fn typed_words_may_be_quoted() {
+        let typed = |line: &str| parsed(format!("{line}\n").as_bytes()).0;
         assert_eq!(
             typed(r#"SET "a b\x41\n\q" 'it\'s' x"#),
             ["SET", "a bA\nq", "it's", "x"]
@@ -451,7 +459,7 @@ mod tests {
         for wrong in ["\"a", "'a", "\"a\"b"] {
             let line = format!("{wrong}\n");
             assert_eq!(
-                read(line.as_bytes(), KNOWN),
+                parse(line.as_bytes(), AUTHENTICATED),
                 malformed("unbalanced quotes in request"),
                 "{wrong}"
             );
@@ -459,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_refused_before_it_arrives() {
+    fn large_requests_are_refused_before_they_arrive() {
         for (bytes, words) in [
             ("*1048577\r\n", "invalid multibulk length"),
             ("*x\r\n", "invalid multibulk length"),
@@ -467,18 +475,22 @@ mod tests {
             ("*1\r\n$-1\r\n", "invalid bulk length"),
             ("*1\r\n:1\r\n", "expected '$', got ':'"),
         ] {
-            assert_eq!(read(bytes.as_bytes(), KNOWN), malformed(words), "{bytes}");
+            assert_eq!(
+                parse(bytes.as_bytes(), AUTHENTICATED),
+                malformed(words),
+                "{bytes}"
+            );
         }
         assert_eq!(
-            read(b"*11\r\n", UNKNOWN),
+            parse(b"*11\r\n", UNAUTHENTICATED),
             malformed("unauthenticated multibulk length")
         );
         assert_eq!(
-            read(b"*1\r\n$16385\r\n", UNKNOWN),
+            parse(b"*1\r\n$16385\r\n", UNAUTHENTICATED),
             malformed("unauthenticated bulk length")
         );
         assert_eq!(
-            read(&[b'a'; LINE + 1], KNOWN),
+            parse(&[b'a'; LINE + 1], AUTHENTICATED),
             malformed("too big inline request")
         );
     }

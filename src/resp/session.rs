@@ -1,4 +1,4 @@
-//! One connection: pipelines, and what it has queued.
+//! One connection: pipelines and transactions.
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Read, Write};
@@ -7,77 +7,83 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::access::Access;
+use super::bits;
 use super::client::{Client, Needs};
-use super::command::{self, Data, Kind, Spec};
+use super::command::{self, Kind, Spec};
 use super::reply::Reply;
-use super::request::{self, Argument, Found, KNOWN, UNKNOWN};
-use super::{CLIENT, Shared, bits};
+use super::request::{self, AUTHENTICATED, Argument, Parsed, UNAUTHENTICATED};
+use super::shared::{CLIENT_BYTES, Shared};
 use crate::store::StoreError;
 use crate::store::budget::Reservation;
 use crate::store::embedded::{Keyspace, Precomputed};
 use crate::telemetry::RESP;
 
-/// How much is read at once, at the least.
-const CHUNK: usize = 32 << 10;
+/// The minimum number of bytes read in one call.
+const READ_BYTES: usize = 32 << 10;
 
-/// How much of a large request is read at once, at the most.
-const LARGE_CHUNK: usize = 256 << 10;
+/// The maximum number of bytes of a large request read in one call.
+const LARGE_READ_BYTES: usize = 256 << 10;
 
-/// How much of the replies is written at once.
-const REPLIES: usize = 16 << 10;
+/// The size of the buffer for replies, in bytes.
+const REPLY_BYTES: usize = 16 << 10;
 
-/// How much may be queued between MULTI and EXEC before it is taken out of the memory for requests.
-const SMALL_QUEUE: usize = 16 << 10;
+/// The size up to which a transaction needs no reservation of its own, in bytes.
+const SMALL_QUEUE_BYTES: usize = 16 << 10;
 
-/// How long a large request waits for memory that others use: its client is not read from
-/// meanwhile, which costs it nothing. Not for ever, as two that each wait for the other could be.
-const MEMORY_WITHIN: Duration = Duration::from_secs(10);
+/// The maximum size of a transaction, in bytes.
+const MAX_QUEUE_BYTES: usize = 128 << 20;
 
-/// How long a client may pause in the middle of a large request, which holds memory that others
-/// wait for.
-const REST_WITHIN: Duration = Duration::from_secs(10);
+/// The approximate memory of an argument in a transaction beside its bytes.
+const ARGUMENT_OVERHEAD: usize = 32;
 
-/// What a connection may hold back between MULTI and EXEC, in bytes.
-const QUEUE: usize = 128 << 20;
+/// How long a large request waits for memory, during which nothing is read from its client. It is
+/// limited, because two requests may wait for each other.
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may pause within a large request, which holds memory that others wait for.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Session<'a> {
     shared: &'a Shared,
     keyspace: &'a Keyspace,
     client: Client<'a>,
+    /// The commands since MULTI.
     queue: Option<Queue>,
-    leaving: bool,
-    /// What it may hold of what the client has sent.
+    is_closing: bool,
+    /// The memory for requests that are not executed yet.
     memory: Reservation,
 }
 
-/// What is to be carried out at EXEC.
+/// The commands of a transaction.
 #[derive(Default)]
 struct Queue {
     commands: Vec<(&'static Spec, Vec<Vec<u8>>)>,
     bytes: usize,
-    /// One of them could not even be queued.
-    spoilt: bool,
+    /// Whether a command could not be queued, so that EXEC must fail.
+    is_aborted: bool,
 }
 
-/// SETBITs that came together and were not carried out yet.
+/// SETBITs that arrived together and are not executed yet.
 #[derive(Default)]
-struct Marks<'b> {
-    places: HashMap<&'b str, u32>,
+struct SetBits<'b> {
+    /// The index of each key.
+    indexes: HashMap<&'b str, u32>,
     keys: Vec<String>,
+    /// As of [`Keyspace::set_bits`].
     bits: Vec<(u32, u32)>,
 }
 
-impl<'b> Marks<'b> {
-    /// Takes a SETBIT that is in order.
-    fn take(&mut self, arguments: &[&'b [u8]]) -> Result<(), Reply> {
-        let (key, user, value) = bits::mark(arguments)?;
-        let place = *self.places.entry(key).or_insert_with(|| {
+impl<'b> SetBits<'b> {
+    /// Adds a SETBIT if its arguments are valid.
+    fn add(&mut self, arguments: &[&'b [u8]]) -> Result<(), Reply> {
+        let (key, user, value) = bits::parse_set_bit(arguments)?;
+        let index = *self.indexes.entry(key).or_insert_with(|| {
             self.keys.push(key.to_owned());
-            // As many keys as marks at most, which fit into a buffer.
-            u32::try_from(self.keys.len() - 1).unwrap_or(u32::MAX / 2)
+            u32::try_from(self.keys.len() - 1).expect("a buffer has far fewer keys")
         });
-        self.bits.push((place * 2 + u32::from(value), user));
+        self.bits.push((index * 2 + u32::from(value), user));
         Ok(())
     }
 
@@ -87,144 +93,128 @@ impl<'b> Marks<'b> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(
-        shared: &'a Shared,
-        keyspace: &'a Keyspace,
-        number: u64,
-        memory: Reservation,
-    ) -> Self {
+    pub fn new(shared: &'a Shared, keyspace: &'a Keyspace, id: u64, memory: Reservation) -> Self {
         Session {
             shared,
             keyspace,
-            client: Client::new(shared, number),
+            client: Client::new(shared, id),
             queue: None,
-            leaving: false,
+            is_closing: false,
             memory,
         }
     }
 
-    /// Answers requests until the client goes, or has to.
+    /// Answers requests until the connection is closed.
     pub fn run(mut self, stream: &TcpStream) -> io::Result<()> {
         self.client.peer = stream.peer_addr().ok().map(|peer| peer.ip());
-        let mut out = BufWriter::with_capacity(REPLIES, stream);
-        let mut input = stream;
+        let mut out = BufWriter::with_capacity(REPLY_BYTES, stream);
         let mut buffer: Vec<u8> = Vec::new();
-        // How much has to be there before it is worth looking.
+        // The length at which the buffer may hold a complete request.
         let mut needed = 1;
         loop {
-            if needed > CHUNK && !self.memory.grow(self.held(needed), MEMORY_WITHIN) {
-                let words = self.too_large(needed);
-                Reply::error(words).write(self.client.protocol, &mut out)?;
-                out.flush()?;
+            let is_large = needed > READ_BYTES;
+            if is_large && !self.memory.grow(self.memory_of(needed), MEMORY_TIMEOUT) {
+                let message = self.out_of_memory(needed);
+                self.write_error(&message, &mut out)?;
                 return discard(stream);
             }
-            let before = buffer.len();
-            let missing = needed.saturating_sub(before);
-            let more = missing.clamp(CHUNK, LARGE_CHUNK);
-            if needed > CHUNK {
-                // How long one argument is, is known at once. Of many the rest is found piece by
-                // piece, and copied seldom.
-                if missing > before {
-                    buffer.reserve_exact(missing)
-                } else {
-                    buffer.reserve(missing)
-                }
-                stream.set_read_timeout(Some(REST_WITHIN))?;
+            if is_large {
+                stream.set_read_timeout(Some(PAUSE_TIMEOUT))?;
             }
-            buffer.resize(before + more, 0);
-            let read = input.read(&mut buffer[before..]);
-            buffer.truncate(before + *read.as_ref().unwrap_or(&0));
-            match read {
+            match read_into(&mut buffer, needed, stream) {
                 Ok(0) => return Ok(()),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    let words = format!(
-                        "nothing more of a request of {needed} bytes came for {} seconds, and it holds memory",
-                        REST_WITHIN.as_secs()
+                Err(error) if is_timeout(&error) => {
+                    let message = format!(
+                        "a request of {needed} bytes, which holds memory, paused for {} seconds",
+                        PAUSE_TIMEOUT.as_secs()
                     );
-                    Reply::error(words).write(self.client.protocol, &mut out)?;
-                    return out.flush();
+                    return self.write_error(&message, &mut out);
                 }
                 Err(error) => return Err(error),
-                Ok(_) => {}
             }
             if buffer.len() < needed {
                 continue;
             }
-            let large = needed > CHUNK;
-            let (used, more) = self.pipeline(&buffer, &mut out)?;
+            let (used, next) = self.pipeline(&buffer, &mut out)?;
             buffer.drain(..used);
-            needed = more;
+            needed = next;
             out.flush()?;
-            if self.leaving {
+            if self.is_closing {
                 return Ok(());
             }
-            if large && needed <= CHUNK {
+            if is_large && needed <= READ_BYTES {
                 stream.set_read_timeout(None)?;
             }
-            if buffer.len() <= CHUNK && buffer.capacity() > 4 * CHUNK {
-                buffer.shrink_to(CHUNK);
+            if buffer.len() <= READ_BYTES && buffer.capacity() > 4 * READ_BYTES {
+                buffer.shrink_to(READ_BYTES);
             }
-            self.memory.shrink(self.held(buffer.len()));
+            self.memory.shrink(self.memory_of(buffer.len()));
         }
     }
 
-    /// How much memory the connection takes with so much of a request, and what is queued.
-    fn held(&self, request: usize) -> u64 {
-        let large = |bytes: usize, small: usize| {
-            if bytes > small {
-                bytes.next_multiple_of(CHUNK) as u64
+    fn write_error(&self, message: &str, out: &mut impl Write) -> io::Result<()> {
+        Reply::error(message).write(self.client.protocol, out)?;
+        out.flush()
+    }
+
+    /// The memory of the connection with a request of so many bytes and the current transaction.
+    fn memory_of(&self, request: usize) -> u64 {
+        let beyond = |bytes: usize, limit: usize| {
+            if bytes > limit {
+                bytes.next_multiple_of(READ_BYTES) as u64
             } else {
                 0
             }
         };
         let queued = self.queue.as_ref().map_or(0, |queue| queue.bytes);
-        CLIENT + large(request, CHUNK) + large(queued, SMALL_QUEUE)
+        CLIENT_BYTES + beyond(request, READ_BYTES) + beyond(queued, SMALL_QUEUE_BYTES)
     }
 
-    fn too_large(&self, bytes: usize) -> String {
+    fn out_of_memory(&self, bytes: usize) -> String {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         format!(
-            "no memory for a request of {} MiB: what all clients send may take {} MiB together. Send less at once, try again later, or start `cohortist serve` with a larger --memory-mb",
+            "no memory for a request of {} MiB: the requests of all clients may take {} MiB. Send less at once, try again later, or start `cohortist serve` with a larger --memory-mb",
             mib(bytes as u64),
             mib(self.shared.settings.memory.size())
         )
     }
 
-    /// Answers the requests in a buffer; says how much of it they took and how much the next one
-    /// needs.
+    /// Answers the requests in a buffer. Returns how many of its bytes they took, and how many the
+    /// next request needs.
     fn pipeline(&mut self, buffer: &[u8], out: &mut impl Write) -> io::Result<(usize, usize)> {
         let mut at = 0;
-        let mut marks = Marks::default();
         let mut needed = 1;
-        while !self.leaving {
+        let mut set_bits = SetBits::default();
+        while !self.is_closing {
             let rest = &buffer[at..];
-            match request::read(rest, if self.client.known { KNOWN } else { UNKNOWN }) {
-                Found::Incomplete(more) => {
+            let limits = if self.client.is_authenticated {
+                AUTHENTICATED
+            } else {
+                UNAUTHENTICATED
+            };
+            match request::parse(rest, limits) {
+                Parsed::Incomplete(more) => {
                     needed = more;
                     break;
                 }
-                Found::Malformed(words) => {
-                    self.commit(&mut marks, out)?;
-                    self.leaving = true;
-                    Reply::error(format!("Protocol error: {words}"))
+                Parsed::Malformed(message) => {
+                    self.commit(&mut set_bits, out)?;
+                    self.is_closing = true;
+                    Reply::error(format!("Protocol error: {message}"))
                         .write(self.client.protocol, out)?;
                 }
-                Found::Foreign => self.turn_away(),
-                Found::Request { arguments, len } => {
+                Parsed::OtherProtocol => self.reject(),
+                Parsed::Request { arguments, len } => {
                     at += len;
                     if !arguments.is_empty() {
-                        self.request(&arguments, rest, &mut marks, out)?;
+                        self.request(&arguments, rest, &mut set_bits, out)?;
                     }
                 }
             }
         }
-        self.commit(&mut marks, out)?;
+        self.commit(&mut set_bits, out)?;
         Ok((at, needed))
     }
 
@@ -232,172 +222,158 @@ impl<'a> Session<'a> {
         &mut self,
         arguments: &[Argument],
         bytes: &'b [u8],
-        marks: &mut Marks<'b>,
+        set_bits: &mut SetBits<'b>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         self.shared.commands.fetch_add(1, Ordering::Relaxed);
-        // Marks wait for others as long as the buffer lives; what was typed does not.
-        let lasting: Option<Vec<&'b [u8]>> = arguments
+        // SETBITs may wait as long as the buffer exists, unless they were typed.
+        let slices: Option<Vec<&'b [u8]>> = arguments
             .iter()
-            .map(|argument| argument.lasting(bytes))
+            .map(|argument| argument.slice(bytes))
             .collect();
-        let typed: Vec<&[u8]>;
-        let given: &[&[u8]] = match &lasting {
-            Some(lasting) => lasting,
-            None => {
-                typed = arguments
-                    .iter()
-                    .map(|argument| argument.of(bytes))
-                    .collect();
-                &typed
-            }
-        };
-        let spec = command::find(given);
-        if let (
-            Ok(Spec {
-                kind: Kind::Mark, ..
-            }),
-            Some(lasting),
-        ) = (&spec, &lasting)
-            && self.client.known
+        if let Some(slices) = &slices
+            && let Ok(spec) = command::find(slices)
+            && spec.kind == Kind::SetBit
+            && self.client.is_authenticated
             && self.queue.is_none()
-            && marks.take(lasting).is_ok()
+            && set_bits.add(slices).is_ok()
         {
             return Ok(());
         }
-        self.commit(marks, out)?;
+        self.commit(set_bits, out)?;
         let started = Instant::now();
-        let reply = match spec {
-            Err(_)
-                if given
-                    .first()
-                    .is_some_and(|command| request::is_of_http(command)) =>
-            {
-                self.turn_away();
+        let given: Vec<&[u8]> = arguments
+            .iter()
+            .map(|argument| argument.bytes(bytes))
+            .collect();
+        let reply = match command::find(&given) {
+            Ok(spec) => self.answer(spec, &given),
+            Err(_) if request::is_http_word(given[0]) => {
+                self.reject();
                 return Ok(());
             }
             Err(reply) => {
                 if let Some(queue) = &mut self.queue {
-                    queue.spoilt = true;
+                    queue.is_aborted = true;
                 }
-                // What is typed and no command may be the first line of any protocol, and others
-                // may have chosen the next ones.
-                self.leaving |= matches!(arguments.first(), Some(Argument::Typed(_)))
-                    && command::named(given[0]).is_none();
+                // A typed line that is not a command may be the first line of another protocol, and
+                // an attacker may have chosen the next lines.
+                let is_typed = matches!(arguments[0], Argument::Typed(_));
+                self.is_closing |= is_typed && command::by_name(given[0]).is_none();
                 reply
             }
-            Ok(spec) => self.answer(spec, given),
         };
         RESP.commands.observe(started.elapsed());
-        // Here no lock is held, and the thread is the connection's own.
-        std::thread::sleep(std::mem::take(&mut self.client.penalty));
+        // No lock is held here, and the thread serves only this connection.
+        std::thread::sleep(std::mem::take(&mut self.client.reply_delay));
         reply.write(self.client.protocol, out)
     }
 
-    /// Closes the connection of a client of another protocol, before anything more of what it sent
-    /// is read.
-    fn turn_away(&mut self) {
-        self.leaving = true;
-        self.shared.turned_away(self.client.peer);
+    /// Closes the connection of a client of another protocol. Nothing else it sent is parsed.
+    fn reject(&mut self) {
+        self.is_closing = true;
+        self.shared.log_other_protocol(self.client.peer);
     }
 
-    /// Carries out the marks that were put together.
-    fn commit(&self, marks: &mut Marks<'_>, out: &mut impl Write) -> io::Result<()> {
-        if marks.is_empty() {
+    /// Executes the SETBITs that were collected.
+    fn commit(&self, set_bits: &mut SetBits<'_>, out: &mut impl Write) -> io::Result<()> {
+        if set_bits.is_empty() {
             return Ok(());
         }
-        let Marks { places, keys, bits } = std::mem::take(marks);
+        let SetBits {
+            indexes,
+            keys,
+            bits,
+        } = std::mem::take(set_bits);
         let started = Instant::now();
         let replies: Vec<Result<bool, StoreError>> =
             match self.keyspace.set_bits(keys, bits.clone()) {
                 Ok(before) => before.into_iter().map(Ok).collect(),
-                // The disk refused all of them, or took all of them.
+                // All of them failed, or all of them were written but not synced.
                 Err(error @ (StoreError::Write { .. } | StoreError::Unsynced { .. })) => {
                     vec![Err(error); bits.len()]
                 }
                 Err(_) => {
-                    let mut names = vec![""; places.len()];
-                    places
-                        .into_iter()
-                        .for_each(|(name, place)| names[place as usize] = name);
-                    let marks = bits
+                    let mut names = vec![""; indexes.len()];
+                    for (name, index) in indexes {
+                        names[index as usize] = name;
+                    }
+                    let each = bits
                         .iter()
-                        .map(|(place, user)| (names[*place as usize / 2], *user, place % 2 == 1));
-                    self.keyspace.set_each(marks)
+                        .map(|(index, user)| (names[*index as usize / 2], *user, index % 2 == 1));
+                    self.keyspace.set_each(each)
                 }
             };
         RESP.commands
             .observe_each(started.elapsed(), replies.len() as u64);
         replies.iter().try_for_each(|reply| match reply {
             Ok(before) => out.write_all(if *before { b":1\r\n" } else { b":0\r\n" }),
-            Err(error) => failed(error).write(self.client.protocol, out),
+            Err(error) => store_error(error).write(self.client.protocol, out),
         })
     }
 
     fn answer(&mut self, spec: &'static Spec, arguments: &[&[u8]]) -> Reply {
-        if !self.client.known && !spec.before_password {
+        if !self.client.is_authenticated && !spec.before_auth {
             return Reply::Error("NOAUTH Authentication required.".to_owned());
         }
         match spec.kind {
-            Kind::Multi if self.queue.is_some() => {
-                return Reply::error("MULTI calls can not be nested");
-            }
+            Kind::Multi if self.queue.is_some() => Reply::error("MULTI calls can not be nested"),
             Kind::Multi => {
                 self.queue = Some(Queue::default());
-                return Reply::OK;
+                Reply::OK
             }
-            Kind::Exec => return self.exec(),
-            Kind::Discard if self.queue.take().is_some() => return Reply::OK,
-            Kind::Discard => return Reply::error("DISCARD without MULTI"),
+            Kind::Exec => self.exec(),
+            Kind::Discard if self.queue.take().is_some() => Reply::OK,
+            Kind::Discard => Reply::error("DISCARD without MULTI"),
             Kind::Quit => {
-                self.leaving = true;
-                return Reply::OK;
+                self.is_closing = true;
+                Reply::OK
             }
-            _ => {}
+            _ if self.queue.is_some() => self.enqueue(spec, arguments),
+            _ => match self.execute(&[(spec, arguments)]) {
+                Ok(mut replies) => replies.pop().expect("each command has a reply"),
+                Err(error) => store_error(&error),
+            },
         }
-        if let Some(queue) = &mut self.queue {
-            let before = queue.bytes;
-            queue.bytes += arguments
-                .iter()
-                .map(|argument| argument.len() + 32)
-                .sum::<usize>();
-            let queued = queue.bytes;
-            // What is held for the request that is being read stays; nobody waits with a
-            // transaction half sent.
-            let more = if queued > SMALL_QUEUE {
-                (queued - before).next_multiple_of(64) as u64
-            } else {
-                0
-            };
-            if queued > QUEUE || !self.memory.grow(self.memory.bytes() + more, Duration::ZERO) {
-                let words = if queued > QUEUE {
-                    "the transaction is too large".to_owned()
-                } else {
-                    self.too_large(queued)
-                };
-                // Kept open, so that what follows is not carried out one by one.
-                self.queue = Some(Queue {
-                    spoilt: true,
-                    ..Queue::default()
-                });
-                return Reply::error(words);
-            }
-            queue.commands.push((
-                spec,
-                arguments.iter().map(|argument| argument.to_vec()).collect(),
-            ));
-            return Reply::Simple("QUEUED");
-        }
-        let replies = self.carry_out(&[(spec, arguments)]);
-        replies.map_or_else(
-            |error| failed(&error),
-            |mut replies| replies.pop().unwrap_or(Reply::Nothing),
-        )
     }
 
-    /// Carries out commands with nobody's between them. They get what they need of the store, and
-    /// nothing else can be asked of it meanwhile.
-    fn carry_out<'c>(
+    /// Adds a command to the transaction.
+    fn enqueue(&mut self, spec: &'static Spec, arguments: &[&[u8]]) -> Reply {
+        let queue = self.queue.get_or_insert_default();
+        let more: usize = arguments
+            .iter()
+            .map(|argument| argument.len() + ARGUMENT_OVERHEAD)
+            .sum();
+        queue.bytes += more;
+        let queued = queue.bytes;
+        // The request that is being read keeps its memory. Waiting for more in the middle of a
+        // transaction could be a deadlock.
+        let reserve = if queued > SMALL_QUEUE_BYTES {
+            more.next_multiple_of(64) as u64
+        } else {
+            0
+        };
+        let is_too_large = queued > MAX_QUEUE_BYTES;
+        let total = self.memory.bytes() + reserve;
+        if is_too_large || !self.memory.grow(total, Duration::ZERO) {
+            // The transaction remains open, so that the next commands are not executed one by one.
+            self.queue = Some(Queue {
+                is_aborted: true,
+                ..Queue::default()
+            });
+            return Reply::error(if is_too_large {
+                "the transaction is too large".to_owned()
+            } else {
+                self.out_of_memory(queued)
+            });
+        }
+        let owned = arguments.iter().map(|argument| argument.to_vec()).collect();
+        queue.commands.push((spec, owned));
+        Reply::Simple("QUEUED")
+    }
+
+    /// Executes commands without commands of other clients in between.
+    fn execute<'c>(
         &mut self,
         commands: &[(&Spec, impl AsRef<[&'c [u8]]>)],
     ) -> Result<Vec<Reply>, StoreError> {
@@ -405,7 +381,7 @@ impl<'a> Session<'a> {
         let needs = needs.max().unwrap_or(Needs::Nothing);
         let combines = commands.iter().any(|(spec, _)| spec.combines());
         let (shared, keyspace) = (self.shared, self.keyspace);
-        // As few results in memory at once as when they were computed while the store was locked.
+        // One client at a time, because the results take memory.
         let _turn = combines.then(|| {
             let combining = shared.combining.lock();
             combining.unwrap_or_else(PoisonError::into_inner)
@@ -416,45 +392,44 @@ impl<'a> Session<'a> {
             Precomputed::default()
         };
         let client = &mut self.client;
-        let mut run = |data: &mut Data<'_, '_>| -> Result<Vec<Reply>, StoreError> {
+        let mut run = |access: &mut Access<'_, '_>| -> Result<Vec<Reply>, StoreError> {
             commands
                 .iter()
-                .map(|(spec, arguments)| client.carry_out(spec, arguments.as_ref(), data))
+                .map(|(spec, arguments)| client.execute(spec, arguments.as_ref(), access))
                 .collect()
         };
         match needs {
-            Needs::Nothing => run(&mut Data::Nothing),
-            Needs::Keys => {
+            Needs::Nothing => run(&mut Access::None),
+            Needs::OwnKeys => {
                 let keys = commands
                     .iter()
                     .flat_map(|(spec, arguments)| spec.keys(arguments.as_ref()));
-                keyspace.read_keys(keys, |look| run(&mut Data::ReadTxn(look)))
+                keyspace.read_keys(keys, |txn| run(&mut Access::Read(txn)))
             }
-            Needs::ReadTxn => keyspace.read(|look| run(&mut Data::ReadTxn(look))),
-            Needs::WriteTxn => {
-                keyspace.change_with(precomputed, |space| run(&mut Data::WriteTxn(space)))
-            }
+            Needs::AllKeys => keyspace.read(|txn| run(&mut Access::Read(txn))),
+            Needs::Write => keyspace.change_with(precomputed, |txn| run(&mut Access::Write(txn))),
         }
     }
 
-    /// Computes what the commands combine of whole bitmaps, while others go on.
+    /// Computes the combined bitmaps of the commands before the store is locked, so that other clients
+    /// are not delayed.
     fn precompute<'c>(
         &self,
         commands: &[(&Spec, impl AsRef<[&'c [u8]]>)],
     ) -> Result<Precomputed, StoreError> {
         let changes: Vec<(&Spec, &[&[u8]])> = commands
             .iter()
-            .filter(|(spec, _)| matches!(spec.kind, Kind::Mark | Kind::Change))
+            .filter(|(spec, _)| matches!(spec.kind, Kind::SetBit | Kind::Write))
             .map(|(spec, arguments)| (*spec, arguments.as_ref()))
             .collect();
         let keys: Vec<&str> = changes
             .iter()
             .flat_map(|(spec, arguments)| spec.keys(arguments))
             .collect();
-        self.keyspace.precompute(&keys, |space| {
+        self.keyspace.precompute(&keys, |txn| {
             for (spec, arguments) in &changes {
-                // What fails here fails again, and then is answered.
-                let _ = (spec.run)(arguments, &mut Data::WriteTxn(space));
+                // An error is returned when the command is executed.
+                let _ = (spec.run)(arguments, &mut Access::Write(txn));
             }
         })
     }
@@ -463,7 +438,7 @@ impl<'a> Session<'a> {
         let Some(queue) = self.queue.take() else {
             return Reply::error("EXEC without MULTI");
         };
-        if queue.spoilt {
+        if queue.is_aborted {
             return Reply::Error(
                 "EXECABORT Transaction discarded because of previous errors.".to_owned(),
             );
@@ -473,35 +448,59 @@ impl<'a> Session<'a> {
             .iter()
             .map(|(spec, owned)| (*spec, owned.iter().map(Vec::as_slice).collect()))
             .collect();
-        // Marks alone, as bitmapist sends them.
-        let mut marks = Marks::default();
-        if commands.iter().all(|(spec, arguments)| {
-            matches!(spec.kind, Kind::Mark) && marks.take(arguments).is_ok()
-        }) {
-            let before = self.keyspace.set_bits(marks.keys, marks.bits);
-            return match before {
-                Ok(before) => Reply::Array(
-                    before
-                        .into_iter()
-                        .map(|bit| Reply::Number(i64::from(bit)))
-                        .collect(),
-                ),
-                Err(error) => failed(&error),
-            };
+        // bitmapist sends transactions of SETBITs only.
+        let mut set_bits = SetBits::default();
+        let are_set_bits = commands
+            .iter()
+            .all(|(spec, arguments)| spec.kind == Kind::SetBit && set_bits.add(arguments).is_ok());
+        let replies = if are_set_bits {
+            self.keyspace
+                .set_bits(set_bits.keys, set_bits.bits)
+                .map(|before| before.into_iter().map(Reply::from).collect())
+        } else {
+            self.execute(&commands)
+        };
+        match replies {
+            Ok(replies) => Reply::Array(replies),
+            Err(error) => store_error(&error),
         }
-        self.carry_out(&commands)
-            .map_or_else(|error| failed(&error), Reply::Array)
     }
 }
 
-/// Reads what a client still sends, so that it gets to read why it is turned away; not for ever.
+/// Reads more bytes into a buffer that needs `needed` bytes in all. Returns how many were read.
+fn read_into(buffer: &mut Vec<u8>, needed: usize, mut stream: &TcpStream) -> io::Result<usize> {
+    let before = buffer.len();
+    let missing = needed.saturating_sub(before);
+    if needed > READ_BYTES {
+        // The length of one long argument is known at once. With many arguments, the length is
+        // found step by step, and doubling the buffer avoids copies.
+        if missing > before {
+            buffer.reserve_exact(missing);
+        } else {
+            buffer.reserve(missing);
+        }
+    }
+    buffer.resize(before + missing.clamp(READ_BYTES, LARGE_READ_BYTES), 0);
+    let read = stream.read(&mut buffer[before..]);
+    buffer.truncate(before + *read.as_ref().unwrap_or(&0));
+    read
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// Discards what a client still sends, within limits, so that it can read the error.
 fn discard(mut stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
-    stream.set_read_timeout(Some(REST_WITHIN))?;
-    let mut left = request::KNOWN.argument * 2;
-    let mut nowhere = vec![0; CHUNK];
+    stream.set_read_timeout(Some(PAUSE_TIMEOUT))?;
+    let mut left = AUTHENTICATED.argument * 2;
+    let mut buffer = vec![0; READ_BYTES];
     while left > 0 {
-        match stream.read(&mut nowhere)? {
+        match stream.read(&mut buffer)? {
             0 => break,
             read => left = left.saturating_sub(read),
         }
@@ -509,11 +508,11 @@ fn discard(mut stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// What a client hears when the store fails.
-fn failed(error: &StoreError) -> Reply {
+/// The reply if the store fails.
+fn store_error(error: &StoreError) -> Reply {
     match error {
         StoreError::Write { .. } => Reply::Error(format!("MISCONF {error}")),
-        // The change is there: only the promise that it survives a power cut is broken.
+        // The change was made, but a power cut may lose it.
         StoreError::Unsynced { .. } => Reply::Error(format!("UNSYNCED {error}")),
         _ => Reply::error(error.to_string()),
     }

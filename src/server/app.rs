@@ -13,7 +13,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, Route, guard};
 use crate::endpoints;
 use crate::server::error::WebError;
 use crate::server::files::Format;
-use crate::server::live::Place;
+use crate::server::live::StoreIndex;
 use crate::server::pages::{
     autocomplete, event, events, health, home, metrics, people, report, retention, static_files,
     user,
@@ -21,12 +21,12 @@ use crate::server::pages::{
 use crate::server::respond::answer;
 use crate::server::{Live, api, client, connection, export, live, log};
 
-/// Nothing but our own files; no inline script or style anywhere.
+/// Allows only our own files; no inline script or style anywhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
                       base-uri 'self'; frame-ancestors 'none'; connect-src 'self'";
 
-/// What no page may use, of what browsers let pages use. Only the button that copies a link writes
-/// to the clipboard.
+/// Denies browser features that no page uses. Only the button that copies a link writes to the
+/// clipboard.
 const PERMISSIONS: &str = "accelerometer=(), autoplay=(), browsing-topics=(), camera=(), clipboard-read=(), \
                            clipboard-write=(self), display-capture=(), encrypted-media=(), fullscreen=(), gamepad=(), \
                            geolocation=(), gyroscope=(), hid=(), idle-detection=(), keyboard-map=(), local-fonts=(), \
@@ -34,8 +34,8 @@ const PERMISSIONS: &str = "accelerometer=(), autoplay=(), browsing-topics=(), ca
                            publickey-credentials-create=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), \
                            storage-access=(), usb=(), window-management=(), xr-spatial-tracking=()";
 
-/// The whole application: every route, its headers and its error pages. For [`run`], and for tests
-/// without a socket.
+/// Configures the whole application: every route, its headers and its error pages. The server uses
+/// it, and tests use it without a socket.
 pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
     let live = live.clone();
     move |config| {
@@ -48,47 +48,52 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
             .add(("cross-origin-resource-policy", "same-origin"))
             .add(("permissions-policy", PERMISSIONS))
             .add((CACHE_CONTROL, "private, no-cache"));
-        // Outside of those that answer, so that every answer has its line.
+        // Outermost, so that every response is logged.
         let slow = dashboard.slow;
         let logged = from_fn(move |request, next| log::requests(request, next, slow));
         let everything = scope("")
             .app_data(live)
+            .wrap(from_fn(bounded))
             .wrap(Compress::default())
-            .wrap(from_fn(packed));
+            .wrap(from_fn(prefer_gzip));
         let everything = everything
             .wrap(from_fn(client::admitted))
             .wrap(headers)
             .wrap(logged)
             .wrap(from_fn(connection::occupied));
-        let mut everything = everything.default_service(to(nowhere));
-        // The first store's pages have the shortest addresses; they come last, as their scope takes
-        // whatever is left.
+        let mut everything = everything.default_service(to(not_found));
+        // The first store's pages have the shortest addresses. They are registered last because
+        // their scope matches everything.
         for store in (0..dashboard.stores.len()).rev() {
             let pages = scope(&dashboard.base(store))
-                .app_data(Place(store))
+                .app_data(StoreIndex(store))
                 .configure(routes);
-            everything = everything.service(pages.default_service(to(nowhere)));
+            everything = everything.service(pages.default_service(to(not_found)));
         }
         config.service(everything);
     }
 }
 
-/// Every route there is.
+/// Registers every route of one store.
 fn routes(config: &mut ServiceConfig) {
     let marks = resource("/api/v1/marks").route(post().to(api::marks::post));
-    config.service(marks.default_service(to(unreadable)));
-    // Everything else is only read, but for the lists of people that can be saved.
+    config.service(marks.default_service(to(method_not_allowed)));
+    // All other addresses are read-only, except that people can be saved as a segment.
     let people = resource("/people")
         .route(reading().to(people::page))
         .route(post().to(people::save));
-    config.service(people.default_service(to(unreadable)).wrap(unkept()));
-    // Who people are is kept by no browser and no proxy.
+    config.service(
+        people
+            .default_service(to(method_not_allowed))
+            .wrap(no_store()),
+    );
+    // Browsers and proxies must not store responses that contain user ids.
     let mut name = |path: &str, route: Route| {
         config.service(
             resource(path)
                 .route(route)
-                .default_service(to(unreadable))
-                .wrap(unkept()),
+                .default_service(to(method_not_allowed))
+                .wrap(no_store()),
         );
     };
     name("/people.csv", reading().to(people::file));
@@ -97,19 +102,22 @@ fn routes(config: &mut ServiceConfig) {
         reading().to(people::cell),
     );
     name("/users", reading().to(user::find));
-    // An id may end like a file, or hold slashes; the handler reads it from the path as it was
-    // sent.
+    // An id may end like a file name or contain slashes, so the handler reads it from the raw path.
     name("/user", reading().to(user::moved));
     name("/users/{id}.json", reading().to(user::page));
     name("/users/{id}", reading().to(user::page));
     let mut read = |path: &str, route: Route| {
-        config.service(resource(path).route(route).default_service(to(unreadable)));
+        config.service(
+            resource(path)
+                .route(route)
+                .default_service(to(method_not_allowed)),
+        );
     };
     read("/", reading().to(home::get));
     read("/retention", reading().to(retention::page));
     read("/events", reading().to(events::page));
     read("/autocomplete.json", reading().to(autocomplete::json));
-    // The name may hold slashes; the handler reads it from the path as it was sent.
+    // A name may contain slashes, so the handler reads it from the raw path.
     read("/events/{name:.*}", reading().to(event::page));
     read("/api/v1/count", reading().to(api::count));
     read("/api/v1/events", reading().to(api::events));
@@ -123,21 +131,23 @@ fn routes(config: &mut ServiceConfig) {
     reports(config);
 }
 
-/// The reports that have a page of their own; all others share one.
+/// Reports with their own page; all others share one.
 const OWN_PAGES: [&str; 4] = ["retention", "events", "people", "user"];
 
-/// The reports whose answers name people.
+/// Reports whose answers contain user ids.
 const NAMES_PEOPLE: [&str; 2] = ["people", "user"];
 
-/// The page, the files and the API of every report. What has a handler of its own was registered
-/// before, and comes first.
+/// Registers the page, the files and the API of every report. Reports with their own handler were
+/// registered before, and take precedence.
 fn reports(config: &mut ServiceConfig) {
     for endpoint in endpoints::ALL.iter().copied() {
         let name = endpoint.name();
         let mut read = |path: &str, route: Route| {
-            let service = resource(path).route(route).default_service(to(unreadable));
+            let service = resource(path)
+                .route(route)
+                .default_service(to(method_not_allowed));
             if NAMES_PEOPLE.contains(&name) {
-                config.service(service.wrap(unkept()));
+                config.service(service.wrap(no_store()));
             } else {
                 config.service(service);
             }
@@ -155,13 +165,13 @@ fn reports(config: &mut ServiceConfig) {
     }
 }
 
-/// The header of answers that name people.
-fn unkept() -> DefaultHeaders {
+/// Returns the header of responses that contain user ids.
+fn no_store() -> DefaultHeaders {
     DefaultHeaders::new().add((CACHE_CONTROL, "no-store"))
 }
 
-/// Where a page of the first store is that was asked for behind the store's name, as the pages of
-/// the others are.
+/// Returns the short address for a page of the first store that was requested with the store's
+/// name.
 fn short_address(request: &HttpRequest) -> Option<String> {
     let state = live::state(request)?;
     let name = &state.dashboard.stores.first()?.name;
@@ -169,7 +179,7 @@ fn short_address(request: &HttpRequest) -> Option<String> {
         .path()
         .strip_prefix("/in/")?
         .strip_prefix(name.as_str())?;
-    // What two slashes begin would be the name of another host.
+    // A path that starts with two slashes would be the name of another host.
     let path = if rest.is_empty() { "/" } else { rest };
     if !path.starts_with('/') || path.starts_with("//") {
         return None;
@@ -181,12 +191,12 @@ fn short_address(request: &HttpRequest) -> Option<String> {
     Some(format!("{path}{query}"))
 }
 
-/// A route for GET and HEAD.
+/// Returns a route for GET and HEAD.
 fn reading() -> Route {
     Route::new().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-async fn nowhere(request: HttpRequest) -> HttpResponse {
+async fn not_found(request: HttpRequest) -> HttpResponse {
     if let Some(to) = short_address(&request) {
         return HttpResponse::PermanentRedirect()
             .insert_header((LOCATION, to))
@@ -195,13 +205,13 @@ async fn nowhere(request: HttpRequest) -> HttpResponse {
     answer(&request, Err(WebError::NotFound))
 }
 
-async fn unreadable(request: HttpRequest) -> HttpResponse {
+async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     answer(&request, Err(WebError::Method))
 }
 
-/// Who takes gzip no less than brotli and deflate gets gzip, as all browsers do: brotli makes a
-/// page a quarter smaller and takes more time than the page itself.
-async fn packed(
+/// Prefers gzip if the client accepts it at least as much as brotli and deflate, as all browsers
+/// do. Brotli makes a page a quarter smaller, but takes longer than rendering the page.
+async fn prefer_gzip(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
@@ -226,4 +236,24 @@ async fn packed(
         }
     }
     next.call(request).await
+}
+
+/// Bounds the memory of [answers that clients have not read yet](crate::server::outgoing).
+async fn bounded(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    let (request, response) = next.call(request).await?.into_parts();
+    let Some(live) = request.app_data::<Live>() else {
+        return Ok(ServiceResponse::new(
+            request,
+            response.map_into_boxed_body(),
+        ));
+    };
+    let (head, body) = response.into_parts();
+    let response = match live.unread().outgoing(body.boxed()) {
+        Ok(body) => head.set_body(body),
+        Err(error) => answer(&request, Err(error)),
+    };
+    Ok(ServiceResponse::new(request, response))
 }

@@ -1,14 +1,14 @@
-//! The stylesheet, the script and the icon: inside the binary, named by a hash of their content, so
-//! that a browser may keep them for ever and still gets the new ones after an update.
+//! Stylesheet, script and icon. They are embedded in the binary and named by a hash of their
+//! content, so browsers can cache them forever and still get new versions after an update.
 
 use std::sync::LazyLock;
 
 use crate::render::colour;
 
-/// A file of the pages.
+/// A static file of the pages.
 #[derive(Debug)]
 pub struct Asset {
-    /// Where it is served: `/static/app.1b2c3d4e.css`.
+    /// Its address: `/static/app.1b2c3d4e.css`.
     pub path: String,
     pub(super) body: String,
     pub(super) content_type: &'static str,
@@ -25,13 +25,13 @@ impl Asset {
     }
 }
 
-/// The stylesheet, with the heat ramp's classes behind it.
+/// The stylesheet, followed by the classes of the heat ramp.
 pub static STYLE: LazyLock<Asset> = LazyLock::new(|| {
     let body = [include_str!("../../static/app.css"), &colour::css()].concat();
     Asset::new("app", "css", "text/css; charset=utf-8", body)
 });
 
-/// The script: small, and nothing needs it.
+/// The script. Pages work without it.
 pub static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new(
         "app",

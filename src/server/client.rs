@@ -1,4 +1,4 @@
-//! Which client a request is from, and whether it is meant for this dashboard.
+//! Finds out which client sent a request, and whether the request is for this dashboard.
 
 use std::net::IpAddr;
 
@@ -14,16 +14,16 @@ use crate::server::Live;
 use crate::server::host::Refusal;
 use crate::server::respond::{ErrorFormat, plain};
 
-/// Answers only requests that are addressed to this dashboard. `/healthz` is exempt: it tells
-/// nothing, and is probed under names that only an orchestrator knows.
+/// Rejects requests for other hosts. `/healthz` is exempt: it reveals nothing, and orchestrators
+/// may probe it under any name.
 pub(super) async fn admitted(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let refused = match request.app_data::<Live>() {
+    let refusal = match request.app_data::<Live>() {
         Some(live) if request.path() != "/healthz" => {
             let mut headers = request.headers().get_all(HOST);
-            // A header that is not text is not a host either.
+            // A header that is not text is not a valid host.
             let header = headers
                 .next()
                 .map(|value| value.to_str().unwrap_or_default());
@@ -40,17 +40,18 @@ pub(super) async fn admitted(
         }
         _ => None,
     };
-    match refused {
+    match refusal {
         None => Ok(next.call(request).await?.map_into_left_body()),
         Some(refusal) => {
-            let response = told(&refusal, request.request());
+            let response = rejection(&refusal, request.request());
             Ok(request.into_response(response).map_into_right_body())
         }
     }
 }
 
-/// The answer. It reveals nothing about the dashboard: no title, no store names.
-fn told(refusal: &Refusal, request: &HttpRequest) -> HttpResponse {
+/// Returns the response to a rejected request. It reveals nothing about the dashboard: no title, no
+/// store names.
+fn rejection(refusal: &Refusal, request: &HttpRequest) -> HttpResponse {
     let (status, message) = match refusal {
             Refusal::Malformed => (
                 StatusCode::BAD_REQUEST,
@@ -67,16 +68,16 @@ fn told(refusal: &Refusal, request: &HttpRequest) -> HttpResponse {
         };
     match ErrorFormat::to(request) {
         ErrorFormat::Json => {
-            let told = json!({ "status": status.as_u16(), "message": message, "fields": [] });
-            HttpResponse::build(status).json(json!({ "error": told }))
+            let error = json!({ "status": status.as_u16(), "message": message, "fields": [] });
+            HttpResponse::build(status).json(json!({ "error": error }))
         }
         ErrorFormat::Text | ErrorFormat::Page => plain(status, format!("{message}\n")),
     }
 }
 
-/// Where a request comes from: the connection's peer, or the address a trusted proxy names in
-/// `X-Forwarded-For`. Use it wherever a client's address is logged or counted. `None` without a
-/// connection, as in tests.
+/// Returns the address of the client: the connection's peer, or the address that a trusted proxy
+/// names in `X-Forwarded-For`. Use it wherever a client's address is logged or counted. `None`
+/// without a connection, as in tests.
 pub(super) fn client_address(request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip().to_canonical();
     let Some(live) = request.app_data::<Live>() else {
@@ -85,12 +86,13 @@ pub(super) fn client_address(request: &HttpRequest) -> Option<IpAddr> {
     let forwarded: Vec<&str> = request
         .headers()
         .get_all("x-forwarded-for")
+        // A value that is not text is not an address, so the trusted part of the list ends there.
         .map(|value| value.to_str().unwrap_or_default())
         .collect();
     Some(live.dashboard().proxies.client(peer, forwarded.into_iter()))
 }
 
-/// Whether the connection's peer is a proxy whose headers are believed.
+/// Whether the connection's peer is a trusted proxy.
 fn through_trusted_proxy(request: &HttpRequest) -> bool {
     let Some((live, peer)) = request.app_data::<Live>().zip(request.peer_addr()) else {
         return false;
@@ -98,8 +100,8 @@ fn through_trusted_proxy(request: &HttpRequest) -> bool {
     live.dashboard().proxies.trusts(peer.ip())
 }
 
-/// Whether a form was sent by one of our own pages. Browsers say where it comes from; what says
-/// nothing is no browser, and is nobody's page.
+/// Whether a form was sent by one of our own pages. Browsers send the origin of a form. A request
+/// without one comes from another program and is accepted.
 pub(super) fn is_own_page(request: &HttpRequest) -> bool {
     let header = |name: &str| {
         request

@@ -1,9 +1,10 @@
 //! Connections of clients, and how long one may stay open in the middle of a request.
 //!
 //! actix-web limits the time of a connection's first head and of idle connections, and
-//! [`arrival`](super::arrival) that of bodies which a handler reads. Two cases are left, and without
-//! a limit each would let any client keep a connection open forever: a head that stops arriving on
-//! a connection that already answered a request, and a body that no handler read to its end.
+//! [`arrival`](super::arrival) that of bodies which a handler reads. Three cases are left, and
+//! without a limit each would let any client keep a connection open forever: a head that stops
+//! arriving on a connection that already answered a request, a body that no handler read to its
+//! end, and an answer that is not read.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -23,6 +24,10 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// How many times the server's patience a client may read nothing of its answer, which is in
+/// memory.
+const UNREAD: u32 = 6;
+
 /// The requests of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -33,13 +38,16 @@ pub(super) struct Requests {
 }
 
 /// A client's connection. It ends, as if the client had closed it, when a head that follows an
-/// answered request does not arrive within the server's patience.
+/// answered request does not arrive within the server's patience, and when the client reads nothing
+/// of an answer for [some times](UNREAD) as long.
 pub(super) struct Connection {
     stream: TcpStream,
     pub(super) requests: Rc<Requests>,
     patience: Duration,
     /// The head that is arriving.
     head: Option<Head>,
+    /// Until when the client must read something, if it has not read all that was written.
+    unread: Option<Pin<Box<Sleep>>>,
 }
 
 /// A head that began to arrive.
@@ -56,6 +64,7 @@ impl Connection {
             requests: Rc::default(),
             patience,
             head: None,
+            unread: None,
         }
     }
 
@@ -110,11 +119,22 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if written.is_ready() {
+            this.unread = None;
+            return written;
+        }
+        let limit = this.patience * UNREAD;
+        let unread = this.unread.get_or_insert_with(|| Box::pin(sleep(limit)));
+        match unread.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

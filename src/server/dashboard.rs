@@ -1,4 +1,4 @@
-//! What a dashboard shows: which stores, under which names, and what it may do.
+//! Configuration of a dashboard: its stores, their names, and its limits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,48 +13,48 @@ pub use crate::sets::Pattern;
 use crate::store::budget::{Budget, DEFAULT_MB, Shares};
 use crate::tracker::Tracker;
 
-/// What a dashboard is called when nobody says otherwise.
+/// The default title.
 pub const TITLE: &str = "cohortist";
 
-/// From when on an answer is slow, when nobody says otherwise.
+/// The default threshold for slow answers.
 pub const SLOW: Duration = Duration::from_secs(1);
 
-/// How many connections there may be at once when descriptors are no matter.
+/// The maximum number of connections if file descriptors are not the limit.
 pub const CONNECTIONS: usize = 50_000;
 
-/// A dashboard: its stores, and how it speaks of what is in them.
+/// A dashboard: its stores, and how it presents them.
 #[derive(Clone)]
 pub struct Dashboard {
-    /// What it is called.
+    /// Its title.
     pub title: String,
     /// The stores, the default one first. Never empty.
     pub stores: Vec<NamedStore>,
-    /// How events are called, grouped and hidden.
+    /// Labels, groups and hidden events.
     pub glossary: Glossary,
-    /// The question of the front page; the one that looks most sensible when `None`.
+    /// The question of the front page. `None` picks the most useful one.
     pub question: Option<PageQuery>,
-    /// As of when.
+    /// The source of the current time.
     pub clock: Clock,
-    /// What `POST /api/v1/marks` asks for; marks over HTTP are off without it.
+    /// The token that `POST /api/v1/marks` requires. Marks over HTTP are off without it.
     pub write_token: Option<String>,
-    /// The cache of rendered pages. Only used for stores that cache counts.
+    /// The cache of rendered pages. It is only used for stores that cache counts.
     pub page_cache: PageCache,
-    /// Answers that take the server this long are logged with their address; none are when it is
-    /// zero.
+    /// The time from which an answer is logged as slow, with its address. Zero turns this off.
     pub slow: Duration,
-    /// The names it answers to, beside `localhost` and IP addresses.
+    /// The host names it answers to, besides `localhost` and IP addresses.
     pub hosts: Hosts,
-    /// The proxies whose word on a client's address is taken.
+    /// The proxies that are trusted to name the client's address.
     pub proxies: Proxies,
-    /// Who is answered when.
+    /// Limits how many questions run at once.
     pub admission: Admission,
-    /// What bodies that are being read may take, shared with whatever else clients send.
+    /// Memory for request bodies, shared with all other input of clients. Responses that clients
+    /// have not read yet may use a [third as much](Shares::answers_of) in addition.
     pub memory: Budget,
-    /// How many connections there may be at once; more wait to be accepted.
+    /// The maximum number of connections. Others wait to be accepted.
     pub connections: usize,
 }
 
-/// Without the token, which is nobody's business.
+/// Leaves out the token, which is secret.
 impl fmt::Debug for Dashboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dashboard")
@@ -67,16 +67,17 @@ impl fmt::Debug for Dashboard {
 /// A store of a dashboard.
 #[derive(Debug, Clone)]
 pub struct NamedStore {
-    /// Its name, which also stands in addresses: ASCII letters, digits, `-` and `_`.
+    /// Its name, also used in addresses: ASCII letters, digits, `-` and `_`.
     pub name: String,
-    /// Whose numbers are shown, with the saved segments.
+    /// Answers questions about the store, with the saved segments.
     pub tracker: Tracker,
-    /// Whether its pages may not write to it.
+    /// Whether pages must not write to it.
     pub read_only: bool,
 }
 
 impl Dashboard {
-    /// One store, everything else by default: pages may save people as a segment.
+    /// Returns a dashboard of one store with defaults for everything else. Pages may save people as
+    /// a segment.
     pub fn new(tracker: Tracker, clock: Clock) -> Self {
         let store = NamedStore {
             name: "store".to_owned(),
@@ -100,8 +101,8 @@ impl Dashboard {
         }
     }
 
-    /// What the addresses of a store's pages begin with: nothing for the first, `/in/staging` for
-    /// the others.
+    /// Returns the beginning of the addresses of a store's pages: empty for the first store,
+    /// `/in/staging` for others.
     pub(super) fn base(&self, store: usize) -> String {
         match self.stores.get(store) {
             Some(store_of_several) if store > 0 => format!("/in/{}", store_of_several.name),
@@ -110,24 +111,24 @@ impl Dashboard {
     }
 }
 
-/// How people know events: labels, groups, and those that are nobody's business.
+/// How events are presented: labels, groups, and hidden events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Glossary {
-    /// What an event is called on pages: `Are active` for `active`.
+    /// The label of an event on pages: `Are active` for `active`.
     pub labels: BTreeMap<EventName, String>,
-    /// Groups in the order of their mention, with the events in them. The first that fits counts.
+    /// Groups in order, with the events in them. The first match counts.
     pub groups: Vec<(String, Vec<Pattern>)>,
-    /// Events that no list offers. Whoever types the name still gets its numbers.
+    /// Events that are hidden from lists and still available by name.
     pub hidden: Vec<Pattern>,
 }
 
 impl Glossary {
-    /// What an event is called, if it has a label.
+    /// Returns the label of an event, if it has one.
     pub fn label(&self, name: &EventName) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
 
-    /// The group an event belongs to, and its place among the groups.
+    /// Returns the group of an event, with its position among the groups.
     pub fn group(&self, name: &EventName) -> Option<(usize, &str)> {
         let found = self
             .groups
@@ -138,7 +139,7 @@ impl Glossary {
             .map(|(group, _)| (found, group.as_str()))
     }
 
-    /// Whether lists leave an event out.
+    /// Whether lists hide an event.
     pub fn hides(&self, name: &EventName) -> bool {
         self.hidden.iter().any(|pattern| pattern.fits(name))
     }

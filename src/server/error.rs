@@ -56,6 +56,10 @@ pub enum WebError {
     /// bytes.
     #[error("requests take {} MiB already, all they may: send it again later, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
     Crowded(u64),
+    /// There is no memory left for an answer. All answers that clients have not read yet share so
+    /// many bytes.
+    #[error("answers that clients have not read yet take all of their {} MiB: ask again in a few seconds, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
+    Unread(u64),
     /// A body in a form that is not understood.
     #[error("{0}")]
     Unsupported(String),
@@ -168,6 +172,11 @@ impl WebError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too much is being sent at once",
                 "Nothing was recorded.",
+            ),
+            WebError::Unread(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many large answers at once",
+                "Nothing is wrong with this one. Load it again in a moment.",
             ),
             WebError::Unsupported(_) => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -1,4 +1,4 @@
-//! The files of every report: `/NAME.csv`, `.tidy.csv`, `.json`, `.svg`, and `/api/v1/NAME`.
+//! Serves the files of every report: `/NAME.csv`, `.tidy.csv`, `.json`, `.svg`, and `/api/v1/NAME`.
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
@@ -11,31 +11,31 @@ use crate::server::error::WebError;
 use crate::server::files::{File, Format};
 use crate::server::pages::retention;
 use crate::server::respond::{answer, disposition};
-use crate::server::work::block;
+use crate::server::work::{block, writing};
 use crate::server::{State, View};
 use crate::store::Freshness;
 
-/// The values of a question's fields in a query string.
+/// Reads the values of a question's fields from a query string.
 pub fn params(state: &State, endpoint: &dyn Endpoint, query: &str) -> Result<Params, WebError> {
     if endpoint.name() == retention::NAME {
-        // It has bitmapist's names too, and a default question.
+        // Retention also accepts bitmapist's names, and has a default question.
         return retention::params(state, query);
     }
     let pairs = form_urlencoded::parse(query.as_bytes());
     Ok(Params::read(endpoint.fields(), pairs))
 }
 
-/// A report as a file.
+/// Serves a report as a file.
 pub async fn file(
     request: HttpRequest,
     endpoint: &'static dyn Endpoint,
     format: Format,
 ) -> HttpResponse {
-    let written = block(&request, move |view| written(view, endpoint, format)).await;
-    respond(&request, format, written)
+    let rendered = block(&request, move |view| render(view, endpoint, format)).await;
+    respond(&request, format, rendered)
 }
 
-fn written(view: &View, endpoint: &dyn Endpoint, format: Format) -> Result<File, WebError> {
+fn render(view: &View, endpoint: &dyn Endpoint, format: Format) -> Result<File, WebError> {
     let params = params(view, endpoint, view.query())?;
     let run = view.run(Freshness::Checked);
     let answer = endpoint.answer(&params, &view.tracker, &run)?;
@@ -45,10 +45,11 @@ fn written(view: &View, endpoint: &dyn Endpoint, format: Format) -> Result<File,
         let extent = words::extent(&answer.coverage, periods);
         return Err(WebError::NoData(format!("{what} is not recorded{extent}")));
     }
+    writing(answer.export.values())?;
     File::of(answer.export.as_ref(), format).ok_or(WebError::NotFound)
 }
 
-/// The response that carries a file.
+/// Returns the response for a file.
 pub fn respond(
     request: &HttpRequest,
     format: Format,
@@ -61,9 +62,9 @@ pub fn respond(
             .insert_header((CONTENT_DISPOSITION, disposition(kind, &file.name)))
             .body(file.body)
     };
-    let written = file.map(carry);
+    let rendered = file.map(carry);
     answer(
         request,
-        written.map_err(|error| retention::sized(error, request)),
+        rendered.map_err(|error| retention::sized(error, request)),
     )
 }

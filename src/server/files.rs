@@ -3,16 +3,16 @@
 use crate::render::{self, FileName, charts, csv};
 use crate::reports::Exports;
 
-/// The formats of a file.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// What the page shows.
+    /// The table that the page shows.
     Csv,
-    /// A number a line.
+    /// One number per line.
     Tidy,
-    /// One object.
+    /// One JSON object.
     Json,
-    /// The chart alone.
+    /// Only the chart.
     Svg,
 }
 
@@ -20,7 +20,7 @@ impl Format {
     /// All formats, in the order of their links.
     pub const ALL: [Format; 4] = [Format::Csv, Format::Tidy, Format::Json, Format::Svg];
 
-    /// How the address and the name of a file end.
+    /// Returns the extension in addresses and file names.
     pub const fn ending(self) -> &'static str {
         match self {
             Format::Csv => "csv",
@@ -30,7 +30,7 @@ impl Format {
         }
     }
 
-    /// What a link calls it.
+    /// Returns the text of a link to the format.
     pub const fn label(self) -> &'static str {
         match self {
             Format::Csv => "CSV",
@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// The content type, and whether a browser saves the file or shows it.
+    /// Returns the content type, and whether a browser saves the file or shows it.
     pub(super) const fn content(self) -> (&'static str, &'static str) {
         match self {
             Format::Csv | Format::Tidy => ("text/csv; charset=utf-8; header=present", "attachment"),
@@ -53,14 +53,14 @@ impl Format {
 /// An answer in one format.
 #[derive(Debug)]
 pub struct File {
-    /// The name that a browser saves it under.
+    /// The file name for saving.
     pub name: FileName,
     /// Its content.
     pub body: String,
 }
 
 impl File {
-    /// An answer in one format; `None` if it has no chart.
+    /// Renders an answer in one format. `None` if it has no chart.
     pub fn of(export: &dyn Exports, format: Format) -> Option<Self> {
         let body = match format {
             Format::Csv => csv::frame(&export.wide()),

@@ -14,7 +14,7 @@ use url::Host;
 /// The longest host name, in bytes.
 const MAX_NAME: usize = 253;
 
-/// A name that a dashboard answers to, in lower case and without a final dot.
+/// A host name of a dashboard, in lower case and without a final dot.
 ///
 /// ```
 /// use cohortist::server::HostName;
@@ -38,7 +38,7 @@ impl FromStr for HostName {
         let bad = || {
             format!("`{bare}` is not a host name: write the name alone, such as stats.example.org")
         };
-        // Browsers send names of other scripts in ASCII (`xn--…`), and so does this parser.
+        // Browsers send international names in ASCII (`xn--…`). This parser does the same.
         match Host::parse(bare).map_err(|_| bad())? {
             Host::Domain(name) => match Addressed::parse(&name) {
                 Some(Addressed::Name(name)) => Ok(HostName(name)),
@@ -51,7 +51,7 @@ impl FromStr for HostName {
     }
 }
 
-/// The host that a request names, in `Host` or in an absolute request target.
+/// The host of a request, from `Host` or an absolute request target.
 #[derive(Debug, PartialEq, Eq)]
 enum Addressed {
     Ip,
@@ -59,13 +59,16 @@ enum Addressed {
 }
 
 impl Addressed {
-    /// Reads `host` or `host:port`; `None` for anything else, such as two hosts.
+    /// Parses `host` or `host:port`. `None` for anything else, such as two hosts.
     fn parse(text: &str) -> Option<Self> {
         let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
         if let Some(rest) = text.strip_prefix('[') {
             let (ip, port) = rest.split_once(']')?;
-            // A link-local address may name its interface.
-            let ip = ip.split('%').next().unwrap_or_default();
+            // A link-local address may include a zone.
+            let ip = ip
+                .split('%')
+                .next()
+                .expect("split returns at least one part");
             let fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
             return (fits && ip.parse::<Ipv6Addr>().is_ok()).then_some(Addressed::Ip);
         }
@@ -82,16 +85,16 @@ impl Addressed {
     }
 }
 
-/// Why a request is not answered.
+/// Why a request is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It names no host, or none that can be one.
+    /// It has no host, or an invalid one.
     Malformed,
-    /// It names a host that is not ours.
+    /// It names a host that is not in the list.
     Unknown(String),
 }
 
-/// The names a dashboard answers to beside `localhost`, the names under it, and IP addresses.
+/// The host names of a dashboard, besides `localhost`, its subdomains, and IP addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts(BTreeSet<HostName>);
 
@@ -101,7 +104,7 @@ impl FromIterator<HostName> for Hosts {
     }
 }
 
-/// The names in order, with commas between them.
+/// Lists the names in order, separated by commas.
 impl fmt::Display for Hosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.0.iter().map(|name| name.0.as_str()).collect();
@@ -110,14 +113,14 @@ impl fmt::Display for Hosts {
 }
 
 impl Hosts {
-    /// These and others.
+    /// Combines two lists.
     #[must_use]
     pub fn and(&self, others: &Hosts) -> Hosts {
         Hosts(self.0.union(&others.0).cloned().collect())
     }
 
-    /// Whether a request is for us that names this `Host`, or this host in its target. Where both
-    /// are there, both count: which of them a proxy or a browser went by cannot be told.
+    /// Checks the `Host` header and the host of the target of a request. If both are present both
+    /// must match, because a browser or a proxy may have used either.
     pub(super) fn admit(&self, header: Option<&str>, target: Option<&str>) -> Result<(), Refusal> {
         let mut named = [target, header].into_iter().flatten().peekable();
         if named.peek().is_none() {
@@ -141,7 +144,7 @@ impl Hosts {
     }
 }
 
-/// An address, or the beginning of one that many share: `10.0.0.7`, `10.0.0.0/8`, `fd00::/8`.
+/// An IP address or an address range: `10.0.0.7`, `10.0.0.0/8`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     first: u128,
@@ -155,7 +158,7 @@ impl Network {
     }
 }
 
-/// As an IPv6 address, which for IPv4 is the mapped one.
+/// Converts an address to IPv6; an IPv4 address is mapped.
 fn wide(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -193,7 +196,7 @@ impl FromStr for Network {
     }
 }
 
-/// The proxies whose `X-Forwarded-…` headers are trusted. None are by default.
+/// The proxies whose `X-Forwarded-…` headers are trusted. Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies(Vec<Network>);
 
@@ -208,9 +211,9 @@ impl Proxies {
         self.0.iter().any(|network| network.holds(address))
     }
 
-    /// The client behind a connection's peer, by the values of `X-Forwarded-For` in order. Each
-    /// proxy appends the address it was asked from, so the list is trusted from its end up to the
-    /// first address that is not a trusted proxy.
+    /// Returns the client behind a connection's peer, given the values of `X-Forwarded-For` in
+    /// order. Each proxy appends the address of its client, so the list is trusted from its end up
+    /// to the first address that is not a trusted proxy.
     pub(super) fn client<'h>(
         &self,
         peer: IpAddr,
@@ -221,7 +224,7 @@ impl Proxies {
         while self.trusts(client) {
             match before.next().map(|text| address(text.trim())) {
                 Some(Some(address)) => client = address,
-                // Something that is no address, or nothing more: the last one that was believed.
+                // Invalid or exhausted: the last trusted value counts.
                 _ => break,
             }
         }
@@ -229,7 +232,7 @@ impl Proxies {
     }
 }
 
-/// An address as proxies write it: alone, or with a port.
+/// Parses an address as proxies write it, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .parse()
@@ -291,7 +294,7 @@ mod tests {
                 matches!(hosts.admit(Some(other), None), Err(Refusal::Unknown(_))),
                 "{other}"
             );
-            // The target counts whatever the header says, and the other way round.
+            // The target is checked whatever the header says, and vice versa.
             assert!(
                 matches!(
                     hosts.admit(Some("localhost"), Some(other)),
@@ -370,7 +373,7 @@ mod tests {
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
         assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
-        // What the client itself put in front is not looked at, in one header or in several.
+        // Values that the client itself sent are ignored, in one header or several.
         assert_eq!(
             client("10.0.0.1", &["1.1.1.1, 203.0.113.9, 10.2.3.4"]),
             "203.0.113.9"

@@ -1,49 +1,49 @@
-//! What stands around every page.
+//! The common parts of every page.
 
 use crate::server::assets;
 
-/// What stands around every page: assets, and where the numbers come from.
+/// The common parts of every page: assets, navigation, and the source of the numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// What the dashboard is called.
+    /// The title of the dashboard.
     pub title: String,
-    /// What every address of this store's pages begins with: nothing, or `/in/staging`.
+    /// The beginning of the addresses of this store's pages: empty, or `/in/staging`.
     pub base: String,
-    /// The page's own address: path and query as they were sent.
+    /// The page's own address: path and query as sent.
     pub here: String,
-    /// The store in few words, and where it is.
+    /// A short description of the store, and its location.
     pub source: Option<(String, String)>,
-    /// Whether users are numbers, for which some keyboards have keys of their own.
+    /// Whether user ids are numbers, so that touch devices show a numeric keyboard.
     pub numbers: bool,
-    /// The stores to switch between, when there are several.
+    /// The stores to switch between. Empty for a single store.
     pub stores: Vec<StoreLink>,
-    /// Why there may be nothing to see: a wrong prefix, and keys that are not read.
+    /// Explanations of missing data: a wrong prefix, or keys that are not read.
     pub notes: Vec<String>,
 }
 
-/// A store of several.
+/// A link to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreLink {
     /// Its name.
     pub name: String,
-    /// Where the same page is for it.
+    /// The address of the same page for it.
     pub href: String,
-    /// Whether it is the one shown.
+    /// Whether it is the current store.
     pub here: bool,
 }
 
 impl Layout {
-    /// The stylesheet's address.
+    /// Returns the stylesheet's address.
     pub fn style(&self) -> &'static str {
         &assets::STYLE.path
     }
 
-    /// The script's address.
+    /// Returns the script's address.
     pub fn script(&self) -> &'static str {
         &assets::SCRIPT.path
     }
 
-    /// The icon's address.
+    /// Returns the icon's address.
     pub fn icon(&self) -> &'static str {
         &assets::ICON.path
     }

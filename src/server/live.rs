@@ -1,5 +1,5 @@
-//! What the server shows now. A reload of the configuration puts another dashboard in its place; a
-//! request that is under way keeps the one it began with.
+//! The dashboard that is being served. Reloading the configuration replaces it. A request in
+//! progress keeps the dashboard it started with.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -8,49 +8,53 @@ use actix_web::{HttpMessage, HttpRequest};
 use tokio::sync::watch;
 
 use crate::peers::{AuthFailures, Endpoint};
+use crate::server::outgoing::Unread;
 use crate::server::{Dashboard, State};
+use crate::store::budget::Shares;
 
-/// How long a client may send nothing in the middle of a request, unless
-/// [`Settings`](crate::server::Settings) say otherwise.
+/// How long a client may pause within a request, unless [`Settings`](crate::server::Settings)
+/// change it.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The one place that holds the dashboard being served, and what all requests share. Clones share
-/// it.
+/// Holds the dashboard being served, and the state that all requests share. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Live(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    shown: RwLock<Arc<Shown>>,
-    /// Wrong tokens.
+    served: RwLock<Arc<Served>>,
+    /// Counts wrong tokens.
     failures: AuthFailures,
+    unread: Unread,
     patience: RwLock<Duration>,
-    /// Whether the server is stopping and waits no longer.
+    /// Whether the server is stopping and no longer waits for requests.
     cut_off: watch::Sender<bool>,
 }
 
 /// A dashboard with the state of each of its stores.
 #[derive(Debug)]
-struct Shown {
+struct Served {
     dashboard: Arc<Dashboard>,
     states: Vec<Arc<State>>,
 }
 
-impl Shown {
+impl Served {
     fn new(dashboard: Dashboard) -> Arc<Self> {
         let dashboard = Arc::new(dashboard);
         let stores = dashboard.stores.iter().enumerate();
         let states = stores
             .map(|(i, store)| Arc::new(State::of(&dashboard, i, store)))
             .collect();
-        Arc::new(Shown { dashboard, states })
+        Arc::new(Served { dashboard, states })
     }
 }
 
 impl From<Dashboard> for Live {
     fn from(dashboard: Dashboard) -> Self {
+        let unread = Unread::new(Shares::answers_of(dashboard.memory.size()));
         Live(Arc::new(Shared {
-            shown: RwLock::new(Shown::new(dashboard)),
+            unread,
+            served: RwLock::new(Served::new(dashboard)),
             failures: AuthFailures::new(Endpoint::Http),
             patience: RwLock::new(PATIENCE),
             cut_off: watch::Sender::new(false),
@@ -59,33 +63,46 @@ impl From<Dashboard> for Live {
 }
 
 impl Live {
-    fn shown(&self) -> Arc<Shown> {
-        Arc::clone(&self.0.shown.read().unwrap_or_else(PoisonError::into_inner))
+    fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.0.served.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The dashboard being served.
+    /// Returns the dashboard being served.
     pub fn dashboard(&self) -> Arc<Dashboard> {
-        Arc::clone(&self.shown().dashboard)
+        Arc::clone(&self.served().dashboard)
     }
 
-    /// Serves another dashboard from the next request on. It must have as many stores under the
-    /// same names: their addresses were given out when the server started. Pages kept for the one
-    /// before are not used for it.
+    /// Replaces the dashboard for later requests. The new one must have the same store names in the
+    /// same order, because their addresses are fixed when the server starts. Pages cached for the
+    /// old dashboard are not reused.
     pub fn replace(&self, dashboard: Dashboard) {
         let page_cache = dashboard.page_cache.emptied();
-        let shown = Shown::new(Dashboard {
+        let served = Served::new(Dashboard {
             page_cache,
             ..dashboard
         });
-        *self.0.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self
+            .0
+            .served
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = served;
     }
 
-    /// Wrong tokens so far.
+    /// Returns the counter of wrong tokens.
     pub(super) fn failures(&self) -> &AuthFailures {
         &self.0.failures
     }
 
-    /// How long a client may send nothing in the middle of a body.
+    pub(super) fn unread(&self) -> &Unread {
+        &self.0.unread
+    }
+
+    /// Returns the size of large responses that clients have not read yet, in bytes.
+    pub fn unread_bytes(&self) -> u64 {
+        self.0.unread.used()
+    }
+
+    /// Returns how long a client may pause within a body.
     pub(super) fn patience(&self) -> Duration {
         *self
             .0
@@ -102,31 +119,31 @@ impl Live {
             .unwrap_or_else(PoisonError::into_inner) = patience;
     }
 
-    /// Answers every request that is under way at once: the server stops.
+    /// Answers all requests in progress at once, because the server stops.
     pub(super) fn cut_off_all(&self) {
         self.0.cut_off.send_replace(true);
     }
 
-    /// Ends when that happens.
+    /// Waits until [`cut_off_all`](Self::cut_off_all) is called.
     pub(super) async fn cut_off(&self) {
         let mut cut_off = self.0.cut_off.subscribe();
-        // Its sender lives as long as this.
+        // Cannot fail: `self` keeps the sender alive.
         let _ = cut_off.wait_for(|cut| *cut).await;
     }
 }
 
-/// Which of the dashboard's stores an address is about.
+/// The index of the store that an address belongs to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place(pub usize);
+pub(super) struct StoreIndex(pub usize);
 
-/// The state a request is about: for all of the request the one that was there when it was first
-/// asked for.
+/// Returns the state for a request. A request keeps the state that it first got, even if the
+/// configuration is reloaded.
 pub(super) fn state(request: &HttpRequest) -> Option<Arc<State>> {
-    let Place(index) = *request.app_data::<Place>()?;
+    let StoreIndex(index) = *request.app_data::<StoreIndex>()?;
     if let Some(state) = request.extensions().get::<Arc<State>>() {
         return Some(Arc::clone(state));
     }
-    let state = Arc::clone(request.app_data::<Live>()?.shown().states.get(index)?);
+    let state = Arc::clone(request.app_data::<Live>()?.served().states.get(index)?);
     request.extensions_mut().insert(Arc::clone(&state));
     Some(state)
 }

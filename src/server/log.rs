@@ -1,8 +1,8 @@
-//! The access log: a line for each request, the id it goes by, and a warning for each slow answer.
+//! The access log: one line per request, its request id, and a warning for each slow answer.
 //!
-//! The access log names routes and not addresses, since an address may name a person: `/users/{id}`
-//! and no query. The target `cohortist::access` turns it off:
-//! `COHORTIST_LOG=info,cohortist::access=off`.
+//! The access log contains routes instead of addresses, because an address may name a person:
+//! `/users/{id}`, and no query. Its target is `cohortist::access`;
+//! `COHORTIST_LOG=info,cohortist::access=off` turns it off.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,15 +20,15 @@ use crate::server::client::client_address;
 use crate::server::metrics;
 use crate::server::request_id::{REQUEST_ID, RequestId};
 
-/// How much of the address of a slow question is logged, in bytes.
+/// The maximum length of a logged address, in bytes.
 const MAX_ADDRESS: usize = 4096;
 
-/// The status of a request whose answer never began, as the client left or the server stopped:
-/// nginx has it too. It is logged and counted, and never sent.
+/// The status of a request whose answer never began because the client left or the server stopped,
+/// as in nginx. It is logged and counted, and never sent.
 const CUT_OFF: u16 = 499;
 
-/// The middleware around all others: gives each request its id, and writes its line once the answer
-/// was sent. Answers that take the server `slow` or longer are warned of, unless it is zero.
+/// The outermost middleware. Gives each request its id, and logs it after the answer was sent. Logs
+/// a warning for answers that take the server `slow` or longer, unless that is zero.
 pub async fn requests(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -50,7 +50,7 @@ pub async fn requests(
     }))
 }
 
-/// What is logged of a request. Dropping it writes the line, however the request ended.
+/// The log line of a request. Dropping it writes the line, however the request ended.
 struct Line {
     id: RequestId,
     method: Method,
@@ -60,10 +60,10 @@ struct Line {
     started: Instant,
     slow: Duration,
     status: Option<u16>,
-    /// Until the answer began, and later waits of the client for more of it.
+    /// Time until the answer began, plus the time the client later waited for more of it.
     worked: Option<Duration>,
     bytes: u64,
-    /// Whether the answer was sent to its end.
+    /// Whether the answer was sent completely.
     whole: bool,
 }
 
@@ -96,9 +96,12 @@ impl Drop for Line {
         let worked = self.worked.unwrap_or(took);
         let route = self.route.as_deref().unwrap_or("none");
         let status = self.status.unwrap_or(CUT_OFF);
-        let (method, client, id) = (self.method.as_str(), Shown(self.client.as_ref()), &self.id);
+        let method = self.method.as_str();
+        let client = OrDash(self.client.as_ref());
+        let id = &self.id;
         metrics::answered(route, method, status, worked);
-        let (duration_ms, bytes) = (millis(took), self.bytes);
+        let duration_ms = millis(took);
+        let bytes = self.bytes;
         let message = if self.whole { "answered" } else { "cut off" };
         tracing::info!(
             target: "cohortist::access",
@@ -112,9 +115,9 @@ impl Drop for Line {
     }
 }
 
-struct Shown<'a>(Option<&'a std::net::IpAddr>);
+struct OrDash<'a>(Option<&'a std::net::IpAddr>);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for OrDash<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(address) => address.fmt(f),
@@ -123,14 +126,14 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Milliseconds, to the microsecond.
+/// Converts to milliseconds, rounded to microseconds.
 fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The address of a question, without the users it may name.
+/// Returns the address of a question without user ids.
 fn address(route: &str, uri: &Uri) -> String {
-    // Where the path is a user's, the route stands in for it.
+    // A path with a user id is replaced by its route.
     let path = if route.contains("/users/") {
         route
     } else {
@@ -158,11 +161,11 @@ fn address(route: &str, uri: &Uri) -> String {
     address
 }
 
-/// The body of an answer, which counts what is sent of it.
+/// The body of an answer. Counts the bytes that are sent.
 pub struct Logged {
     body: BoxBody,
     line: Line,
-    /// Since when the client has been waiting for more.
+    /// When the client began to wait for more.
     waiting: Option<Instant>,
 }
 
@@ -208,7 +211,7 @@ impl MessageBody for Logged {
 impl Drop for Logged {
     fn drop(&mut self) {
         self.waited();
-        // What is empty is not asked for.
+        // The server does not poll an empty body.
         self.line.whole |= match self.body.size() {
             BodySize::None | BodySize::Sized(0) => true,
             BodySize::Sized(size) => self.line.bytes >= size,

@@ -5,7 +5,7 @@
 //! ```text
 //! run (sockets) → connection → app (routes, middleware) → client (Host) → pages/NAME, export or api
 //!   → view (the store and the question's address) → work (its turn, a thread that may block)
-//!   → respond (page, file or error)
+//!   → respond (page, file or error) → outgoing (until the client has read it)
 //! ```
 //!
 //! A page is a file in [`pages`] with its handler and the struct of its template. Nothing here
@@ -28,6 +28,7 @@ mod layout;
 mod live;
 mod log;
 mod metrics;
+mod outgoing;
 mod page_cache;
 pub mod pages;
 mod process;

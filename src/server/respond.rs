@@ -1,4 +1,4 @@
-//! Responses: pages, texts, and errors as a page, JSON or text.
+//! Builds responses: pages, plain text, and errors as a page, JSON or text.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
@@ -16,17 +16,17 @@ use crate::server::error::{RETRY_SECONDS, WebError};
 use crate::server::page_cache::{CachedPage, PageEncoding};
 use crate::server::query::Problem;
 use crate::server::request_id::RequestId;
-use crate::server::view::{here, place, without_store};
+use crate::server::view::{here, state_and_path, without_store};
 
-/// The same when too many questions wait.
+/// The value of `Retry-After` if too many questions wait.
 const RETRY_BUSY_SECONDS: &str = "10";
 
-/// A page.
+/// Returns the response for a page.
 pub(super) fn html((status, page): (StatusCode, String)) -> HttpResponse {
     whole((status, page).into())
 }
 
-/// A page of the cache, or 304 if the client has it already.
+/// Returns the response for a cached page, or 304 if the client already has it.
 pub(super) fn cached(request: &HttpRequest, page: CachedPage) -> HttpResponse {
     let Some(tag) = page.tag.clone() else {
         return whole(page);
@@ -43,7 +43,7 @@ pub(super) fn cached(request: &HttpRequest, page: CachedPage) -> HttpResponse {
     response
 }
 
-/// Whether the client sent the tag of a page that it has.
+/// Whether the client already has the page with this tag.
 fn has_tag(request: &HttpRequest, tag: &EntityTag) -> bool {
     match request.get_header() {
         Some(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(tag)),
@@ -61,15 +61,15 @@ fn whole(page: CachedPage) -> HttpResponse {
     response.body(page.body)
 }
 
-/// A text.
+/// Returns a plain text response.
 pub(super) fn plain(status: StatusCode, text: String) -> HttpResponse {
     HttpResponse::build(status)
         .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
         .body(text)
 }
 
-/// `Content-Disposition`: the name of a file for every client, and beside it in all its letters
-/// (RFC 6266) where it has others.
+/// Returns a `Content-Disposition` header: an ASCII file name for every client, and the full name
+/// (RFC 6266) if it differs.
 pub(super) fn disposition(kind: &str, name: &FileName) -> String {
     let full = if name.full == name.ascii {
         String::new()
@@ -82,7 +82,7 @@ pub(super) fn disposition(kind: &str, name: &FileName) -> String {
     format!("{kind}; filename=\"{}\"{full}", name.ascii)
 }
 
-/// What stands in the name of a file as it is (RFC 8187, `attr-char`).
+/// Escapes all characters that RFC 8187 does not allow unescaped (`attr-char`).
 const IN_HEADER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 #[derive(Template)]
@@ -92,15 +92,15 @@ struct ErrorPage<'a> {
     status: u16,
     headline: &'a str,
     advice: &'a str,
-    said: String,
+    message: String,
     problems: &'a [Problem],
-    /// Where the form with these fields is, when a form can mend it.
+    /// The address of a form with these fields, if a form can fix the problem.
     form: Option<String>,
 }
 
-/// The page whose form can mend the query of a request.
+/// Returns the page whose form can fix the query of a request.
 fn form_for(request: &HttpRequest) -> Option<String> {
-    let (state, path) = place(request);
+    let (state, path) = state_and_path(request);
     let page = ["/people", "/retention"]
         .into_iter()
         .find(|page| path.starts_with(page))?;
@@ -108,7 +108,7 @@ fn form_for(request: &HttpRequest) -> Option<String> {
     Some(format!("{base}{page}?{}", request.query_string()))
 }
 
-/// What an error is told as.
+/// The format of an error response.
 pub(super) enum ErrorFormat {
     Json,
     Text,
@@ -116,9 +116,9 @@ pub(super) enum ErrorFormat {
 }
 
 impl ErrorFormat {
-    /// As whoever asked for it can read it: a program does not read pages.
+    /// Picks the format of the requested resource: programs cannot read pages.
     pub(super) fn to(request: &HttpRequest) -> Self {
-        let path = without_store(place(request).1);
+        let path = without_store(state_and_path(request).1);
         if path.ends_with(".json") || path.starts_with("/api/") || path == "/api" {
             ErrorFormat::Json
         } else if path.ends_with(".csv") {
@@ -129,8 +129,8 @@ impl ErrorFormat {
     }
 }
 
-/// The response of a result; an error becomes JSON where JSON is asked for, text where a CSV file
-/// is, and a page elsewhere.
+/// Turns a result into a response. An error becomes JSON for JSON requests, text for CSV files, and
+/// a page otherwise.
 pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> HttpResponse {
     let error = match result {
         Ok(response) => return response,
@@ -147,7 +147,7 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         response.insert_header((RETRY_AFTER, seconds));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        let allow = match place(request).1 {
+        let allow = match state_and_path(request).1 {
             "/people" => "GET, HEAD, POST",
             "/api/v1/marks" => "POST",
             _ => "GET, HEAD",
@@ -157,8 +157,8 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
     if status == StatusCode::UNAUTHORIZED {
         response.insert_header((WWW_AUTHENTICATE, "Bearer"));
     }
-    let told = ErrorFormat::to(request);
-    if matches!(told, ErrorFormat::Text) {
+    let format = ErrorFormat::to(request);
+    if matches!(format, ErrorFormat::Text) {
         let mut text = format!("{error}\n");
         for problem in problems(&error) {
             text.push_str(&format!("{}: {}\n", problem.field, problem.message));
@@ -166,17 +166,17 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
         return response.body(text.replace('\0', "\u{fffd}"));
     }
-    if matches!(told, ErrorFormat::Json) {
+    if matches!(format, ErrorFormat::Json) {
         let fields: Vec<_> = problems(&error)
             .iter()
             .map(|p| json!({ "field": p.field.to_string(), "message": p.message, "column": p.column }))
             .collect();
-        let mut told =
+        let mut object =
             json!({ "status": status.as_u16(), "message": error.to_string(), "fields": fields });
         if let WebError::Entries(_, entries) = &error {
-            told["entries"] = json!(entries);
+            object["entries"] = json!(entries);
         }
-        return response.json(json!({ "error": told }));
+        return response.json(json!({ "error": object }));
     }
     let html = html.replace('\0', "\u{fffd}");
     response
@@ -191,33 +191,39 @@ fn problems(error: &WebError) -> &[Problem] {
     }
 }
 
-/// The page that tells an error, and its status. What is the server's to mend is logged.
+/// Renders the error page, and returns it with its status. Server errors are logged.
 pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
     let (status, headline, advice) = error.told();
-    // Refusals are counted; there may be thousands a second.
-    if status.is_server_error() && !matches!(error, WebError::Busy(_) | WebError::Crowded(_)) {
+    // Rejected requests are counted instead: there may be thousands per second.
+    let is_rejection = matches!(
+        error,
+        WebError::Busy(_) | WebError::Crowded(_) | WebError::Unread(_)
+    );
+    if status.is_server_error() && !is_rejection {
         let route = request.match_pattern().unwrap_or_default();
         tracing::error!(route, status = status.as_u16(), request_id = %RequestId::known(request), "{error}");
     }
     let problems = problems(error);
-    let said = match error {
+    let message = match error {
         WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),
         other => words::curly(&other.to_string()),
     };
-    let shown: Vec<Problem> = problems.iter().cloned().map(Problem::for_page).collect();
-    let (state, _) = place(request);
+    let for_page: Vec<Problem> = problems.iter().cloned().map(Problem::for_page).collect();
+    let (state, _) = state_and_path(request);
     let page = ErrorPage {
         layout: Layout::bare(state.as_deref(), &here(request)),
         status: status.as_u16(),
         headline,
         advice,
-        said,
-        problems: &shown,
+        message,
+        problems: &for_page,
         form: (!problems.is_empty()).then(|| form_for(request)).flatten(),
     };
     (
         status,
-        page.render()
-            .unwrap_or_else(|_| format!("<!doctype html><title>{headline}</title><p>{advice}")),
+        page.render().unwrap_or_else(|failure| {
+            tracing::error!("the error page could not be rendered: {failure}");
+            format!("<!doctype html><title>{headline}</title><p>{advice}")
+        }),
     )
 }

@@ -1,4 +1,4 @@
-//! The server: its sockets, its start, and its stop.
+//! Runs the server: sockets, startup and shutdown.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,37 +15,36 @@ use crate::listen::Port;
 use crate::server::connection::Connection;
 use crate::server::{Live, PATIENCE, app_config};
 
-/// How many threads answer requests. The work itself happens on a pool of blocking threads.
+/// The number of threads that handle connections. Blocking work runs on a separate pool.
 const WORKERS: usize = 2;
 
-/// How long a client may go on sending what is not read, after the answer.
+/// How long a client may continue to send a body that is not read, after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long requests under way may take to end when the server stops, unless [`Settings`] say
-/// otherwise.
+/// How long requests in progress may take when the server stops, unless [`Settings`] change it.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// What part of it is left for the answers that say so, and how much longer clients may take to
-/// read them.
+/// The fraction of the grace period in which remaining requests get an error, and by which clients
+/// may exceed it to read that.
 const LAST_WORDS: u32 = 10;
 
 const READING: Duration = Duration::from_secs(5);
 
-/// What the server needs to know.
+/// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen: `127.0.0.1:8080`; port 0 takes a free one.
+    /// The address to listen on: `127.0.0.1:8080`; port 0 picks a free port.
     pub listen: String,
-    /// What it shows.
+    /// The dashboard to serve.
     pub dashboard: Live,
-    /// How long a client may send nothing in the middle of a request.
+    /// How long a client may pause within a request.
     pub patience: Duration,
-    /// How long requests under way may take to end when the server stops.
+    /// How long requests in progress may take when the server stops.
     pub grace: Duration,
 }
 
 impl Settings {
-    /// With [`PATIENCE`] and [`GRACE`].
+    /// Returns settings with [`PATIENCE`] and [`GRACE`].
     pub fn new(listen: impl Into<String>, dashboard: impl Into<Live>) -> Self {
         Settings {
             listen: listen.into(),
@@ -56,12 +55,12 @@ impl Settings {
     }
 }
 
-/// Sockets that listen already: connections wait in line until [`run_on`] answers them.
+/// Listening sockets. Connections queue until [`run_on`] serves them.
 #[derive(Debug)]
 pub struct Listening(Vec<TcpListener>);
 
 impl Listening {
-    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a
+    /// Listens on every address that the text resolves to, such as `127.0.0.1:8080`; port 0 takes a
     /// free one.
     ///
     /// # Errors
@@ -72,7 +71,7 @@ impl Listening {
 }
 
 /// Serves the dashboard until SIGTERM or SIGINT arrives, then lets requests in progress end.
-/// Blocks. `ready` is told the addresses as soon as connections are accepted.
+/// Blocks. `ready` gets the addresses as soon as connections are accepted.
 ///
 /// # Errors
 /// When the address cannot be listened on, with what to do.
@@ -99,10 +98,10 @@ pub fn run_on(
         .block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
 }
 
-/// As [`run`], until `stop` ends.
+/// Like [`run`], until `stop` completes.
 ///
 /// # Errors
-/// As there.
+/// If the address cannot be listened on, with what to do.
 pub fn run_until(
     settings: Settings,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -145,14 +144,12 @@ async fn serve(
     server.await
 }
 
-/// Ends when the process is asked to.
+/// Waits for SIGTERM or SIGINT.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     use actix_web::rt::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(std::future::poll_fn(move |context| {
         if terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready() {
             std::task::Poll::Ready(())
@@ -162,17 +159,18 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     }))
 }
 
-/// Ends when the process is asked to.
+/// Waits for Ctrl-C.
 #[cfg(not(unix))]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     Ok(async {
+        // If the signal cannot be waited for, stop at once rather than ignore Ctrl-C.
         let _ = rt::signal::ctrl_c().await;
     })
 }
 
 /// The server that answers on these sockets, not yet started.
 ///
-/// It does what `HttpServer` of actix-web does, on a [`Connection`] instead of a bare stream.
+/// Works like actix-web's `HttpServer`, on a [`Connection`] instead of a bare stream.
 ///
 /// # Errors
 /// When a socket cannot be used.
@@ -207,7 +205,7 @@ fn server(
                 })
                 .client_request_timeout(patience)
                 .client_disconnect_timeout(LINGER)
-                // A client that closed its side is gone: what it asked stops.
+                // A client that closed its side is gone, so its question is cancelled.
                 .h1_allow_half_closed(false)
                 .local_addr(address)
                 .on_connect_ext(|connection: &Connection, data| {
@@ -215,8 +213,8 @@ fn server(
                 })
                 .h1(map_config(app, |()| AppConfig::default()));
             fn_service(move |stream: TcpStream| async move {
-                // A page of several packets would else wait for the reader's word on the first:
-                // 40 ms on a kept connection. A socket that refuses is only slower.
+                // Without this a page of several packets waits for the client's delayed ACK, 40 ms
+                // on a reused connection. If it fails the connection is only slower.
                 let _ = stream.set_nodelay(true);
                 let peer = stream.peer_addr().ok();
                 Ok::<_, actix_http::error::DispatchError>((Connection::new(stream, patience), peer))

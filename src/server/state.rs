@@ -1,4 +1,4 @@
-//! What every handler of one store's pages needs.
+//! The state that every handler of one store's pages uses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::sets::{Catalogue, EventName, Set, SetContext};
 use crate::store::Freshness;
 use crate::tracker::{Run, Tracker};
 
-/// What every handler of one store's pages can see.
+/// The state that every handler of one store's pages uses.
 #[derive(Debug, Clone)]
 pub struct State {
     pub(super) dashboard: Arc<Dashboard>,
-    /// Which of the dashboard's stores.
+    /// The index of the store in the dashboard.
     pub(super) index: usize,
-    /// What the addresses of its pages begin with.
+    /// The beginning of the addresses of its pages.
     pub(super) base: String,
     pub(super) tracker: Tracker,
     pub(super) read_only: bool,
@@ -39,31 +39,31 @@ impl State {
         }
     }
 
-    /// As of when.
+    /// Returns the moment that questions are asked for.
     pub(super) fn now(&self) -> DateTime<Utc> {
         self.dashboard.clock.now()
     }
 
-    /// As of when, and whether that was given.
+    /// Returns that moment, and whether it was chosen.
     pub(super) fn as_asked(&self) -> (DateTime<Utc>, bool) {
         (self.now(), self.dashboard.clock.is_given())
     }
 
-    /// What the store covers.
+    /// Returns the coverage of the store.
     pub(super) fn coverage(&self) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
         Ok(self.tracker.coverage(now, now_given)?)
     }
 
-    /// The last month with data, where that is before now: its first day.
+    /// Returns the first day of the last month with data, if the data ends before now.
     pub(super) fn ends(&self) -> Option<NaiveDate> {
-        // A store that is away is reported elsewhere.
+        // Only used for hints. An unreachable store is reported where its numbers are read.
         let last = self.coverage().ok()?.ends(Grain::Month)?;
         Some(last.start().date_naive())
     }
 
-    /// The grains of those periods in which a set of these periods may include marks made after a
-    /// given *now*.
+    /// Returns the grains of those of these periods in which a set may include marks made after a
+    /// chosen *now*.
     pub(super) fn later_in(&self, set: &Set, periods: &[Period]) -> Result<Vec<Grain>, WebError> {
         match self.as_asked() {
             (now, true) => Ok(self.tracker.later_in(set, periods, now)?),
@@ -71,13 +71,16 @@ impl State {
         }
     }
 
-    /// Of when counts are that were so old when they came: the pages' word for it.
+    /// Describes when counts of this age were made: `as of Mon 23 Nov 2026, 14:05 UTC`.
     pub(super) fn as_of(&self, now: DateTime<Utc>, age: Duration) -> String {
         let at = match self.dashboard.clock {
-            Clock::System => now - TimeDelta::from_std(age).unwrap_or_default(),
-            // Whoever looks back looks at one moment.
+            Clock::System => {
+                now - TimeDelta::from_std(age).expect("ages are shorter than the uptime")
+            }
+            // A chosen moment does not depend on the age of the counts.
             Clock::Fixed(moment) => moment,
         };
+        // Only a hint: an unreachable store is reported elsewhere.
         let later = self
             .dashboard
             .clock
@@ -89,7 +92,7 @@ impl State {
         format!("as of {} UTC{later}", at.format("%a %-d %b %Y, %H:%M"))
     }
 
-    /// How a page's report is run.
+    /// Returns the settings for running a page's report.
     pub(super) fn run(&self, freshness: Freshness) -> Run<'_> {
         Run {
             now: self.now(),
@@ -100,7 +103,7 @@ impl State {
         }
     }
 
-    /// The table of another query that a page may suggest; `None` if it cannot be asked.
+    /// Returns the table of another query that a page may suggest. `None` if the query is invalid.
     pub(super) fn retention(&self, query: &Query) -> Result<Option<Table>, WebError> {
         match self.tracker.run(query, &self.run(Freshness::Cached)) {
             Ok(answered) => Ok(Some(answered.answer)),
@@ -109,7 +112,7 @@ impl State {
         }
     }
 
-    /// The events that lists offer.
+    /// Returns the events that lists show.
     pub(super) fn events(&self) -> Result<Vec<EventName>, WebError> {
         let mut events = self.tracker.events("")?;
         events.retain(|name| !self.dashboard.glossary.hides(name));
@@ -125,7 +128,7 @@ impl State {
         }
     }
 
-    /// The address of a page of this store.
+    /// Returns the address of a page of this store.
     pub(super) fn to(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }

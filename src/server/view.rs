@@ -1,4 +1,4 @@
-//! What one request sees: the state of its store, its own address, and the frame of its page.
+//! The context of one request: the state of its store, its own address, and the layout of its page.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use crate::server::{Layout, Live, NamedStore, State, StoreLink, TITLE, live};
 use crate::sets::{EventName, Prefix};
 use crate::store::StoreInfo;
 
-/// What one request can see: the state, and where it is itself.
+/// The context of one request: the state of its store, and its own address.
 #[derive(Debug, Clone)]
 pub struct View {
     state: Arc<State>,
-    /// Path and query as they were sent, without the store's beginning.
+    /// Path and query as sent, without the store's part.
     pub(super) here: String,
-    /// What all requests share, outside of tests that ask without a server.
+    /// The state that all requests share. `None` in tests without a server.
     pub(super) live: Option<Live>,
 }
 
-/// Path and query of a request as they were sent, without the store's beginning.
+/// Returns path and query of a request as sent, without the store's part.
 pub(super) fn here(request: &HttpRequest) -> String {
-    let path = without_store(place(request).1);
-    // Browsers take what two slashes begin for the name of another host.
+    let path = without_store(state_and_path(request).1);
+    // A path that starts with two slashes would be the name of another host.
     let path = if path.starts_with("//") { "/" } else { path };
     let query = request
         .uri()
@@ -32,8 +32,7 @@ pub(super) fn here(request: &HttpRequest) -> String {
     format!("{path}{query}")
 }
 
-/// A path without the beginning of a store there is none of: what stands behind it is the same for
-/// every store.
+/// Removes the part of an unknown store from a path. The rest is the same for every store.
 pub(super) fn without_store(path: &str) -> &str {
     match path
         .strip_prefix("/in/")
@@ -46,7 +45,7 @@ pub(super) fn without_store(path: &str) -> &str {
 
 impl View {
     pub(super) fn of(request: &HttpRequest) -> Result<Self, WebError> {
-        let (state, _) = place(request);
+        let (state, _) = state_and_path(request);
         Ok(View {
             state: state.ok_or(WebError::NotFound)?,
             here: here(request),
@@ -54,7 +53,7 @@ impl View {
         })
     }
 
-    /// The query string as it was sent.
+    /// Returns the query string as sent.
     pub(super) fn query(&self) -> &str {
         self.here.split_once('?').map_or("", |(_, query)| query)
     }
@@ -68,8 +67,8 @@ impl std::ops::Deref for View {
     }
 }
 
-/// The state of a request, and its path without the store's beginning.
-pub(super) fn place(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
+/// Returns the state of a request, and its path without the store's part.
+pub(super) fn state_and_path(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
     let state = live::state(request);
     let path = request.path();
     let rest = state
@@ -80,7 +79,7 @@ pub(super) fn place(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
 }
 
 impl Layout {
-    /// Without a word on the store, for pages that must not ask it.
+    /// Returns a layout without information on the store, for pages that must not read it.
     pub fn bare(state: Option<&State>, here: &str) -> Self {
         let (title, base) =
             state.map_or((TITLE, ""), |state| (&state.dashboard.title, &state.base));
@@ -90,21 +89,25 @@ impl Layout {
             base: base.to_owned(),
             source: None,
             numbers: true,
-            stores: state.map(|state| doors(state, here)).unwrap_or_default(),
+            stores: state
+                .map(|state| store_links(state, here))
+                .unwrap_or_default(),
             notes: Vec::new(),
         }
     }
 
-    /// With the store it reads; how many events it has is left out where they are not known yet.
+    /// Returns a layout with information on the store. It includes the number of events if `events`
+    /// is given.
     pub fn new(view: &View, store: &StoreInfo, events: Option<&[EventName]>) -> Self {
         let source = match events {
             Some(events) => {
-                let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+                let count = u64::try_from(events.len()).expect("a count fits in 64 bits");
                 format!("{} · {}", store.kind, crate::render::many(count, "event"))
             }
             None => store.kind.clone(),
         };
-        let (source, numbers) = (Some((source, store.location.clone())), !store.string_ids);
+        let source = Some((source, store.location.clone()));
+        let numbers = !store.string_ids;
         let notes = match events {
             Some(_) => notes(view, &store.prefix),
             None => Vec::new(),
@@ -118,8 +121,8 @@ impl Layout {
     }
 }
 
-/// Where the events are when the prefix is wrong, and which keys are not read when there are none.
-/// A store that is away is reported elsewhere.
+/// Explains missing data: a wrong prefix, or keys that are not read. An unreachable store is
+/// reported by the page itself.
 fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
     let tracker = &view.tracker;
     let Ok((others, all)) = tracker.other_prefixes(prefix).and_then(|others| {
@@ -128,20 +131,20 @@ fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
     }) else {
         return Vec::new();
     };
-    let strays = tracker.unparsed_keys();
-    let told = (strays.count > 0 && all.is_empty())
-        .then(|| words::strays(prefix.as_str(), strays.count, &strays.example));
+    let unparsed = tracker.unparsed_keys();
+    let note = (unparsed.count > 0 && all.is_empty())
+        .then(|| words::unparsed_keys(prefix.as_str(), unparsed.count, &unparsed.example));
     words::other_prefixes(prefix.as_str(), &others.found, others.complete)
         .into_iter()
-        .chain(told)
+        .chain(note)
         .map(|note| words::curly(&note))
         .collect()
 }
 
-fn doors(state: &State, here: &str) -> Vec<StoreLink> {
+fn store_links(state: &State, here: &str) -> Vec<StoreLink> {
     let stores = &state.dashboard.stores;
     let several = stores.len() > 1;
-    let door = |(i, store): (usize, &NamedStore)| StoreLink {
+    let link = |(i, store): (usize, &NamedStore)| StoreLink {
         name: store.name.clone(),
         href: format!("{}{here}", state.dashboard.base(i)),
         here: i == state.index,
@@ -150,6 +153,6 @@ fn doors(state: &State, here: &str) -> Vec<StoreLink> {
         .iter()
         .enumerate()
         .filter(|_| several)
-        .map(door)
+        .map(link)
         .collect()
 }

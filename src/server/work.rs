@@ -1,4 +1,4 @@
-//! The way from a request to work that may block, and when it gets its turn.
+//! Runs blocking work for requests, and limits how much runs at once.
 
 use actix_web::HttpRequest;
 
@@ -7,26 +7,28 @@ use crate::server::admission::Patience;
 use crate::server::arrival::unless_cut_off;
 use crate::server::error::{Busy, WebError};
 use crate::store::cost::{self, Class};
-use crate::store::{Cancel, StoreError};
+use crate::store::{Cancel, Cost, StoreError};
 use crate::tracker::Written;
 
-/// The one crossing from the server's threads to those that may block: whatever asks the store goes
-/// through here. When the client is gone, what `work` asks of the store stops. Questions take turns
-/// there, see [`admitted`].
-pub(super) async fn crossing<T: Send + 'static>(
+/// The work to render one value of an answer, in operations on tiles: about a microsecond.
+const VALUE_WORK: u64 = 4;
+
+/// Runs work on a thread that may block. All access to stores goes through here. If the client
+/// disconnects, the work is cancelled. Use [`admitted`] for questions, which take turns.
+pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
     let cancel = Cancel::new();
-    // Dropped with this future: after its end, or when the client is gone and nobody polls it any
-    // more.
+    // Dropped with this future: at its end, or when the client disconnects and the future is no
+    // longer polled.
     let _gone = cancel.guard();
     actix_web::web::block(move || cancel.during(work))
         .await
         .map_err(|_| WebError::BrokenOff)?
 }
 
-/// Work for a request, [in its turn](admitted). It may run more than once, and must come to the
-/// same then.
+/// Runs work for a request [in its turn](admitted). The work may run more than once and must be
+/// repeatable.
 pub(super) async fn block<T: Send + 'static>(
     request: &HttpRequest,
     mut work: impl FnMut(&View) -> Result<T, WebError> + Send + 'static,
@@ -36,18 +38,17 @@ pub(super) async fn block<T: Send + 'static>(
     admitted(&view, Patience::Bounded, move || work(&own)).await
 }
 
-/// What came of a change for a request. What a power cut may lose is logged.
+/// Returns the result of a change. Logs a warning if a power failure may lose it.
 pub(super) fn changed<T>(result: crate::Result<T>) -> Result<Written<T>, WebError> {
     let written = Written::of(result)?;
     if let Some(warning) = &written.warning {
-        tracing::error!("a change was made, and a power cut may lose it: {warning}");
+        tracing::error!("a change was applied, but a power failure may lose it: {warning}");
     }
     Ok(written)
 }
 
-/// Work for a request across the [`crossing`], in its turn. It may run more than once, and must
-/// come to the same then. Ends with [`WebError::Stopping`] when a server that is stopping no longer
-/// waits for it.
+/// Runs work in its turn, see [`run_blocking`]. The work may run more than once and must be
+/// repeatable. Ends with [`WebError::Stopping`] if the server stops and no longer waits for it.
 pub(super) async fn admitted<T: Send + 'static>(
     view: &View,
     patience: Patience,
@@ -62,14 +63,15 @@ async fn in_turn<T: Send + 'static>(
     mut work: impl FnMut() -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
     let admission = view.dashboard.admission.clone();
-    let (mut class, mut turn) = (Class::Light, None);
+    let mut class = Class::Light;
+    let mut turn = None;
     loop {
-        // The turn goes along: whoever has gone away keeps it until the work has really ended.
+        // The turn moves into the work: it ends with the work, even if the client has disconnected.
         let run = move || {
             let outcome = cost::within(class, &mut work);
             Ok((outcome, work, turn))
         };
-        let (outcome, again, before) = crossing(run).await?;
+        let (outcome, again, before) = run_blocking(run).await?;
         let Err(WebError::Store(StoreError::Costly(cost))) = outcome else {
             return outcome;
         };
@@ -91,4 +93,20 @@ async fn in_turn<T: Send + 'static>(
             }));
         }
     }
+}
+
+/// Makes a large answer take a turn before it is written, even if all its counts are cached:
+/// writing takes time, and memory that is only known afterwards.
+///
+/// # Errors
+/// [`StoreError::Costly`], where [`admitted`] then waits for a turn.
+pub(super) fn writing(values: usize) -> Result<(), WebError> {
+    let cost = || {
+        Ok(Cost {
+            work: VALUE_WORK * values as u64,
+            sets: values,
+            ids: 0,
+        })
+    };
+    Ok(cost::check(cost)?)
 }

@@ -3,8 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::calendar::{Grain, Period};
-use crate::sets::segment::Offsets;
-use crate::sets::{Catalogue, EventName, Key, MAX_TERMS, Segment, Set, TooLarge, When};
+use crate::sets::{Catalogue, EventName, Key, MAX_TERMS, Offsets, Segment, Set, TooLarge, When};
 
 impl Segment {
     /// Returns the users of the segment in one period. Saved segments and patterns must have been

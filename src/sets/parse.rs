@@ -2,13 +2,8 @@
 //!
 //! Operators in ascending order of precedence: `|`, `^`, `&`, `!`, then names, parentheses and `@`.
 
-use std::sync::LazyLock;
-
-use crate::calendar::{Grain, Period};
-use crate::sets::segment::operand;
-use crate::sets::{
-    Catalogue, EventName, ExpandError, Labels, Offsets, Pattern, Segment, Segments, Set, Terms, When,
-};
+use crate::calendar::Period;
+use crate::sets::{EventName, Offsets, When};
 
 /// What is wrong in an expression, and the position of the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,195 +77,19 @@ const FUNCTIONS: [&str; 4] = ["before", "first", "within", "atleast"];
 
 /// The maximum nesting depth of parentheses. It is more than people write and too little to
 /// overflow the stack.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// The maximum number of characters in an expression, without white space. White space does not
 /// count because a printed expression may have more of it, and it must be possible to parse that.
-const MAX_CHARS: usize = 10_000;
+pub(super) const MAX_CHARS: usize = 10_000;
 
 /// The maximum number of nested differences. If there are more, their right sides are combined into
 /// one. Otherwise a long sequence of `& !` would create a tree so deep that visiting it overflows
 /// the stack.
-const MAX_NESTED_DIFFS: usize = 8;
-
-/// Parses a set, in which each name has a period: `active@2026-11-23`, or `(active & ios)@2026-11 &
-/// premium@ever`.
-///
-/// # Errors
-/// Returns an error if the syntax is wrong, if a name has no period, or if the set has more than
-/// [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
-///
-/// Functions are evaluated with the bitmaps of the catalogue. `*` matches all events except the
-/// hidden ones.
-pub fn parse_set(text: &str, context: SetContext<'_>) -> Result<Set, SyntaxError> {
-    to_set(&parse(text)?, None, context, &mut Terms::default())
-}
-
-/// What a set may refer to.
-#[derive(Debug, Clone, Copy)]
-pub struct SetContext<'a> {
-    /// The saved segments.
-    pub segments: &'a Segments,
-    /// The bitmaps that exist, for functions and patterns.
-    pub catalogue: &'a Catalogue,
-    /// The events that `*` does not match.
-    pub hidden: &'a [Pattern],
-}
-
-impl SetContext<'static> {
-    /// A context without saved segments and bitmaps: to check the syntax of a set.
-    pub fn empty() -> Self {
-        static SEGMENTS: LazyLock<Segments> = LazyLock::new(Segments::default);
-        static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::default);
-        SetContext {
-            segments: &SEGMENTS,
-            catalogue: &CATALOGUE,
-            hidden: &[],
-        }
-    }
-}
-
-impl SetContext<'_> {
-    /// Replaces saved segments and patterns, see [`Segments::expand`].
-    ///
-    /// # Errors
-    /// Returns the errors of [`Segments::expand`].
-    pub fn expand(&self, segment: &Segment) -> Result<Segment, ExpandError> {
-        self.segments.expand(segment, self.catalogue, self.hidden)
-    }
-}
-
-/// Converts an expression to a set. `when` is the time that applies to its names, if there is one.
-fn to_set(
-    expr: &Expr,
-    when: Option<When>,
-    context: SetContext<'_>,
-    terms: &mut Terms,
-) -> Result<Set, SyntaxError> {
-    let mut all = |list: &[Expr]| {
-        list.iter()
-            .map(|e| to_set(e, when, context, terms))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    Ok(match expr {
-        Expr::Name { column, .. } | Expr::Names { column, .. } | Expr::Function { column, .. } => {
-            let failed = |message: String| SyntaxError::new(*column, message);
-            let segment = Segment::from_expr(expr)?;
-            let Some(when) = when else {
-                return Err(failed(format!(
-                    "`{segment}` needs a period: write {segment}@2026-11-23, {segment}@2026-W48, {segment}@2026-11, {segment}@2026{}",
-                    if segment.has_function() { "" } else { ", or @ever" }
-                )));
-            };
-            let (segment, period) = match when {
-                When::In(period) => (segment, period),
-                When::Ever if segment.has_function() => {
-                    let message = "`@ever` cannot follow a function: functions look at periods";
-                    return Err(failed(message.to_owned()));
-                }
-                // An undated segment is the same in every period.
-                When::Ever => (segment.to_ever(), Period::earliest(Grain::Month)),
-            };
-            let expanded = context
-                .expand(&segment)
-                .map_err(|error| failed(error.to_string()))?;
-            let set = expanded
-                .at(period, context.catalogue)
-                .map_err(|error| failed(error.to_string()))?;
-            terms
-                .count(set.terms())
-                .map_err(|error| failed(error.to_string()))?;
-            set
-        }
-        Expr::At { inner, when, .. } => to_set(inner, Some(*when), context, terms)?,
-        Expr::And(list) => Set::And(all(list)?),
-        Expr::Or(list) => Set::Or(all(list)?),
-        Expr::Xor(list) => Set::Xor(all(list)?),
-        Expr::Diff(a, b) => to_set(a, when, context, terms)? - to_set(b, when, context, terms)?,
-    })
-}
-
-/// Returns the periods of the names in the text of a set, without duplicates. The period of
-/// `active@2026` is the year, although the set contains its months.
-///
-/// ```
-/// use cohortist::sets::set_periods;
-/// let periods = set_periods("active@2026 & !(web | ios@2026-10-01 | pro@ever)@2026-11")?;
-/// assert_eq!(periods.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026", "2026-11", "2026-10-01"]);
-/// # Ok::<(), cohortist::sets::SyntaxError>(())
-/// ```
-///
-/// # Errors
-/// Returns the errors of [`parse_set`], except for names without a period and for too many terms.
-pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
-    let mut found = Vec::new();
-    find_periods(&parse(text)?, None, &mut found);
-    Ok(found)
-}
-
-fn find_periods(expr: &Expr, when: Option<When>, found: &mut Vec<Period>) {
-    match expr {
-        Expr::Name { .. } | Expr::Names { .. } | Expr::Function { .. } => match when {
-            Some(When::In(period)) if !found.contains(&period) => found.push(period),
-            _ => {}
-        },
-        Expr::At { inner, when, .. } => find_periods(inner, Some(*when), found),
-        Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => {
-            list.iter().for_each(|e| find_periods(e, when, found))
-        }
-        Expr::Diff(a, b) => {
-            find_periods(a, when, found);
-            find_periods(b, when, found);
-        }
-    }
-}
-
-/// Returns the text of a segment or a set with the labels of its events instead of their names, to
-/// be shown to people. A text that is not valid is returned unchanged.
-///
-/// ```
-/// use cohortist::sets::{EventName, Labels, labelled};
-/// let labels: Labels = [(EventName::new("active")?, "Are active".to_owned())].into();
-/// assert_eq!(labelled("(active|web)@2026-11 & \"active\"@ever", &labels), "(Are active|web)@2026-11 & Are active@ever");
-/// # Ok::<(), cohortist::sets::EventNameError>(())
-/// ```
-pub fn labelled(text: &str, labels: &Labels) -> String {
-    if labels.is_empty() {
-        return text.to_owned();
-    }
-    let Ok(tokens) = tokens(text) else {
-        return text.to_owned();
-    };
-    let chars: Vec<char> = text.chars().collect();
-    let mut labelled = String::with_capacity(text.len());
-    let mut is_period = false;
-    let mut copied = 0;
-    for (i, (column, token)) in tokens.iter().enumerate() {
-        let next = tokens
-            .get(i + 1)
-            .map_or(chars.len(), |(column, _)| column - 1);
-        let is_function = is_call(&tokens[i..]);
-        let label = match token {
-            Token::Word(name) | Token::Quoted(name) if !is_period && !is_function => {
-                EventName::new(name).ok().and_then(|name| labels.get(&name))
-            }
-            _ => None,
-        };
-        if let Some(label) = label {
-            let token = &chars[column - 1..next];
-            let blanks = token.iter().rev().take_while(|c| c.is_whitespace()).count();
-            labelled.extend(&chars[copied..column - 1]);
-            labelled.push_str(&operand(label));
-            copied = next - blanks;
-        }
-        is_period = *token == Token::Symbol('@');
-    }
-    labelled.extend(&chars[copied..]);
-    labelled
-}
+pub(super) const MAX_NESTED_DIFFS: usize = 8;
 
 #[derive(Debug, Clone, PartialEq)]
-enum Token {
+pub(super) enum Token {
     Symbol(char),
     Word(String),
     Quoted(String),
@@ -287,7 +106,7 @@ fn in_function(open: &[bool]) -> bool {
 }
 
 /// Whether tokens begin with the name of a function and, directly after it, a `(`.
-fn is_call(tokens: &[(usize, Token)]) -> bool {
+pub(super) fn is_call(tokens: &[(usize, Token)]) -> bool {
     match tokens {
         [(at, Token::Word(name)), (next, Token::Symbol('(')), ..] => {
             FUNCTIONS.contains(&name.as_str()) && *next == at + name.len()
@@ -297,7 +116,7 @@ fn is_call(tokens: &[(usize, Token)]) -> bool {
 }
 
 /// Splits an expression into tokens, each with its column.
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
+pub(super) fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
     let mut found: Vec<(usize, Token)> = Vec::new();
     let mut blanks = 0;
     // For each open parenthesis, whether it is that of a function, or inside of one.
@@ -338,7 +157,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
 }
 
 /// Reads a quoted name up to its closing quote. `column` is that of the opening quote.
-fn quoted(
+pub(super) fn quoted(
     column: usize,
     chars: &mut impl Iterator<Item = (usize, char)>,
 ) -> Result<String, SyntaxError> {
@@ -379,46 +198,46 @@ pub(super) fn parse(text: &str) -> Result<Expr, SyntaxError> {
     }
 }
 
-struct Parser {
-    tokens: Vec<(usize, Token)>,
+pub(super) struct Parser {
+    pub(super) tokens: Vec<(usize, Token)>,
     /// The index of the next token.
-    at: usize,
+    pub(super) at: usize,
     /// The column after the last character.
-    end: usize,
+    pub(super) end: usize,
     /// The number of open parentheses.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 /// An operand of `&`, with or without a `!`.
-struct Operand {
-    negated: bool,
-    column: usize,
-    expr: Expr,
+pub(super) struct Operand {
+    pub(super) negated: bool,
+    pub(super) column: usize,
+    pub(super) expr: Expr,
 }
 
 impl Parser {
-    fn peek(&self) -> Option<&Token> {
+    pub(super) fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at).map(|(_, token)| token)
     }
 
-    fn column(&self) -> usize {
+    pub(super) fn column(&self) -> usize {
         self.tokens
             .get(self.at)
             .map_or(self.end, |(column, _)| *column)
     }
 
     /// Skips the next token if it is this symbol. Returns whether it is.
-    fn take(&mut self, symbol: char) -> bool {
+    pub(super) fn take(&mut self, symbol: char) -> bool {
         let is_next = self.peek() == Some(&Token::Symbol(symbol));
         self.at += usize::from(is_next);
         is_next
     }
 
-    fn error(&self, message: impl Into<String>) -> SyntaxError {
+    pub(super) fn error(&self, message: impl Into<String>) -> SyntaxError {
         SyntaxError::new(self.column(), message)
     }
 
-    fn expected(&self, what: &str) -> SyntaxError {
+    pub(super) fn expected(&self, what: &str) -> SyntaxError {
         let found = match self.peek() {
             None => "the end".to_owned(),
             Some(Token::Symbol(c)) => format!("`{c}`"),
@@ -435,15 +254,15 @@ impl Parser {
         self.error(format!("expected {what}, found {found}"))
     }
 
-    fn union(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn union(&mut self) -> Result<Expr, SyntaxError> {
         self.joined('|', Parser::symmetric_difference, Expr::Or)
     }
 
-    fn symmetric_difference(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn symmetric_difference(&mut self) -> Result<Expr, SyntaxError> {
         self.joined('^', Parser::intersection, Expr::Xor)
     }
 
-    fn joined(
+    pub(super) fn joined(
         &mut self,
         symbol: char,
         operand: fn(&mut Self) -> Result<Expr, SyntaxError>,
@@ -458,7 +277,7 @@ impl Parser {
     }
 
     /// Parses operands of `&`. Those with a `!` are subtracted from the others.
-    fn intersection(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn intersection(&mut self) -> Result<Expr, SyntaxError> {
         let mut operands = vec![self.operand()?];
         while self.take('&') {
             operands.push(self.operand()?);
@@ -492,7 +311,7 @@ impl Parser {
             .fold(minuend, |a, b| Expr::Diff(Box::new(a), Box::new(b))))
     }
 
-    fn operand(&mut self) -> Result<Operand, SyntaxError> {
+    pub(super) fn operand(&mut self) -> Result<Operand, SyntaxError> {
         let column = self.column();
         let mut negated = false;
         while self.take('!') {
@@ -506,7 +325,7 @@ impl Parser {
     }
 
     /// Parses a name or an expression in parentheses, with the period after it, if there is one.
-    fn atom(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn atom(&mut self) -> Result<Expr, SyntaxError> {
         let column = self.column();
         let expr = if self.take('(') {
             self.parenthesized(column)?
@@ -517,7 +336,8 @@ impl Parser {
         {
             let start = start.to_owned();
             if start.contains([',', '*']) {
-                let message = "a pattern is the beginning of a name and one `*`, without a comma: plan:*";
+                let message =
+                    "a pattern is the beginning of a name and one `*`, without a comma: plan:*";
                 return Err(self.error(message));
             }
             self.at += 1;
@@ -619,9 +439,9 @@ impl Parser {
     /// Parses a range such as `-4..-1`.
     fn offsets(&mut self) -> Result<Offsets, SyntaxError> {
         let parsed = match self.peek() {
-            Some(Token::Word(word)) => word.split_once("..").and_then(|(from, until)| {
-                Offsets::new(from.parse().ok()?, until.parse().ok()?)
-            }),
+            Some(Token::Word(word)) => word
+                .split_once("..")
+                .and_then(|(from, until)| Offsets::new(from.parse().ok()?, until.parse().ok()?)),
             _ => None,
         };
         let Some(offsets) = parsed else {
@@ -636,7 +456,7 @@ impl Parser {
     }
 
     /// Parses the rest of an expression in parentheses. `column` is that of the `(`.
-    fn parenthesized(&mut self, column: usize) -> Result<Expr, SyntaxError> {
+    pub(super) fn parenthesized(&mut self, column: usize) -> Result<Expr, SyntaxError> {
         self.depth += 1;
         check_depth(self.depth, column)?;
         let inner = self.union()?;
@@ -653,7 +473,7 @@ impl Parser {
     }
 
     /// Parses what follows `@`.
-    fn when(&mut self) -> Result<When, SyntaxError> {
+    pub(super) fn when(&mut self) -> Result<When, SyntaxError> {
         let column = self.column();
         let when = match self.peek() {
             Some(Token::Word(word)) if word == "ever" => When::Ever,
@@ -685,7 +505,9 @@ fn refuse_period(expr: &Expr) -> Result<(), SyntaxError> {
             Err(SyntaxError::new(*column, message))
         }
         Expr::At { inner, .. } => refuse_period(inner),
-        Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => list.iter().try_for_each(refuse_period),
+        Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => {
+            list.iter().try_for_each(refuse_period)
+        }
         Expr::Diff(a, b) => {
             refuse_period(a)?;
             refuse_period(b)
@@ -694,7 +516,7 @@ fn refuse_period(expr: &Expr) -> Result<(), SyntaxError> {
 }
 
 /// Checks that parentheses are not nested too deeply. `column` is that of the last one.
-fn check_depth(depth: usize, column: usize) -> Result<(), SyntaxError> {
+pub(super) fn check_depth(depth: usize, column: usize) -> Result<(), SyntaxError> {
     if depth <= MAX_DEPTH {
         return Ok(());
     }
@@ -703,7 +525,7 @@ fn check_depth(depth: usize, column: usize) -> Result<(), SyntaxError> {
 }
 
 /// Returns how many differences are nested in each other's left sides.
-fn nested_diffs(mut expr: &Expr) -> usize {
+pub(super) fn nested_diffs(mut expr: &Expr) -> usize {
     let mut found = 0;
     while let Expr::Diff(a, _) = expr {
         expr = a;
@@ -713,7 +535,7 @@ fn nested_diffs(mut expr: &Expr) -> usize {
 }
 
 /// Returns the only element of a list, or combines several elements.
-fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {
+pub(super) fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {
     if list.len() == 1 {
         list.remove(0)
     } else {

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::sets::parse::{Expr, Function, is_special, labelled, parse};
-use crate::sets::{Catalogue, EventName, Known, Pattern, SyntaxError, Terms, TooLarge, When};
+use crate::sets::labels::{Labels, labelled};
+use crate::sets::parse::{Expr, Function, is_special, parse};
+use crate::sets::{
+    Catalogue, EventName, Known, Offsets, Pattern, SyntaxError, Terms, TooLarge, When,
+};
 
 /// An expression over event names, such as `active & (web | ios)`, `signup & premium@ever` or
 /// `active & !ios`.
@@ -47,51 +50,6 @@ pub enum Segment {
     /// Users who were in the segment in at least this many of those periods:
     /// `atleast(3, active, -6..0)`.
     AtLeast(u32, Box<Segment>, Offsets),
-}
-
-/// Periods around another one: the range of their distances from it, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Offsets {
-    from: i32,
-    until: i32,
-}
-
-impl Offsets {
-    /// The greatest distance.
-    pub const MAX: i32 = 400;
-
-    /// Creates the range `from..until`; `None` if it is empty or goes beyond [`MAX`](Self::MAX).
-    pub fn new(from: i32, until: i32) -> Option<Self> {
-        let fits = -Self::MAX <= from && from <= until && until <= Self::MAX;
-        fits.then_some(Offsets { from, until })
-    }
-
-    /// Returns the first distance.
-    pub fn from(&self) -> i32 {
-        self.from
-    }
-
-    /// Returns the last distance.
-    pub fn until(&self) -> i32 {
-        self.until
-    }
-
-    /// Returns the number of periods. There is at least one.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-
-    /// Iterates over the distances in ascending order.
-    pub fn iter(&self) -> impl Iterator<Item = i64> + use<> {
-        i64::from(self.from)..=i64::from(self.until)
-    }
-}
-
-impl fmt::Display for Offsets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..{}", self.from, self.until)
-    }
 }
 
 impl Segment {
@@ -139,10 +97,9 @@ impl Segment {
                 list.iter().any(Segment::has_function)
             }
             Segment::Diff(a, b) => a.has_function() || b.has_function(),
-            Segment::Before(_)
-            | Segment::First(_)
-            | Segment::Within(..)
-            | Segment::AtLeast(..) => true,
+            Segment::Before(_) | Segment::First(_) | Segment::Within(..) | Segment::AtLeast(..) => {
+                true
+            }
         }
     }
 
@@ -301,20 +258,6 @@ fn precedence(segment: &Segment) -> u8 {
         Segment::Xor(_) => 2,
         Segment::And(_) | Segment::Diff(..) => 3,
         _ => 4,
-    }
-}
-
-/// The labels of events, which are shown to people instead of their names: `Are active` for
-/// `active`.
-pub type Labels = BTreeMap<EventName, String>;
-
-/// Returns a label as a part of an expression. A label that contains operators is quoted.
-pub(super) fn operand(label: &str) -> String {
-    let is_ambiguous = label.contains(|c: char| is_special(c) && !c.is_whitespace());
-    if is_ambiguous {
-        format!("“{label}”")
-    } else {
-        label.to_owned()
     }
 }
 
@@ -539,7 +482,11 @@ impl Segments {
                     too_many.set(Some(events.len()));
                     return leaf.clone();
                 }
-                let of = if is_ever { Segment::Ever } else { Segment::Event };
+                let of = if is_ever {
+                    Segment::Ever
+                } else {
+                    Segment::Event
+                };
                 Segment::Or(events.into_iter().cloned().map(of).collect())
             }
             other => other.clone(),

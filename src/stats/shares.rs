@@ -1,16 +1,16 @@
-//! The little statistics that a retention table needs.
+//! Statistics for retention tables.
 
 /// The standard normal quantile for a two-sided 95 % interval.
 pub const Z_95: f64 = 1.959_963_984_540_054;
 
-/// The share `part / whole`, 0–1; `None` of nothing.
+/// Returns the share `part / whole`, 0–1. `None` if `whole` is 0.
 #[allow(clippy::cast_precision_loss)] // Counts stay far below 2⁵³.
 pub fn rate(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// Wilson's 95 % score interval for the share behind `part` of `whole`, both ends 0–1; `None` of
-/// nothing.
+/// Returns Wilson's 95 % score interval for the share `part / whole`, both ends 0–1. `None` if
+/// `whole` is 0.
 ///
 /// Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
 /// JASA 22 (1927), without continuity correction. Unlike the textbook interval it never leaves 0–1
@@ -43,21 +43,22 @@ pub fn wilson(part: u64, whole: u64) -> Option<(f64, f64)> {
     Some((low, high))
 }
 
-/// The standard error of the share `part / whole`; `None` of nothing.
+/// Returns the standard error of the share `part / whole`. `None` if `whole` is 0.
 #[allow(clippy::cast_precision_loss)]
 pub fn standard_error(part: u64, whole: u64) -> Option<f64> {
     let p = rate(part, whole)?;
     Some((p * (1.0 - p) / whole as f64).sqrt())
 }
 
-/// The mean of some numbers; `None` of none.
+/// Returns the mean of some numbers. `None` if there are none.
 #[allow(clippy::cast_precision_loss)]
 pub fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
     let count = values.len();
     (count > 0).then(|| values.sum::<f64>() / count as f64)
 }
 
-/// The middle of a list; the mean of the two middle ones, rounded down, when their number is even.
+/// Returns the median of a list. For an even length it is the mean of the two middle numbers,
+/// rounded down.
 pub fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     let middle = values.len() / 2;

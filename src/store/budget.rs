@@ -27,6 +27,8 @@ pub struct Shares {
     pub questions: u64,
     /// Requests of Redis clients and HTTP bodies that have arrived and are not processed yet.
     pub clients: u64,
+    /// Answers over HTTP that clients have not read yet.
+    pub answers: u64,
     /// Cached counts.
     pub counts: u64,
     /// Cached pages.
@@ -41,36 +43,44 @@ impl Shares {
     /// | marks | 1/4, at most 128 MiB | 128 |
     /// | questions | 1/8 | 128 |
     /// | clients | 3/16 | 192 |
+    /// | answers | 1/16 | 64 |
     /// | counts | 1/16 | 64 |
     /// | pages | an eighth of what counts have | 8 |
-    /// | the program itself | 1/32 | 32 |
-    /// | cache | the rest, at least 1/16 | 472 |
+    /// | the program itself | 1/16 | 64 |
+    /// | cache | the rest, at least 1/16 | 376 |
     ///
     /// ```
     /// use cohortist::store::budget::Shares;
     /// let shares = Shares::of(1024 << 20, None);
-    /// assert_eq!((shares.cache >> 20, shares.clients >> 20), (472, 192));
+    /// assert_eq!((shares.cache >> 20, shares.clients >> 20), (376, 192));
     /// // Without cached counts there is more room for bitmaps.
-    /// assert_eq!(Shares::of(1024 << 20, Some(0)).cache >> 20, 544);
+    /// assert_eq!(Shares::of(1024 << 20, Some(0)).cache >> 20, 448);
     /// ```
     pub fn of(budget: u64, counts: Option<u64>) -> Self {
         let marks = (budget / 4).min(128 * MIB);
-        let (questions, clients, own) = (budget / 8, budget / 16 * 3, budget / 32);
+        let (questions, clients, own) = (budget / 8, budget / 16 * 3, budget / 16);
+        let answers = Shares::answers_of(clients);
         let counts = counts
             .unwrap_or(budget / 16)
             .min(Shares::most_counts(budget));
         let pages = counts / 8;
         let cache = budget
-            .saturating_sub(marks + questions + clients + own + counts + pages)
+            .saturating_sub(marks + questions + clients + answers + own + counts + pages)
             .max(budget / 16);
         Shares {
             cache,
             marks,
             questions,
             clients,
+            answers,
             counts,
             pages,
         }
+    }
+
+    /// The share of answers, given that of clients.
+    pub const fn answers_of(clients: u64) -> u64 {
+        clients / 3
     }
 
     /// The largest share of a budget for cached counts.
@@ -130,7 +140,7 @@ impl Budget {
         self.0.size
     }
 
-    /// How many bytes are reserved.
+    /// How many bytes are reserved; after an [`overdraw`](Self::overdraw) possibly more than the size.
     pub fn used(&self) -> u64 {
         *self.0.lock()
     }
@@ -144,6 +154,16 @@ impl Budget {
         reservation
             .grow(bytes, Duration::ZERO)
             .then_some(reservation)
+    }
+
+    /// Reserves bytes even if they are not available, for memory that is in use already. Nothing
+    /// else can be reserved until enough is given back.
+    pub fn overdraw(&self, bytes: u64) -> Reservation {
+        *self.0.lock() += bytes;
+        Reservation {
+            budget: self.clone(),
+            bytes,
+        }
     }
 }
 
@@ -219,9 +239,9 @@ mod tests {
         #[test]
         fn shares_fit_into_the_budget(mb in SMALLEST_MB..=1 << 24, counts in proptest::option::of(0_u64..=1 << 24)) {
             let shares = Shares::of(mb << 20, counts.map(|mb| mb << 20));
-            let Shares { cache, marks, questions, clients, counts, pages } = shares;
-            prop_assert!(cache + marks + questions + clients + counts + pages <= mb << 20);
-            prop_assert!([cache, marks, questions, clients].iter().all(|share| *share >= MIB), "{shares:?}");
+            let Shares { cache, marks, questions, clients, answers, counts, pages } = shares;
+            prop_assert!(cache + marks + questions + clients + answers + counts + pages <= mb << 20);
+            prop_assert!([cache, marks, questions, clients, answers].iter().all(|share| *share >= MIB), "{shares:?}");
             prop_assert!((1..=8).contains(&shares.at_once(8)));
             prop_assert!(shares.checkpoint(1) * 2 <= marks && shares.cache_of(3) * 3 <= cache);
         }

@@ -344,7 +344,7 @@ pub trait Maintenance {
 /// The string ids under the prefix of a store. Each has a number, assigned from 0 on in order of
 /// first appearance and never reused. A store with numeric ids has none.
 ///
-/// The implementation does not validate texts; [`user_text`](crate::sets::user_text) does.
+/// The implementation does not validate texts; [`parse_string_id`](crate::sets::parse_string_id) does.
 pub trait IdMap: Send + Sync {
     /// The number that the next new text gets; `None` if there never was a text.
     ///

@@ -4,16 +4,9 @@ use chrono::{DateTime, Utc};
 
 use crate::sets::{EventName, Key, UserId};
 use crate::store::{Mark, StoreError};
-use crate::tracker::{Result, Tracker};
-
-/// Which bitmaps a mark sets beyond day, week and month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Extent {
-    /// Also the bitmap of the hour.
-    pub hourly: bool,
-    /// Also the undated bitmap.
-    pub ever: bool,
-}
+use crate::tracker::base::Tracker;
+use crate::tracker::error::Result;
+use crate::tracker::extent::Extent;
 
 impl Tracker {
     /// Starts a batch of marks. [`Batch::commit`] writes them together.

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use crate::reports::expiry::ExpiryPolicy;
 use crate::sets::{EventName, Key, Set, UserId};
 use crate::store::{Mark, Progress, Saved, StoreError};
-use crate::tracker::{Error, Result, Tracker};
+use crate::tracker::base::Tracker;
+use crate::tracker::error::{Error, Result};
 
 impl Tracker {
     /// Sets and clears single bits, all of them or none. To mark events use
@@ -89,17 +90,28 @@ impl Tracker {
     }
 
     /// Like [`over`](Self::over), for deletion without supervision: refused if even the newest
-    /// bitmap has expired, because then the clock may well be wrong.
+    /// bitmap has expired, or all but the newest after a long gap, because then the clock may well
+    /// be wrong.
     ///
     /// # Errors
     /// [`Error::NewestIsOver`], or if the store cannot be read.
     pub fn due(&self, keeping: &ExpiryPolicy, now: DateTime<Utc>) -> Result<Vec<Key>> {
         let mut keys = self.keys("")?;
         let newest = keeping.newest_if_over(&keys, now);
+        let gap = keeping.gap_before_newest(&keys, now);
+        let doubt = match (newest, gap) {
+            (Some(newest), _) => Some((newest, None)),
+            (None, Some((before, next))) => Some((next, Some(before))),
+            (None, None) => None,
+        };
         keys.retain(|key| keeping.is_over(key, now));
         keys.sort_unstable();
-        match newest {
-            Some(newest) if !keys.is_empty() => Err(Error::NewestIsOver { newest, now }),
+        match doubt {
+            Some((newest, gap_since)) if !keys.is_empty() => Err(Error::NewestIsOver {
+                newest,
+                gap_since,
+                now,
+            }),
             _ => Ok(keys),
         }
     }

@@ -6,7 +6,7 @@ use crate::calendar::{CalendarError, Period};
 use crate::reports::QueryError;
 use crate::sets::UserIdError;
 use crate::store::StoreError;
-use crate::tracker::IdsError;
+use crate::tracker::ids::IdsError;
 
 /// What can go wrong between a question and its answer.
 #[derive(Debug, thiserror::Error)]
@@ -24,17 +24,30 @@ pub enum Error {
     /// A user id does not fit the store.
     #[error(transparent)]
     Ids(#[from] IdsError),
-    /// Even the newest bitmap has expired, so the clock may be wrong.
+    /// Even the newest bitmap has expired, or all but the newest, after a long gap. So the clock may
+    /// be wrong, or may have been.
     #[error(
-        "nothing was deleted: even the newest bitmap, of {newest}, is old enough to go. Is the clock right? It says {}",
+        "nothing was deleted: {}. Is the clock right? It says {}",
+        doubt(*newest, *gap_since),
         now.format("%Y-%m-%d %H:%M UTC")
     )]
     NewestIsOver {
-        /// The period of the newest bitmap.
+        /// The period of the newest bitmap; of the first one after the gap if there is one.
         newest: Period,
+        /// The last period before the gap.
+        gap_since: Option<Period>,
         /// The time that was used as now.
         now: DateTime<Utc>,
     },
+}
+
+fn doubt(newest: Period, gap_since: Option<Period>) -> String {
+    match gap_since {
+        None => format!("even the newest bitmap, of {newest}, is old enough to go"),
+        Some(before) => format!(
+            "everything before {newest} is old enough to go, and nothing was marked between {before} and {newest}, so a wrong clock may have marked {newest}"
+        ),
+    }
 }
 
 /// A result of the library.

@@ -9,23 +9,15 @@ use chrono::{DateTime, NaiveDate, Utc};
 use crate::calendar::{Grain, Period};
 use crate::sets::{Catalogue, EventName, Key, Prefix, Set};
 use crate::store::{OtherPrefixes, StoreError, UnparsedKeys};
-use crate::tracker::{Error, Result, Tracker};
+use crate::tracker::base::Tracker;
+use crate::tracker::error::{Error, Result};
+use crate::tracker::remembered::Listing;
 
 /// How long a list of the keys is used before it is read again.
 const LIST_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// How long an event that is not in the list is assumed not to exist.
 const UNKNOWN_FRESH_FOR: Duration = Duration::from_secs(1);
-
-/// A list of the keys, or why there is none, and when it was read.
-#[derive(Debug)]
-pub(super) struct Listing {
-    began: Instant,
-    ended: Instant,
-    /// The store's [`keys_version`](crate::store::KeyListing::keys_version) before it began.
-    version: Option<u64>,
-    keys: Result<Arc<Catalogue>, StoreError>,
-}
 
 impl Tracker {
     /// The names of all events that begin with `starting_with`, sorted. The store is read at most

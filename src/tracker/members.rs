@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::sets::{Set, UserId};
 use crate::store::Store;
-use crate::tracker::{Result, Tracker};
+use crate::tracker::base::Tracker;
+use crate::tracker::error::Result;
 
 /// How many members are fetched at a time.
 const PAGE: usize = 65_536;

@@ -11,7 +11,9 @@ use crate::reports::retention::{Query, Table};
 use crate::reports::{Context, Report, Request, Results};
 use crate::sets::{Catalogue, EventName, Key, Labels, Pattern, Plan};
 use crate::store::{Freshness, StoreError};
-use crate::tracker::{Error, Result, Tracker};
+use crate::tracker::base::Tracker;
+use crate::tracker::error::{Error, Result};
+use crate::tracker::remembered::Covered;
 
 /// As of when a report is run, and how.
 #[derive(Debug, Clone, Copy)]
@@ -77,18 +79,6 @@ pub struct Answered<A> {
     pub answer: A,
     /// How long ago the store was asked.
     pub age: Duration,
-}
-
-/// A coverage, and what it stands on.
-#[derive(Debug)]
-pub(super) struct Covered {
-    keys: Arc<Catalogue>,
-    /// The hour that held *now*, and whether that was given.
-    at: (Period, bool),
-    /// The bitmaps in which it found somebody: while they hold anybody, and no bitmap comes or
-    /// goes, nothing changes.
-    witnesses: Vec<Key>,
-    coverage: Coverage,
 }
 
 /// How many bitmaps are looked into at a time for one that holds anybody.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tracker::Tracker;
+use crate::tracker::base::Tracker;
 
 /// Several trackers side by side, by name: bitmapist's "systems".
 #[derive(Debug, Clone, Default)]

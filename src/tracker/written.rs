@@ -1,7 +1,7 @@
 //! Changes that were made although a power cut may lose them.
 
 use crate::store::StoreError;
-use crate::tracker::{Error, Result};
+use crate::tracker::error::{Error, Result};
 
 /// What came of a change that was made.
 ///

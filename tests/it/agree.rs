@@ -1018,7 +1018,7 @@ fn ticks<'a>(chart: &'a Document<'_>) -> Vec<&'a str> {
 fn check_sizes(svg: &str, expected: &Expected) {
     let chart = Document::parse(svg).unwrap();
     if expected.rows.iter().all(|row| row.cohort.is_empty()) {
-        assert!(svg.contains("nobody in any cohort"), "{svg}");
+        assert!(svg.contains("no people in any cohort"), "{svg}");
         return;
     }
     let top = ticks(&chart)
@@ -1195,7 +1195,7 @@ fn check_twins(page: &Html, question: &Question, column: usize, expected: &Expec
             let state = match cell {
                 Some(cell) if cell.running => "in progress",
                 Some(_) => "complete",
-                None if row.cohort.is_empty() => "nobody in it",
+                None if row.cohort.is_empty() => "no people",
                 None => "not begun",
             };
             let came = cell.map(|cell| {

@@ -355,11 +355,11 @@ fn one_bad_entry_and_nothing_is_recorded() {
         ),
         (
             json!({ "event": "a", "user": 4_294_967_296_u64 }),
-            "no whole number from 0 to 4294967295",
+            "not a valid user id",
         ),
         (
             json!({ "event": "a", "user": "1" }),
-            "\"1\" is no whole number",
+            "\"1\" is not a valid user id",
         ),
         (
             json!({ "event": "a", "user": 1, "at": "yesterday" }),
@@ -388,7 +388,7 @@ fn one_bad_entry_and_nothing_is_recorded() {
             "{entry}: {told}"
         );
         // The description knows most of these as well; what it cannot say is said in words.
-        let beyond = ["bitop_", "`at`: ", "`at`", "\"1\" is no whole number"].contains(said);
+        let beyond = ["bitop_", "`at`: ", "`at`", "\"1\" is not a valid user id"].contains(said);
         assert!(
             beyond || !validator.is_valid(entry),
             "{entry} fits the description"

@@ -158,7 +158,7 @@ fn a_backup_of_a_served_store_is_of_one_moment() {
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(
             ran.err
-                .contains("by the process that has ./cohortist.db open"),
+                .contains("through the process that has ./cohortist.db open"),
             "{}",
             ran.err
         );

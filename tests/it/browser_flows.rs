@@ -287,9 +287,7 @@ async fn everything_works_without_a_script() {
             .unwrap(),
         lost as u64
     );
-    browser
-        .follow(By::LinkText("ask who of them came back"))
-        .await;
+    browser.follow(By::LinkText("see how many came back")).await;
     assert_eq!(
         browser.heading().await,
         "signup and \"lost ones\"@ever → active"
@@ -325,7 +323,7 @@ async fn everything_works_without_a_script() {
     browser.follow(By::LinkText("active")).await;
     assert!(browser.heading().await.starts_with("active"));
     browser.follow(By::LinkText("other")).await;
-    assert_eq!(browser.heading().await, "No event is called that");
+    assert_eq!(browser.heading().await, "No such event");
     browser.follow(By::LinkText("Retention")).await;
     assert!(browser.here().await.starts_with("/in/other/retention"));
     browser.end().await;

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use cohortist::Tracker;
 use cohortist::clock::Clock;
 use cohortist::resp::{Listener, Settings};
-use cohortist::server::{Admission, Dashboard, Load};
+use cohortist::server::{Admission, Dashboard, Live, Load, PageCache};
 use cohortist::sets::{Node, Plan};
-use cohortist::store::Options;
 use cohortist::store::budget::Budget;
 use cohortist::store::embedded::EmbeddedStore;
+use cohortist::store::{CacheOptions, CachedStore, Options};
 
+use crate::strangers::impatient;
 use crate::support::bent::Bent;
 use crate::support::program::{Serving, Shop};
-use crate::support::web::{now, product_store, serve, serve_dashboard};
+use crate::support::web::{now, product, product_store, serve, serve_dashboard};
 use crate::support::wire::{Wire, packed};
 
 /// After so long something is taken to never happen.
@@ -328,6 +329,189 @@ fn who_has_gone_leaves_the_queue() {
         2,
         "what nobody waits for is not counted"
     );
+}
+
+/// A table of 400 cohorts and 50 columns.
+const LARGE: &str = "/retention.json?cohort=signup&returning=active&rows=400&cols=50";
+
+/// A table as a page of more than a megabyte.
+const LARGE_PAGE: &str = "/retention?cohort=signup&returning=active&rows=200&cols=50";
+
+/// How many answers an [`unread`] connection asks for. The system buffers the first megabytes.
+const UNREAD: usize = 12;
+
+/// Asks for something several times and reads nothing of the answers.
+fn unread(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(NEVER)).unwrap();
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    for connection in ["keep-alive"; UNREAD - 1].iter().chain(&["close"]) {
+        let head = format!("Host: localhost\r\nConnection: {connection}");
+        write!(stream, "GET {path} HTTP/1.1\r\n{head}\r\n\r\n").unwrap();
+    }
+    stream
+}
+
+/// Reads what there is until the connection ends.
+fn read_now(mut stream: TcpStream) -> String {
+    let mut answers = Vec::new();
+    let _ = stream.read_to_end(&mut answers);
+    String::from_utf8_lossy(&answers).into_owned()
+}
+
+/// Waits until so many bytes of answers have been unread for a second.
+fn stuck_at(live: &Live, bytes: u64) {
+    let mut since = Instant::now();
+    until("the answers wait to be read", || {
+        if live.unread_bytes() != bytes {
+            since = Instant::now();
+        }
+        since.elapsed() > Duration::from_secs(1)
+    });
+}
+
+#[test]
+fn answers_that_clients_do_not_read_have_a_bound() {
+    let dashboard = Dashboard::new(product(420, 2), Clock::Fixed(now()));
+    let whole = get(serve_dashboard(dashboard.clone()), LARGE);
+    let len = body(&whole).len() as u64;
+    assert!(whole.starts_with("HTTP/1.1 200 ") && len > 5 << 20, "{len}");
+    // Two of them fit beside each other.
+    let live = Live::from(Dashboard {
+        memory: Budget::new(3 * (2 * len + 100)),
+        ..dashboard
+    });
+    let address = serve_dashboard(live.clone());
+    let mut streams = vec![unread(address, LARGE)];
+    stuck_at(&live, len);
+    streams.push(unread(address, LARGE));
+    stuck_at(&live, 2 * len);
+    let refused = get(address, LARGE);
+    assert!(
+        refused.starts_with("HTTP/1.1 503 ")
+            && refused.contains("\r\nretry-after: ")
+            && refused.contains("--memory-mb"),
+        "{refused}"
+    );
+    let csv = get(address, &LARGE.replace(".json", ".tidy.csv"));
+    assert!(csv.starts_with("HTTP/1.1 503 "), "{csv:.500}");
+    for small in ["/readyz", "/events.csv", &LARGE.replace("400", "9")] {
+        let answer = get(address, small);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{small}: {answer}");
+    }
+    assert_eq!(live.unread_bytes(), 2 * len);
+    drop(streams.pop());
+    until("a client that left holds nothing", || {
+        live.unread_bytes() == len
+    });
+    let answers = read_now(streams.remove(0));
+    assert_eq!(answers.matches(body(&whole)).count(), UNREAD);
+    until("the memory is free again", || live.unread_bytes() == 0);
+    assert!(body(&get(address, LARGE)) == body(&whole));
+}
+
+#[test]
+fn a_list_begins_only_while_there_is_memory() {
+    let live = Live::from(Dashboard {
+        memory: Budget::new(3 << 20),
+        ..Dashboard::new(product(420, 2), Clock::Fixed(now()))
+    });
+    let address = serve_dashboard(live.clone());
+    let list = "/people.csv?set=signup@2026-11-20";
+    let whole = get(address, list);
+    assert!(whole.starts_with("HTTP/1.1 200 "), "{whole}");
+    // An answer larger than all of the memory is sent alone.
+    let stream = unread(address, LARGE);
+    stuck_at(&live, 1 << 20);
+    let refused = get(address, list);
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    drop(stream);
+    until("the memory is free again", || live.unread_bytes() == 0);
+    assert_eq!(body(&get(address, list)), body(&whole));
+}
+
+#[test]
+fn readers_of_one_cached_page_share_its_memory() {
+    let clock = Clock::Fixed(now());
+    let tracker = product(420, 2).with_cache(CacheOptions::default(), clock);
+    let live = Live::from(Dashboard {
+        page_cache: PageCache::new(64 << 20),
+        ..Dashboard::new(tracker, Clock::Fixed(now()))
+    });
+    let address = serve_dashboard(live.clone());
+    // On a slow machine it comes in two parts until it is cached.
+    let mut page = get(address, LARGE_PAGE);
+    until("the page is in one part", || {
+        page = get(address, LARGE_PAGE);
+        page.contains("\r\ncontent-length: ")
+    });
+    let len = body(&page).len() as u64;
+    assert!(page.starts_with("HTTP/1.1 200 ") && len > 1 << 20, "{len}");
+    let streams = [(); 8].map(|()| unread(address, LARGE_PAGE));
+    stuck_at(&live, len);
+    drop(streams);
+    until("the memory is free again", || live.unread_bytes() == 0);
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_disconnected() {
+    let dashboard = Dashboard::new(product(420, 2), Clock::Fixed(now()));
+    let patience = Duration::from_secs(1);
+    let (address, stop, thread) = impatient(dashboard, patience, patience);
+    let stream = unread(address, LARGE);
+    std::thread::sleep(patience * 12);
+    // What the system had buffered can be read, and then the connection ends.
+    let answers = read_now(stream);
+    let whole = answers.matches("\n}\n").count();
+    assert!(
+        answers.starts_with("HTTP/1.1 200 ") && whole < UNREAD,
+        "{whole}"
+    );
+    drop(stop);
+    thread.join().unwrap();
+}
+
+#[test]
+fn large_tables_are_written_in_turns_even_if_their_counts_are_cached() {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let cost = |plan: &Plan| if names(plan, "web") { ORDINARY } else { 0 };
+    let store = Bent::of(&product_store(30, 4))
+        .costing(cost)
+        .before_counting(move |plan| {
+            if names(&plan, "web") {
+                held.pass(&plan);
+            }
+        });
+    let cached = CachedStore::new(store.shared(), CacheOptions::default(), Clock::Fixed(now()));
+    let admission = Admission::new(1);
+    let address = serve_dashboard(Dashboard {
+        admission: admission.clone(),
+        ..Dashboard::new(Tracker::new(Arc::new(cached)), Clock::Fixed(now()))
+    });
+    let tables = ["/retention.json", "/retention.tidy.csv", "/retention"]
+        .map(|path| format!("{path}?cohort=signup&returning=active&rows=100&cols=40"));
+    let known = tables.each_ref().map(|path| get(address, path));
+    let web = PageQuery::new(
+        address,
+        "/retention.json?cohort=web&returning=active&rows=2",
+    );
+    until("the turn is taken", || gate.came().len() == 1);
+    let waiting = tables.each_ref().map(|path| PageQuery::new(address, path));
+    until("the large ones wait", || admission.load().waiting == 3);
+    let small = get(
+        address,
+        "/retention.json?cohort=signup&returning=active&rows=3",
+    );
+    assert!(small.starts_with("HTTP/1.1 200 "), "{small}");
+    gate.open();
+    assert!(web.answer().starts_with("HTTP/1.1 200 "));
+    for (asked, known) in waiting.into_iter().zip(&known) {
+        assert!(known.starts_with("HTTP/1.1 200 "), "{known}");
+        let answer = asked.answer();
+        assert!(body(&answer).len() > 1000 && answer.starts_with("HTTP/1.1 200 "));
+    }
 }
 
 fn listen(memory: &Budget) -> (Listener, String) {

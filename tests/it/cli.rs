@@ -33,7 +33,7 @@ const COMMANDS: [&str; 13] = [
 ];
 
 #[test]
-fn help_goes_to_stdout_and_teaches_by_example() {
+fn help_goes_to_stdout_and_has_examples() {
     let shop = Shop::new();
     let overview = shop.run(&["--help"]).quietly();
     for command in COMMANDS {
@@ -44,11 +44,72 @@ fn help_goes_to_stdout_and_teaches_by_example() {
             "{help}"
         );
         assert!(
-            help.lines().all(|line| line.chars().count() <= 110),
+            help.lines().all(|line| line.chars().count() <= 100),
             "{help}"
         );
     }
     assert!(shop.run(&["--version"]).quietly().starts_with("cohortist "));
+}
+
+#[test]
+fn global_options_are_printed_by_help_options_alone() {
+    let shop = Shop::new();
+    let options = shop.run(&["help", "options"]).quietly();
+    for option in [
+        "--store",
+        "--config",
+        "--prefix",
+        "--memory-mb",
+        "--redis-eval",
+    ] {
+        assert!(options.contains(option), "{option}");
+    }
+    assert!(!options.contains("--listen <"), "{options}");
+    let serve = shop.run(&["serve", "--help"]).quietly();
+    assert!(
+        serve.contains("--listen <ADDRESS>") && !serve.contains("--memory-mb <MIB>"),
+        "{serve}"
+    );
+    assert!(serve.contains("cohortist help options"));
+    assert_eq!(shop.run(&["help", "serve"]).quietly(), serve);
+    assert_eq!(shop.run(&["serve", "-h"]).quietly(), serve);
+    assert_eq!(
+        shop.run(&["help"]).quietly(),
+        shop.run(&["--help"]).quietly()
+    );
+    assert!(
+        shop.run(&["help", "serv"])
+            .error(2)
+            .contains("unrecognized subcommand 'serv'")
+    );
+    for (args, tip) in [
+        (&["serv"][..], "'serve'"),
+        (&["serve", "--lisen", "x"], "'--listen'"),
+        (&["events", "--stor", "x"], "'--store'"),
+    ] {
+        let error = shop.run(args).error(2);
+        assert!(error.contains(tip), "{error}");
+    }
+}
+
+#[test]
+fn help_is_as_wide_as_the_terminal() {
+    let shop = Shop::new();
+    for width in [60, 80, 100] {
+        for args in [&["--help"][..], &["serve", "--help"], &["help", "options"]] {
+            let ran: Ran = shop
+                .command(args)
+                .env("COLUMNS", width.to_string())
+                .output()
+                .unwrap()
+                .into();
+            let help = ran.quietly();
+            assert!(
+                help.lines().all(|line| line.chars().count() <= width),
+                "{width}: {help}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -300,14 +361,20 @@ fn bad_segments_point_at_the_column() {
 fn dates_and_sizes_that_make_no_sense_name_the_limit() {
     let shop = Shop::new();
     for (args, says) in [
-        (&["--rows", "0"][..], "--rows: 0 cohorts: ask for 1 to 400"),
+        (
+            &["--rows", "0"][..],
+            "--rows: `0` is not a whole number from 1 to 400",
+        ),
         (
             &["--rows", "1000000000"],
-            "--rows: 1000000000 cohorts: ask for 1 to 400",
+            "--rows: `1000000000` is not a whole number from 1 to 400",
         ),
         (&["--rows", "1000000000000"], "--rows"),
         (&["--rows", "-1"], "--rows"),
-        (&["--cols", "401"], "--cols: 401 periods: ask for 1 to 400"),
+        (
+            &["--cols", "401"],
+            "--cols: `401` is not a whole number from 1 to 400",
+        ),
         (
             &["--rows", "400", "--cols", "51"],
             "20400 cells, and a table holds at most 20000",
@@ -369,13 +436,13 @@ fn retention_in_every_dress() {
     insta::assert_snapshot!(shop.run(&LITTLE).quietly(), @r"
     signup → active, daily cohorts, counted on the day
 
-    Cohort                 People      0       1      2       3
-    Fri 20 Nov 2026            4   50.0%   25.0%   0.0%   25.0%*
-    Sat 21 Nov 2026            0
-    Sun 22 Nov 2026            0
-    Mon 23 Nov 2026            0*
-    Weighted average               50.0%   25.0%   0.0%
-      of how many cohorts              1       1      1
+    Cohort               People      0       1      2       3
+    Fri 20 Nov 2026          4   50.0%   25.0%   0.0%   25.0%*
+    Sat 21 Nov 2026          0
+    Sun 22 Nov 2026          0
+    Mon 23 Nov 2026          0*
+    Weighted average             50.0%   25.0%   0.0%
+      number of cohorts              1       1      1
 
     4 users, each in one cohort.
     * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
@@ -442,16 +509,16 @@ fn a_table_says_what_was_recorded_in_part_or_not_at_all() {
     insta::assert_snapshot!(table, @r"
     signup → active, monthly cohorts, counted in the month
 
-    Cohort                 People      0   1
-    Oct 2026                   –       –   –
-    Nov 2026 †                 4*  50.0%*
+    Cohort               People      0   1
+    Oct 2026                 –       –   –
+    Nov 2026 †               4*  50.0%*
     Weighted average
-      of how many cohorts
+      number of cohorts
 
     4 users, each in one cohort.
     The store has data from Nov 2026 on.
     † signup is first recorded on 20 Nov 2026: this month holds those days only.
-    active is first recorded on 20 Nov 2026: before that it counts nobody.
+    active is first recorded on 20 Nov 2026: before that its counts are 0.
     * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
     ");
 }
@@ -496,7 +563,7 @@ fn unknown_events_give_an_empty_table_that_says_so() {
     );
     assert_eq!(
         ran.err,
-        "note: nothing was ever recorded for `singup`; did you mean `signup`?\nnote: nothing was ever recorded for `nowhere`; `cohortist events` lists what there is\n"
+        "note: nothing was ever recorded for `singup`; did you mean `signup`?\nnote: nothing was ever recorded for `nowhere`; `cohortist events` lists all events\n"
     );
     let ran = shop.run(&[
         "retention",
@@ -593,7 +660,7 @@ fn every_option_has_its_environment_twin() {
         .into();
     assert!(
         ran.err
-            .contains("COHORTIST_LOG=lots=of=nonsense is not understood")
+            .contains("COHORTIST_LOG=lots=of=nonsense is not valid")
             && ran.code == 0,
         "{}",
         ran.err
@@ -752,8 +819,10 @@ fn deleting_takes_what_was_named_and_no_more() {
         error.contains("there is no bitmap of `active` in that period"),
         "{error}"
     );
-    let error = shop.run(&["delete", "actve"]).error(1);
-    assert!(error.contains("did you mean `active`?"), "{error}");
+    for args in [&["delete", "actve"][..], &["delete", "actve", "--dry-run"]] {
+        let error = shop.run(args).error(1);
+        assert!(error.contains("did you mean `active`?"), "{error}");
+    }
     assert!(
         shop.run(&["delete", "active", "--period", "2026"])
             .error(2)
@@ -781,6 +850,53 @@ fn deleting_takes_what_was_named_and_no_more() {
     shop.run(&["delete", "--all", "--yes"]).done();
     assert_eq!(shop.run(&["events"]).out, "");
     assert_eq!(shop.run(&["events", "--prefix", "b_"]).quietly(), "other\n");
+}
+
+#[test]
+fn info_describes_a_store_before_its_first_checkpoint() {
+    let info = |shop: &Shop| -> Value {
+        serde_json::from_str(&shop.run(&["info", "--format", "json"]).quietly()).unwrap()
+    };
+    let shop = little_shop();
+    let numbers = info(&shop);
+    assert_eq!(
+        (&numbers["table_bytes"], &numbers["user_ids"]),
+        (&0.into(), &"numbers".into()),
+        "{numbers}"
+    );
+    for event in numbers["events"].as_array().unwrap() {
+        assert!(event["estimated_bytes"].as_u64().unwrap() > 0, "{numbers}");
+    }
+    let shop = Shop::new();
+    shop.run(&["--ids", "map", "mark", "active", "ann", "bob"])
+        .done();
+    let strings = info(&shop);
+    assert_eq!(
+        (&strings["user_ids"], &strings["string_ids"]),
+        (&"strings".into(), &2.into()),
+        "{strings}"
+    );
+    assert!(shop.run(&["info"]).quietly().contains("strings, 2 so far"));
+}
+
+#[test]
+fn numeric_ids_in_a_store_of_strings_are_noted_once() {
+    let shop = Shop::new();
+    let file = shop.write(
+        "a.csv",
+        "user,event,timestamp\nann,a,2026-11-23\n7,a,2026-11-23\n8,a,2026-11-23\n",
+    );
+    let ran = shop.run(&["--ids", "map", "import", &file]);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert!(
+        ran.err.starts_with("note: numeric user ids such as 7 "),
+        "{}",
+        ran.err
+    );
+    assert_eq!(
+        shop.run(&["people", "a@2026-11-23"]).quietly(),
+        "ann\n7\n8\n"
+    );
 }
 
 #[test]
@@ -1188,7 +1304,7 @@ fn a_demo_fills_an_empty_store_once() {
     assert!(
         again
             .err
-            .starts_with("./cohortist-demo.db was filled by a demo before"),
+            .starts_with("./cohortist-demo.db was filled by an earlier demo"),
         "{}",
         again.err
     );
@@ -1198,18 +1314,14 @@ fn a_demo_fills_an_empty_store_once() {
         .output()
         .unwrap()
         .into();
-    assert!(
-        later.err.contains("nobody was active today"),
-        "{}",
-        later.err
-    );
+    assert!(later.err.contains("delete --all --yes"), "{}", later.err);
 
     shop.run(&["mark", "mine", "1"]).done();
     let error = shop
         .run(&[&["--store", "./cohortist.db"], &args[..]].concat())
         .error(1);
     assert!(
-        error.contains("already holds 1 event that no demo made (`mine`)"),
+        error.contains("1 event that no demo created (`mine`)"),
         "{error}"
     );
     assert_eq!(shop.run(&["events"]).quietly(), "mine\n");
@@ -1233,7 +1345,7 @@ fn an_unfinished_demo_is_started_over() {
     ]);
     assert!(
         ran.err
-            .starts_with("./cohortist.db holds an unfinished demo: starting over\nfilled"),
+            .starts_with("./cohortist.db has an unfinished demo: starting over\nfilled"),
         "{}",
         ran.err
     );
@@ -1308,7 +1420,7 @@ fn a_configuration_names_stores_segments_and_a_question_for_every_command() {
 cohortist.toml: 2 stores, 1 saved segment, the question any → web
 main: ./a.db
 old: ./b.db, read-only
-all is well; no store was opened
+The configuration is valid. No store was opened.
 ");
     let demo = shop
         .run(&["demo", "--users", "50", "--days", "5", "--no-serve"])
@@ -1399,7 +1511,9 @@ fn a_wrong_configuration_is_refused_with_all_its_faults() {
     shop.write("cohortist.toml", "titel = 1\n");
     let said = shop.run(&["serve", "--check"]).error(2);
     assert!(
-        said.starts_with("error: cohortist.toml, line 1: `titel`: there is no such setting; did you mean `title`?"),
+        said.starts_with(
+            "error: cohortist.toml, line 1: `titel`: unknown setting; did you mean `title`?"
+        ),
         "{said}"
     );
     shop.write("c.toml", "title = \"\"\n[stores]\na = \"redis://:hunter2@localhost/x y\"\nb = \"$COHORTIST_TEST_NOT_SET\"\n[segments]\nm = \"a &\"\n");
@@ -1408,7 +1522,7 @@ fn a_wrong_configuration_is_refused_with_all_its_faults() {
         .error(2);
     for part in [
         "line 1: `title`",
-        "line 4: `stores.b`: the environment has no variable",
+        "line 4: `stores.b`: the environment variable COHORTIST_TEST_NOT_SET",
         "line 6: `segments.m`: column 4",
     ] {
         assert!(said.contains(part), "{part} in {said}");

@@ -438,7 +438,7 @@ fn commands_work_and_everything_is_copied_between_all_kinds_of_stores() {
         .run(&["copy", &url, "./other.db", "--all-keys"])
         .error(2);
     assert!(
-        error.contains("a cluster keeps bitmaps under others"),
+        error.contains("cannot be used with a Redis Cluster"),
         "{error}"
     );
     on(&["delete", "active"]);

@@ -169,7 +169,7 @@ fn a_copy_that_is_not_equal_is_said_to_be_none() {
     let Ran { code, err, out, .. } = shop.run(&["copy", &server.url(), "./other.db"]);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(
-        err.contains("hold users that redis+unix://")
+        err.contains("contain users that are not in redis+unix://")
             && err.contains("active_2026-11-23 (77 of 75)"),
         "{err}"
     );
@@ -187,7 +187,7 @@ fn a_copy_that_is_not_equal_is_said_to_be_none() {
         (vec!["copy", "http://x", "./x.db"], "is not a store"),
         (
             vec!["--prefix", "nothing_", "copy", "./other.db", "./x.db"],
-            "holds no events that begin with `nothing_`",
+            "no events under the prefix `nothing_`",
         ),
     ] {
         let ran = shop.run(&args);

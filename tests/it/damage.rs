@@ -912,3 +912,30 @@ fn a_store_whose_manifest_is_gone_is_damaged_and_not_new() {
     );
     assert_eq!(shop.run(&["count", "active@2026-11-23"]).done(), "2\n");
 }
+
+/// A user whose string id was lost would get a second one.
+#[test]
+fn an_import_into_a_store_that_lost_string_ids_must_be_asked_for() {
+    let shop = Shop::new();
+    let rows: String = (0..30)
+        .map(|n| format!("user-{n},a,2026-11-23\n"))
+        .collect();
+    let file = shop.write("a.csv", format!("user,event,timestamp\n{rows}"));
+    shop.run(&["--ids", "map", "import", &file]).done();
+    shop.run(&["compact"]).done();
+    shop.run(&["mark", "a", "late"]).done();
+    flip(&named(&shop, "segment-"), |_| 50);
+    shop.run(&["--accept-loss", "events"]).done();
+    let error = shop.run(&["import", &file]).error(1);
+    for part in ["30 string ids", "cohortist restore", "--ids-may-repeat"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let ran = shop
+        .command(&["import", &file])
+        .env("COHORTIST_IDS_MAY_REPEAT", "1")
+        .output()
+        .unwrap();
+    assert!(!ran.status.success(), "not from the environment");
+    shop.run(&["import", &file, "--ids-may-repeat"]).done();
+    assert_eq!(shop.run(&["count", "a@2026-11-23"]).done(), "31\n");
+}

@@ -458,7 +458,7 @@ fn people_are_saved_as_a_segment_whole_and_never_over_another() {
             shown.body
         );
         assert!(
-            shown.body.contains("ask who of them came back"),
+            shown.body.contains("see how many came back"),
             "{}",
             shown.body
         );
@@ -472,8 +472,8 @@ fn people_are_saved_as_a_segment_whole_and_never_over_another() {
 
         // Nothing is overwritten, no name is bent, and nothing is made of nobody.
         for (query, said) in [
-            ("name=idle+%22folk%22", "exists already"),
-            ("name=signup", "exists already"),
+            ("name=idle+%22folk%22", "already exists"),
+            ("name=signup", "already exists"),
             ("name=", "must not be empty"),
             ("", "must not be empty"),
             ("name=bitop_x", "bitop_"),
@@ -500,7 +500,7 @@ fn people_are_saved_as_a_segment_whole_and_never_over_another() {
         ] {
             let (status, _, body) = post(&format!("{host}{lost}"), "name=mine", &[foreign]);
             assert!(
-                status == 403 && body.contains("not one of this dashboard"),
+                status == 403 && body.contains("not sent by a page of this dashboard"),
                 "{kind}: {body}"
             );
         }
@@ -747,7 +747,7 @@ fn a_label_stands_wherever_a_page_speaks_of_its_event() {
         ("/people?set=xnever@2026-11-23", "for “Fly”"),
         // The event's own page, one without dates, the list and a user.
         ("/events/xlogin", "People who did Log in, by day"),
-        ("/events/xpro", "“Pay” says what"),
+        ("/events/xpro", "“Pay” is a property"),
         ("/events", "Log in"),
         ("/users/3", "Calendar of Log in"),
     ] {

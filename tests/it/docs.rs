@@ -636,7 +636,11 @@ fn is_of_option(c: char) -> bool {
 }
 
 fn help(arguments: &[&str]) -> String {
-    let output = program().args(arguments).arg("--help").output().unwrap();
+    stdout(&[arguments, &["--help"]].concat())
+}
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = program().args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -659,6 +663,7 @@ fn the_command_line_is_documented_completely() {
         .collect();
     assert!(commands.contains(&"serve"), "{overview}");
     let mut known: BTreeSet<String> = overview.lines().filter_map(option).collect();
+    known.extend(stdout(&["help", "options"]).lines().filter_map(option));
     for command in &commands {
         let heading = page
             .text

@@ -613,7 +613,7 @@ fn an_export_of_last_week_has_the_averages_of_its_recorded_days() {
     ))
     .body;
     assert!(
-        after.contains("≥") && after.contains("class=gap") && after.contains("no data"),
+        after.contains("≥") && after.contains("class=\"gap\"") && after.contains("no data"),
         "{after}"
     );
     let json: serde_json::Value = serde_json::from_str(

@@ -192,15 +192,14 @@ fn the_list_is_searched_without_a_script() {
     );
     let none = page("/events?q=sginup");
     assert!(
-        none.contains("No event is called like “sginup”")
-            && none.contains("<a href=\"/events/signup\">"),
+        none.contains("No event matches “sginup”") && none.contains("<a href=\"/events/signup\">"),
         "{none}"
     );
     let odd = page("/events?q=%3Cscript%3E%22");
     assert!(odd.contains("&#60;script&#62;&#34;") && !odd.contains("<script>"));
     let wrong = read(&format!("{}/events?sort=size", PRODUCT.1));
     assert!(
-        wrong.status == 400 && wrong.body.contains("“size” is no way to sort"),
+        wrong.status == 400 && wrong.body.contains("“size” is not a sort order"),
         "{}",
         wrong.body
     );
@@ -406,7 +405,7 @@ fn stickiness_is_the_mean_complete_day_over_the_period() {
         rows[1][3..5].iter().all(String::is_empty) && rows[0][4].ends_with("%*"),
         "{rows:?}"
     );
-    assert!(page("/events/active").contains("needs a month recorded whole"));
+    assert!(page("/events/active").contains("needs a fully recorded month"));
 }
 
 #[test]
@@ -424,13 +423,12 @@ fn an_unknown_event_is_a_404_that_helps() {
         if path.ends_with(".csv") {
             assert_eq!(
                 got.body,
-                "no event is called “actve”; did you mean active?\n"
+                "there is no event “actve”; did you mean active?\n"
             );
             continue;
         }
         assert!(
-            got.body.contains("No event is called that")
-                && got.body.contains(&format!("for “{name}")),
+            got.body.contains("No such event") && got.body.contains(&format!("for “{name}")),
             "{path}"
         );
         assert_eq!(
@@ -629,7 +627,7 @@ fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
             "{page}"
         );
         assert!(
-            page.contains("stop it with Ctrl-C") && !page.contains("reload"),
+            page.contains(" it with Ctrl-C") && !page.contains("reload"),
             "{page}"
         );
         drop(server);

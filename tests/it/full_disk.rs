@@ -83,6 +83,14 @@ fn people(store: &dyn Store) -> Vec<u32> {
     store.members(&Set::Key(key()), None, usize::MAX).unwrap()
 }
 
+/// Why a store cannot be written after a write failed: the same without a word on that write.
+fn unwritable(error: &StoreError) -> Result<(), String> {
+    match error {
+        StoreError::Write { path, reason, .. } => Err(format!("cannot write to {path}: {reason}")),
+        other => panic!("{other}"),
+    }
+}
+
 /// Waits until the store says that it can be written. Nothing is marked meanwhile.
 fn recovered(store: &EmbeddedStore) -> Health {
     let until = Instant::now() + Duration::from_secs(60);
@@ -119,7 +127,7 @@ fn a_log_that_cannot_grow_is_reported_until_it_can() {
         let health = store.health();
         assert_eq!(
             (health.writable, health.write_errors),
-            (Err(error.to_string()), 1)
+            (unwritable(&error), 1)
         );
         assert!(store.apply(&mark(user + 1..user + 400)).is_err());
         assert_eq!(store.health().write_errors, 2);
@@ -138,6 +146,36 @@ fn a_log_that_cannot_grow_is_reported_until_it_can() {
     });
 }
 
+/// Before any write, also after a restart.
+#[test]
+fn a_full_disk_is_reported_although_nothing_is_written() {
+    on_a_disk_of(16_000, |disk| {
+        let path = disk.join("store");
+        let store = EmbeddedStore::open(&path, &Options::default()).unwrap();
+        store.apply(&mark([1])).unwrap();
+        let filler = Filler::all_but(disk, 0);
+        let until = Instant::now() + Duration::from_secs(60);
+        while store.health().writable.is_ok() {
+            assert!(Instant::now() < until, "the probe notices a full disk");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(store);
+        let store = EmbeddedStore::open(&path, &Options::default()).unwrap();
+        let health = store.health();
+        let reason = health.writable.unwrap_err();
+        assert!(
+            reason.contains("No space left") && !reason.contains("batch"),
+            "{reason}"
+        );
+        assert_eq!(store.describe().unwrap().refusal, Some(reason));
+        assert_eq!(health.write_errors, 0, "nothing was refused");
+        drop(filler);
+        recovered(&store);
+        assert_eq!(people(&store), [1]);
+        assert!(!path.join("probe").exists());
+    });
+}
+
 #[test]
 fn a_checkpoint_that_does_not_fit_is_reported_until_it_does() {
     on_a_disk_of(16_000, |disk| {
@@ -151,7 +189,7 @@ fn a_checkpoint_that_does_not_fit_is_reported_until_it_does() {
         let files = store.health().files.unwrap();
         assert_eq!(
             (store.health().writable, files.checkpoints),
-            (Err(error.to_string()), 0)
+            (unwritable(&error), 0)
         );
         assert!(files.checkpoint_failures > 0);
         assert_eq!(people(&store), far_apart, "everything can still be read");

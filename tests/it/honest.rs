@@ -66,18 +66,19 @@ fn a_page_says_since_when_there_is_something_to_count() {
     );
     // In October nobody signed up, and that is known.
     assert!(
-        row("Oct 2026").contains("<td class=size>0<td class=nobody colspan=12>nobody</tr>"),
+        row("Oct 2026").contains("<td class=size>0<td class=nobody colspan=12>no people</tr>"),
         "{}",
         row("Oct")
     );
     assert!(
-        row("Nov 2026").contains("<td class=size>0*<td class=nobody colspan=12>nobody so far</tr>"),
+        row("Nov 2026")
+            .contains("<td class=size>0*<td class=nobody colspan=12>no people so far</tr>"),
         "{}",
         row("Nov")
     );
     for said in [
         "<p class=\"legend recorded\">† signup is first recorded on 27 Jul 2026: this month holds those days only.</p>",
-        "<p class=\"legend recorded\">active is first recorded on 16 Aug 2026: before that it counts nobody.</p>",
+        "<p class=\"legend recorded\">active is first recorded on 16 Aug 2026: before that its counts are 0.</p>",
         "of 3 complete cohorts with people · smallest 5, largest 31",
     ] {
         assert!(page.contains(said), "{said} in {page}");
@@ -362,7 +363,7 @@ fn errors_speak_plainly_and_point_at_the_place() {
 
 #[test]
 fn a_name_like_no_other_leads_to_all_names() {
-    let all = "<a href=\"/events\">All events there are</a>";
+    let all = "<a href=\"/events\">All events</a>";
     for (path, leads) in [
         ("/retention?cohort=signup&returning=actve", false),
         ("/retention?cohort=signup&returning=zzzzzz", true),

@@ -374,7 +374,7 @@ fn a_cell_says_its_whole_sentence() {
         let parts = [" of ", "% (95% ", when, " Nov 2026, complete"];
         assert!(parts.iter().all(|part| name.contains(part)), "{name}");
     }
-    assert!(page.contains("No one is in two cohorts"));
+    assert!(page.contains("No person is in two cohorts"));
     let overlapping = product_page("/retention?cohort=active&returning=active&by=day").body;
     assert!(overlapping.contains("The average has no 95% interval because its cohorts overlap: "));
     assert!(overlapping.contains(" cohort entries by "));
@@ -457,7 +457,7 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
         file.body
     );
     let chart = product_page(&format!("/retention.svg?{query}"));
-    assert!(chart.status == 400 && chart.body.contains("Mend it in the form"));
+    assert!(chart.status == 400 && chart.body.contains("Fix it in the form"));
     let json = product_page(&format!("/retention.json?{query}"));
     let said: serde_json::Value = serde_json::from_str(&json.body).unwrap();
     assert_eq!(
@@ -499,7 +499,7 @@ fn an_unknown_event_is_an_empty_table_that_says_so() {
         "<a href=\"/retention?cohort=signup&#38;returning=active&#38;by=day\">active</a>?"
     ));
     let nobody = product_page("/retention?cohort=nothing&returning=active").body;
-    assert!(nobody.contains("nobody in these cohorts"));
+    assert!(nobody.contains("no people in these cohorts"));
     let undated =
         product_page("/retention?cohort=signup&returning=active&returning_and=plan:pro").body;
     assert!(
@@ -558,7 +558,7 @@ fn every_template_is_rendered() {
         ("error.html", "There is no page here"),
         ("event.html", "<h1 id=\"event\">active"),
         ("events.html", "<h1 id=\"events\">Events"),
-        ("no_event.html", "No event is called that"),
+        ("no_event.html", "No such event"),
         ("people.html", "class=\"ids\""),
         ("report.html", "<h1 id=\"report\">"),
         ("retention.html", "id=\"question\""),
@@ -743,12 +743,14 @@ fn what_was_asked_and_is_not_shown_is_said() {
     );
     let one = page("cols=1&measure=on_or_after").body;
     assert!(
-        one.contains("Shown: the last 14 cohorts whose day is over; for younger ones set “from”."),
+        one.contains(
+            "Shown: the last 14 cohorts whose day is over; to see newer ones, set “from”."
+        ),
         "{one}"
     );
     let more = page("cols=2&rows=1&measure=on_or_after").body;
     assert!(
-        more.contains("Shown: the last cohort whose 2 days are over; for younger ones ask for fewer periods, or set")
+        more.contains("Shown: the last cohort whose 2 days are over; to see newer ones, ask for fewer periods, or set")
     );
     // A table of people has its average in percent, and says so.
     assert!(

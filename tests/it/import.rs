@@ -62,10 +62,7 @@ fn a_packed_file_that_is_cut_short_says_so_and_keeps_what_came_before() {
     ] {
         let file = shop.write(name, &bytes[..bytes.len() / 2]);
         let error = shop.run(&["import", &file]).error(1);
-        assert!(
-            error.contains("ends in the middle: is the file whole?. The "),
-            "{error}"
-        );
+        assert!(error.contains("the file is cut off. The "), "{error}");
         assert!(
             error.contains("records before that are imported, nothing after it"),
             "{error}"
@@ -224,8 +221,8 @@ fn properties_have_limits_and_say_what_was_left_out() {
         "imported 8 marks of 1 event by 8 users from 1 file, 2 values of 1 property\n"
     );
     insta::assert_snapshot!(ran.err, @r"
-    note: `plan` has more than 2 different values; the others, on 2 lines, were left out (--property-values says how many)
-    note: on 1 line `plan` makes no event name (too long, control characters, a list or an object)
+    note: `plan` has more than 2 different values; the others, on 2 lines, were skipped (see --property-values)
+    note: the value of `plan` on 1 line cannot become an event name: it is too long, contains control characters, or is a list or an object
     ");
     assert_eq!(
         shop.run(&["people", "plan:pro@ever"]).quietly(),
@@ -389,7 +386,7 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
         );
         assert!(
             said.ends_with(&format!(
-                "from 2 files; {} marks were in before\n",
+                "from 2 files; {} marks were imported before\n",
                 thousands(before + 2)
             )),
             "{said}"
@@ -401,7 +398,7 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
 }
 
 #[test]
-fn a_checkpoint_is_believed_for_the_same_file_store_and_columns_only() {
+fn a_checkpoint_is_trusted_for_the_same_file_store_and_columns_only() {
     let shop = Shop::new();
     let lines: String = (0..20_000)
         .map(|n| format!("{},a,2026-11-{}\n", n * 7919 % 1_000_003, 1 + n % 30))
@@ -411,7 +408,7 @@ fn a_checkpoint_is_believed_for_the_same_file_store_and_columns_only() {
     let file = shop.write("a.csv.gz", cut);
     let error = shop.run(&["import", "--resume", &file]).error(1);
     assert!(
-        error.ends_with("nothing after it; --resume goes on from there\n"),
+        error.ends_with("nothing after it; --resume resumes there\n"),
         "{error}"
     );
     // What could be read is in: there is nothing to do before it fails once more.
@@ -428,22 +425,21 @@ fn a_checkpoint_is_believed_for_the_same_file_store_and_columns_only() {
     assert_eq!(note(&[&file]), "no note");
     let hint = shop.run(&["import", &file]).error(1);
     assert!(
-        hint.starts_with("note: an import of a.csv.gz stopped behind line ")
-            && hint.contains("--resume would go on")
+        hint.starts_with("note: an earlier import of a.csv.gz stopped after line ")
+            && hint.contains("--resume")
     );
-    assert!(note(&["--store", "./other.db", &file]).ends_with("that was into another store"));
+    assert!(note(&["--store", "./other.db", &file]).ends_with("another store"));
     assert!(
-        note(&["--ever", "--store", "./other.db", &file])
-            .ends_with("that was with other columns or marks")
+        note(&["--ever", "--store", "./other.db", &file]).ends_with("other columns or options")
     );
     shop.run(&["import", "--resume", &file]).error(1);
     shop.run(&["delete", "--all", "--yes"]).done();
-    assert!(note(&[&file]).ends_with("the store does not hold what was imported then"));
+    assert!(note(&[&file]).ends_with("the store does not have what was imported"));
     shop.write("a.csv.gz", &packed);
     let ran = shop.run(&["import", "--resume", &file]);
     assert_eq!(
         ran.err,
-        "note: a.csv.gz is imported from the beginning, in spite of its checkpoint: the file has changed since\n"
+        "note: a.csv.gz is imported from the beginning, because its checkpoint cannot be used: the file has changed\n"
     );
     assert!(ran.out.starts_with("imported 20,000 marks"), "{}", ran.out);
     assert!(
@@ -480,7 +476,7 @@ fn a_store_that_fails_stops_the_import_and_says_how_far_it_got() {
         error.contains("does not answer") && error.contains("records before that are imported"),
         "{error}"
     );
-    assert!(error.ends_with("--resume goes on from there\n"), "{error}");
+    assert!(error.ends_with("--resume resumes there\n"), "{error}");
 }
 
 fn thousands(number: u64) -> String {

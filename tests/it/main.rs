@@ -45,6 +45,7 @@ mod honest;
 mod hostile;
 mod http;
 mod import;
+mod import_cycles;
 mod kills;
 mod large;
 mod moments;

@@ -154,12 +154,12 @@ fn what_is_over_goes_when_the_server_starts_and_it_says_so() {
     let mut night = Night::start(&shop, &[]);
     let said = night.until("cohortist is listening");
     for line in [
-        "expire: bitmaps of own are kept for hours 30d, days 400d; what is over goes now and every night at 02:45 UTC\n",
-        "expire: bitmaps of redis are kept for hours 40d; what is over goes now and every night at 02:45 UTC\n",
+        "expire: bitmaps in own expire after hours 30d, days 400d; cleanup runs now and every night at 02:45 UTC\n",
+        "expire: bitmaps in redis expire after hours 40d; cleanup runs now and every night at 02:45 UTC\n",
     ] {
         assert!(said.contains(line), "{said}");
     }
-    assert!(!said.contains("kept are"), "{said}");
+    assert!(!said.contains("bitmaps in kept"), "{said}");
     let address = said
         .lines()
         .find_map(|line| line.strip_prefix("cohortist is listening on "))
@@ -168,7 +168,7 @@ fn what_is_over_goes_when_the_server_starts_and_it_says_so() {
     let said = night.until("store=\"redis\"");
     assert!(
         said.contains("INFO")
-            && said.contains("deleted what was kept longer than hours 30d, days 400d:"),
+            && said.contains("deleted expired bitmaps (limits: hours 30d, days 400d):"),
         "{said}"
     );
     assert!(
@@ -213,8 +213,7 @@ fn what_is_over_goes_when_the_server_starts_and_it_says_so() {
     let mut night = Night::start(&shop, &[]);
     let said = night.until("store=\"redis\"");
     assert_eq!(
-        said.matches("nothing has been kept longer than hours")
-            .count(),
+        said.matches("nothing has expired (limits: hours").count(),
         2,
         "{said}"
     );
@@ -237,25 +236,25 @@ fn nothing_goes_of_a_store_that_is_read_only_or_by_a_moment_that_was_made_up_or_
             format!("{stores}{expire}"),
             &[][..],
             None,
-            "expire: nothing of a goes, as it is read-only",
+            "expire: nothing is deleted from a, because it is read-only",
         ),
         (
             format!("{writable}{expire}"),
             &["--read-only"],
             None,
-            "expire: nothing of a goes, as it is read-only",
+            "expire: nothing is deleted from a, because it is read-only",
         ),
         (
             format!("read_only = true\n{writable}{expire}"),
             &[],
             None,
-            "expire: nothing of a goes, as it is read-only",
+            "expire: nothing is deleted from a, because it is read-only",
         ),
         (
             format!("{writable}{expire}"),
             &[],
             frozen,
-            "expire: nothing of a goes, as --now says what time it is",
+            "expire: nothing is deleted from a, because of --now",
         ),
         (
             format!("[stores]\nother = \"./x.db\"\n{expire}"),
@@ -271,7 +270,7 @@ fn nothing_goes_of_a_store_that_is_read_only_or_by_a_moment_that_was_made_up_or_
         // The store has been asked, so whatever begins with the server has had its time.
         std::thread::sleep(Duration::from_millis(300));
         let rest = night.end();
-        assert!(!rest.contains("kept longer"), "{rest}");
+        assert!(!rest.contains("(limits: "), "{rest}");
         assert_eq!(server.keys(), before, "{file}");
     }
     // A slip in it: no server at all.
@@ -306,14 +305,14 @@ fn a_store_that_is_away_is_tried_again_after_some_seconds() {
     shop.write("cohortist.toml", "[expire]\nhours = \"30d\"\n");
     server.pause();
     let mut night = Night::start(&shop, &["--store", &url, "--redis-timeout", "0.3"]);
-    let said = night.until("could not be deleted, which is tried again");
+    let said = night.until("could not be deleted, trying again later");
     assert!(
         said.contains("ERROR") && said.contains("does not answer"),
         "{said}"
     );
     let failed = Instant::now();
     server.resume();
-    let said = night.until("deleted what was kept longer than hours 30d");
+    let said = night.until("deleted expired bitmaps (limits: hours 30d");
     assert!(
         failed.elapsed() > Duration::from_secs(3),
         "not in a tight loop: {said}"
@@ -326,9 +325,11 @@ fn a_store_that_is_away_is_tried_again_after_some_seconds() {
 fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     let shop = Shop::new();
     for store in ["./a.db", "./b.db"] {
-        for day in ["2025-10-18", "2026-10-01", "2026-11-23"] {
+        let recent = (19..=23).map(|day| format!("2026-11-{day}"));
+        let days = ["2025-10-18".to_owned(), "2026-10-01".to_owned()];
+        for day in days.into_iter().chain(recent) {
             shop.run(&[
-                "--store", store, "mark", "active", "1", "--at", day, "--hourly", "--ever",
+                "--store", store, "mark", "active", "1", "--at", &day, "--hourly", "--ever",
             ])
             .done();
         }
@@ -341,13 +342,13 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     assert_eq!(dry.code, 0, "{}", dry.err);
     assert!(
         dry.err
-            .starts_with("by the configuration: hours 30d, days 400d\n"),
+            .starts_with("from the configuration: hours 30d, days 400d\n"),
         "{}",
         dry.err
     );
     assert!(
         dry.err
-            .contains("3 bitmaps would go; nothing was deleted: add --yes to do it"),
+            .contains("3 bitmaps would be deleted; nothing was deleted"),
         "{}",
         dry.err
     );
@@ -362,7 +363,7 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     // A flag stands in place of all of it.
     let flags = shop.run(&["expire", "--days", "30d"]);
     assert!(
-        flags.err.contains("2 bitmaps would go") && !flags.err.contains("configuration"),
+        flags.err.contains("2 bitmaps would be deleted") && !flags.err.contains("configuration"),
         "{}",
         flags.err
     );
@@ -373,14 +374,18 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     );
     let refused = shop.run(&["--store", "b", "expire", "--yes"]).error(2);
     assert!(
-        refused.contains("b is read-only, so nothing of it goes by [expire]"),
+        refused.contains("the configuration makes b read-only"),
         "{refused}"
     );
     // The file speaks of its own stores.
     let other = shop.run(&["--store", "./b.db", "expire", "--yes"]).error(2);
-    assert!(other.contains("how long shall what be kept?"), "{other}");
+    assert!(other.contains("how long bitmaps are kept"), "{other}");
     let done = shop.run(&["expire", "--yes"]);
-    assert!(done.err.ends_with("deleted 3 bitmaps\n"), "{}", done.err);
+    assert!(
+        done.err.contains("\ndeleted 3 bitmaps, about "),
+        "{}",
+        done.err
+    );
     assert_eq!(
         shop.run(&[
             "count",
@@ -401,7 +406,7 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     let check = shop.run(&["serve", "--check"]).done();
     assert!(
         check.contains(
-            "a: ./a.db, kept for hours 30d, days 400d and deleted at start and at 03:00 UTC\n"
+            "a: ./a.db, expires after hours 30d, days 400d, at the start and at 03:00 UTC\n"
         ),
         "{check}"
     );
@@ -458,6 +463,6 @@ fn a_night_by_a_wrong_clock_deletes_nothing() {
         "{metrics}"
     );
     let rest = night.end();
-    assert!(!rest.contains("deleted what was kept"), "{rest}");
+    assert!(!rest.contains("deleted expired bitmaps"), "{rest}");
     assert_eq!(server.keys(), before);
 }

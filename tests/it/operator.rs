@@ -488,7 +488,7 @@ fn as_json_every_line_is_an_object() {
         "json",
     ]);
     let mut server = Watched::run(command.env_remove("COHORTIST_NOW"));
-    server.until(|line| line.contains("nothing has been kept longer"));
+    server.until(|line| line.contains("nothing has expired"));
     let address = "/retention?cohort=a&returning=b&rows=100&cols=100";
     let mut answer = agent()
         .get(format!("{}{address}", server.http))
@@ -752,7 +752,7 @@ fn restoring_is_described_as_such() {
     );
     let [mark, unmark] = ["mark", "unmark"].map(|command| shop.run(&[command, "--help"]).quietly());
     assert!(
-        mark.contains("Also in the bitmap of the hour")
+        mark.contains("Also mark the bitmap of the hour")
             && unmark.contains("Also clear the bitmap of the hour")
     );
 }
@@ -825,6 +825,7 @@ fn a_full_disk_shows_and_ends_without_a_restart() {
                     .contains("cannot be written"),
             "{said}"
         );
+        assert!(!said.to_string().contains("batch"), "{said}");
         assert_eq!(series("cohortist_store_writable"), 0.0);
         assert_eq!(series("cohortist_write_errors_total"), 5.0);
         // What is read goes on, and other writes fail in the same words.

@@ -113,8 +113,11 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
             "{kind}"
         );
         assert_eq!(count("a@2014-02-03"), 0, "{kind}");
-        // Something newer stays: a store whose newest bitmap is over is left alone.
-        tracker.mark(&name("a"), 1, now()).unwrap();
+        // Something newer stays, of several days: else the clock might be wrong.
+        for days in 0..5 {
+            let at = now() - chrono::TimeDelta::days(days);
+            tracker.mark(&name("a"), 1, at).unwrap();
+        }
         let keeping = ExpiryPolicy {
             days: Some(chrono::TimeDelta::days(400)),
             ..ExpiryPolicy::default()
@@ -297,6 +300,10 @@ fn a_key_of_another_type_spoils_no_other_answer() {
     let told = "2 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_cart_2026-10`";
     let url = server.url();
     let shop = Shop::new();
+    // Saved segments that name it are in the way of no list.
+    let segments =
+        "[segments]\nbuyers = \"cart\"\nboth = \"active & cart\"\nregulars = \"active\"\n";
+    shop.write("cohortist.toml", segments);
     let run = |args: &[&str]| {
         let options = ["--store", &url, "--now", "2026-12-02T05:00:00Z"];
         shop.run(&[&options[..], args].concat())
@@ -361,6 +368,26 @@ fn a_key_of_another_type_spoils_no_other_answer() {
         assert!(page.status < 400, "{path}: {}", page.body);
         assert!(!page.body.contains(">cart<"), "{path}: {}", page.body);
     }
+    let offered = serving.get("/autocomplete.json");
+    let offered: serde_json::Value = serde_json::from_str(&offered).unwrap();
+    let events = offered["events"].as_array().unwrap();
+    let told = |name: &str| {
+        let event = events.iter().find(|event| event["name"] == name).unwrap();
+        let problem = event["problem"].as_str().unwrap_or_default();
+        (event["today"].as_u64(), problem.contains("WRONGTYPE"))
+    };
+    assert_eq!(told("active"), (Some(0), false));
+    assert_eq!(told("buyers"), (None, true));
+    assert_eq!(told("both"), (None, true));
+    assert_eq!(told("regulars"), (Some(0), false));
+    // Only the question about that segment says what is in the way.
+    let asked = "/retention.json?cohort=buyers&returning=active&by=month";
+    let answer = read(&format!("http://{}{asked}", serving.address));
+    assert!(
+        answer.status == 503 && answer.body.contains("WRONGTYPE"),
+        "{}",
+        answer.body
+    );
     serving.says("2 keys begin with `trackist_`");
     let page = serving.get("/events");
     assert!(

@@ -246,8 +246,8 @@ fn what_is_no_cell_is_said_in_words() {
             "at=2026-11-20&k=1&who=me",
             "“me” is none of returned, lost, cohort",
         ),
-        ("at=2026-11-20&who=lost", "name the column"),
-        ("at=2026-11-20&k=1&after=x", "that is no user id"),
+        ("at=2026-11-20&who=lost", "name a column"),
+        ("at=2026-11-20&k=1&after=x", "not a valid user id"),
         ("at=2026-11-20&rows=0", "“0” is not a whole number"),
         (
             "at=2026-11-20&returning_and=%28",
@@ -388,7 +388,7 @@ fn long_lists_are_turned_page_by_page_and_streamed_whole() {
     }
     assert_eq!(turned, (0..250).map(|i| i * 1_000).collect::<Vec<_>>());
     let end = read(&format!("{base}/people?set=some@ever&after=4294967295"));
-    assert!(end.status == 200 && end.body.contains("that was the end of the list"));
+    assert!(end.status == 200 && end.body.contains("this is the end of the list"));
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn a_user_is_told_in_one_look() {
             assert_eq!(page.status, 400, "{path}");
             assert!(
                 page.body
-                    .contains("is no user id: ask for a whole number from 0 to 4294967295"),
+                    .contains("is not a valid user id: use a whole number from 0 to 4294967295"),
                 "{path}"
             );
             let typed = wrong.replace("%3C", "&#60;").replace("%3E", "&#62;");

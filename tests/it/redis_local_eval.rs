@@ -676,6 +676,15 @@ fn a_full_redis_still_answers() {
             .to_string()
             .contains("raise maxmemory")
     );
+    // Known at once, and not only when the server is asked anew after some seconds.
+    assert!(store.describe().unwrap().refusal.is_some());
+    cmd("CONFIG")
+        .arg(&["SET", "maxmemory", "0"])
+        .exec(&mut server.connection())
+        .unwrap();
+    store.apply(&marks_of("a_u", [5])).unwrap();
+    let info = store.describe().unwrap();
+    assert_eq!((info.refusal, info.notes), (None, Vec::new()));
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn every_report_has_a_page_files_a_command_an_api_entry_and_documentation() {
             addresses.contains(&format!("/{name}")),
             "/{name} in the docs"
         );
-        assert!(endpoint.about().chars().count() <= 80, "{name}");
+        assert!(endpoint.description().about.chars().count() <= 80, "{name}");
         for field in endpoint.fields() {
             assert!(field.help.chars().count() <= 80, "{name}: {}", field.help);
         }

@@ -513,7 +513,7 @@ fn pages_show_and_take_the_texts() {
     let nobody = read(&format!("{host}/users/nobody"));
     assert_eq!(nobody.status, 404);
     assert!(
-        nobody.body.contains("nobody here is called so"),
+        nobody.body.contains("no user has this id"),
         "{}",
         nobody.body
     );
@@ -609,7 +609,7 @@ fn the_api_takes_and_tells_the_texts() {
             .unwrap();
         let body = response.body_mut().read_to_string().unwrap();
         assert!(
-            response.status() == 400 && body.contains("no whole number"),
+            response.status() == 400 && body.contains("not a valid user id"),
             "{bad}: {body}"
         );
     }
@@ -637,10 +637,7 @@ fn the_commands_take_and_tell_the_texts() {
     );
     assert_eq!(shop.run(&["count", "active@2026-11-23"]).quietly(), "4\n");
     let said = shop.run(&["unmark", "active", "b o b", "nobody"]).err;
-    assert!(
-        said.contains("note: nobody here is called nobody"),
-        "{said}"
-    );
+    assert!(said.contains("note: there is no user nobody"), "{said}");
     assert!(said.contains("unmarked `active` for 1 user "), "{said}");
     assert_eq!(
         shop.run(&["people", "active@2026-11-23"]).quietly(),
@@ -655,7 +652,7 @@ fn the_commands_take_and_tell_the_texts() {
     let error = shop
         .run(&["demo", "--store", "./cohortist.db", "--no-serve"])
         .error(1);
-    assert!(error.contains("the demo's users are numbers"), "{error}");
+    assert!(error.contains("the demo's user ids are numbers"), "{error}");
     shop.run(&["delete", "--all", "--yes"]).done();
     shop.run(&["mark", "active", "7"]).done();
     let error = shop
@@ -818,7 +815,7 @@ fn a_killed_import_of_texts_goes_on_and_mixes_nobody_up() {
             kill_at_checkpoint(&shop, &args, proxy, "a.csv", 1);
         }
         let said = shop.run(&args).quietly();
-        assert!(said.contains("were in before"), "{said}");
+        assert!(said.contains("were imported before"), "{said}");
         assert_eq!(sets.map(|set| texts_in(&shop, store, set)), expected);
         let counted = shop
             .run(&[store, &["count", "event0@2026 | event1@2026 | event2@2026"]].concat())
@@ -829,7 +826,7 @@ fn a_killed_import_of_texts_goes_on_and_mixes_nobody_up() {
 
 /// The numbers of an emptied store begin anew, so a bit that is there says nothing of who it was.
 #[test]
-fn a_checkpoint_of_other_people_is_not_believed() {
+fn a_checkpoint_of_other_users_is_not_trusted() {
     let shop = Shop::new();
     let rows: String = (0..30_000)
         .map(|n| format!("user-{n},a,2026-11-23\n"))
@@ -851,7 +848,7 @@ fn a_checkpoint_of_other_people_is_not_believed() {
     let ran = shop.run(&["import", "--resume", "a.csv"]);
     assert!(
         ran.err
-            .contains("the store does not hold what was imported then"),
+            .contains("the store does not have what was imported"),
         "{}",
         ran.err
     );
@@ -870,7 +867,7 @@ fn copies_bring_the_texts_along() {
     shop.run(&["--ids", "map", "import", "a.csv"]).done();
     let here = texts_in(&shop, &[], "a@2026-11-05");
     let said = shop.run(&["copy", "./cohortist.db", &url]).done();
-    assert!(said.contains("12,345 text ids came along"), "{said}");
+    assert!(said.contains("with 12,345 string ids"), "{said}");
     let there = ["--store", url.as_str()];
     assert_eq!(texts_in(&shop, &there, "a@2026-11-05"), here);
     // New people on the one side, and a second run.
@@ -894,7 +891,7 @@ fn copies_bring_the_texts_along() {
         texts_in(&shop, &[], "a@2026-11-07")
     );
     let error = shop.run(&["copy", &url, "./all.db", "--all-keys"]).error(1);
-    assert!(error.contains("leave it away"), "{error}");
+    assert!(error.contains("Leave it out"), "{error}");
     // Where others have other numbers, or numbers alone, nothing is mixed.
     shop.run(&[
         "--store",
@@ -907,7 +904,7 @@ fn copies_bring_the_texts_along() {
     ])
     .done();
     let error = shop.run(&["copy", "./cohortist.db", "./other.db"]).error(1);
-    assert!(error.contains("text ids of its own"), "{error}");
+    assert!(error.contains("other string ids"), "{error}");
     assert_eq!(
         texts_in(&shop, &["--store", "./other.db"], "a@2026"),
         BTreeSet::from(["somebody-else".to_owned()])
@@ -922,7 +919,7 @@ fn copies_bring_the_texts_along() {
     assert!(
         shop.run(&["copy", "./numbers.db", "./cohortist.db"])
             .error(1)
-            .contains("cannot be mixed")
+            .contains("numbers in FROM and strings in")
     );
     // A copy of a backup is as good.
     shop.run(&["backup", "all.backup"]).done();

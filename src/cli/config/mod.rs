@@ -1,9 +1,9 @@
-//! `cohortist.toml`: what a dashboard is called, which stores it shows, and how it speaks of what
-//! is in them.
+//! `cohortist.toml`: the title of a dashboard, its stores, labels, segments and first question.
 //!
-//! Text in, [`File`] out: whatever is wrong in it is said at once, each fault with its line and
-//! key. Nothing of a value is repeated, as it may be an address with a password.
+//! All mistakes are reported together, with line and key. Messages repeat no values, which may
+//! contain passwords.
 
+mod entry;
 mod expiry;
 mod spanned_toml;
 
@@ -16,79 +16,72 @@ use chrono::NaiveTime;
 use toml::de::DeTable;
 use url::form_urlencoded;
 
-use crate::cli::expire::Expiry;
+pub use self::entry::Entry;
+use crate::cli::expiry::Expiry;
 use crate::cli::output::Usage;
 use crate::clock::Clock;
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
 use crate::server::{Glossary, Hosts, Pattern};
 use crate::sets::{EventName, Prefix, Segment, Segments};
 use crate::store::Place;
-use spanned_toml::{MAX_TOLD, SpannedToml, Table, TomlError, Words};
+use spanned_toml::{MAX_REPORTED, SpannedToml, Table, Text, TomlError};
 
-/// The file that is read when it is there and no other is named.
+/// The file that is read if no other is named, and it exists.
 pub const DEFAULT_FILE: &str = "cohortist.toml";
 
-/// The longest title, in characters: it stands in every page's head.
+/// The longest title, in characters. It is in the header of every page.
 const MAX_TITLE: usize = 60;
 
 /// The longest label of an event, in characters.
 const MAX_LABEL: usize = 120;
 
-/// The largest file that is read, in bytes.
+/// The longest name of a store, in bytes.
+const MAX_STORE_NAME: usize = 40;
+
+/// The largest file, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// What a file says, checked.
+/// A configuration file, checked.
 #[derive(Debug, Clone, Default)]
 pub struct File {
-    /// Where it was read from; empty without one.
+    /// The path it was read from, empty if there is no file.
     pub name: String,
     pub title: Option<String>,
     pub read_only: bool,
-    /// In the order of the file: the first is the default.
+    /// In the order of the file. The first is the default one.
     pub stores: Vec<Entry>,
     pub glossary: Glossary,
     pub segments: Segments,
     pub question: Option<PageQuery>,
-    /// How long bitmaps are kept of stores that say nothing else.
+    /// How long bitmaps are kept in stores without an expiry of their own.
     pub expire: Expiry,
-    /// When of a day, in UTC, `serve` deletes what has been kept that long.
+    /// The time of day, in UTC, at which `serve` deletes expired bitmaps.
     pub expire_at: NaiveTime,
     /// The names `serve` answers to.
     pub hosts: Hosts,
 }
 
-/// A store of the file.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    pub name: String,
-    /// As on the command line.
-    pub store: String,
-    pub prefix: Option<Prefix>,
-    pub read_only: bool,
-    /// Its own, or that of the file.
-    pub expire: Expiry,
-}
-
 impl File {
-    /// Reads the file that was named, or else, where `unasked` allows it, the default one if there
-    /// is one.
-    pub fn find(named: Option<&Path>, unasked: bool, clock: Clock) -> Result<File, Usage> {
-        if named.is_none() && !unasked {
+    /// Reads the named file. If none is named and `use_default` is set, reads the default file if it
+    /// exists.
+    pub fn find(named: Option<&Path>, use_default: bool, clock: Clock) -> Result<File, Usage> {
+        if named.is_none() && !use_default {
             return Ok(File::default());
         }
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        let shown = path.display().to_string();
-        match bytes(path) {
-            Ok(text) => File::read(&shown, &text, clock, |name| std::env::var(name).ok())
-                .map_err(|faults| Usage(told(&shown, &faults))),
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-                Ok(File::default())
+        let name = path.display().to_string();
+        let bytes = match bytes(path) {
+            Ok(bytes) => bytes,
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(File::default());
             }
-            Err(error) => Err(Usage(format!("--config: cannot read {shown}: {error}"))),
-        }
+            Err(error) => return Err(Usage(format!("--config: cannot read {name}: {error}"))),
+        };
+        File::read(&name, bytes, clock, |variable| std::env::var(variable).ok())
+            .map_err(|errors| Usage(report(&name, &errors)))
     }
 
-    /// Reads a file's text. `variable` looks up a variable of the environment, for stores such as
+    /// Parses the text of a file. `variable` looks up an environment variable, for stores such as
     /// `"$REDIS_URL"`.
     pub fn read(
         name: &str,
@@ -98,120 +91,63 @@ impl File {
     ) -> Result<File, Vec<TomlError>> {
         let bytes = text.as_ref();
         let text = String::from_utf8_lossy(bytes);
-        let (table, errors) = DeTable::parse_recoverable(&text);
-        let mut reading = SpannedToml::begin(&text, &errors);
-        let told = reading.faults.len();
-        let mut whole = Table::new("", 0, table.get_ref());
-        let title = whole
-            .take("title")
-            .and_then(|title| reading.words("title", title));
-        let read_only = whole
-            .take("read_only")
-            .and_then(|entry| Some((reading.flag("read_only", entry)?, entry.at())));
-        let hidden = whole
-            .take("hidden")
-            .and_then(|hidden| reading.list("hidden", hidden))
-            .unwrap_or_default();
-        let mut table = |name: &'static str, wanted: &str| {
-            let entry = whole.take(name)?;
-            reading.table(name, entry, wanted)
-        };
-        let stores = table("stores", "a table, [stores], with a line for each");
-        let question = table("question", "a table, [question]");
-        let labels = table("labels", "a table, [labels], with a line for each");
-        let groups = table("groups", "a table, [groups], with a line for each");
-        let segments = table("segments", "a table, [segments], with a line for each");
-        let expire = table("expire", expiry::WANTED);
-        let server = table(
-            "server",
-            "a table, [server], with a line such as hosts = [\"stats.example.org\"]",
-        );
-        reading.end(whole);
-        let kept = expire.map(|table| reading.kept(table)).unwrap_or_default();
-        let stores = stores
-            .map(|table| reading.stores(table, read_only, &kept.expiry, variable))
-            .unwrap_or_default();
-        reading.kept_something(&kept, &stores);
-        let file = File {
-            name: name.to_owned(),
-            title: title.and_then(|title| reading.line("title", title, MAX_TITLE)),
-            read_only: read_only.is_some_and(|(flag, _)| flag),
-            stores,
-            glossary: Glossary {
-                labels: labels
-                    .map(|table| reading.labels(table))
-                    .unwrap_or_default(),
-                groups: groups
-                    .map(|table| reading.groups(table))
-                    .unwrap_or_default(),
-                hidden: hidden
-                    .into_iter()
-                    .filter_map(|pattern| reading.pattern("hidden", pattern))
-                    .collect(),
-            },
-            segments: segments
-                .map(|table| reading.segments(table))
-                .unwrap_or_default(),
-            question: question.and_then(|table| reading.question(table, clock)),
-            expire: kept.expiry,
-            expire_at: kept.at,
-            hosts: server.map(|table| reading.hosts(table)).unwrap_or_default(),
-        };
-        let mut faults = reading.faults;
-        let others = faults.split_off(told);
-        let is_readable = |fault: &TomlError| !reading.unreadable.contains(&fault.line);
-        faults.extend(others.into_iter().filter(is_readable));
-        faults.extend(not_utf8(bytes));
-        faults.sort_by_key(|fault| fault.line);
-        if faults.is_empty() {
+        let (table, syntax_errors) = DeTable::parse_recoverable(&text);
+        let mut toml = SpannedToml::new(&text, &syntax_errors);
+        let invalid = toml.errors.len();
+        let file = toml.file(name, table.get_ref(), clock, variable);
+        let mut errors = toml.errors;
+        // Further errors of an invalid line are likely to be wrong.
+        let mut checks = errors.split_off(invalid);
+        checks.retain(|error| !toml.invalid_lines.contains(&error.line));
+        errors.append(&mut checks);
+        errors.extend(not_utf8(bytes));
+        errors.sort_by_key(|error| error.line);
+        if errors.is_empty() {
             Ok(file)
         } else {
-            Err(faults)
+            Err(errors)
         }
     }
 
-    /// What is in it, in a few words.
+    /// Summarizes the file, such as `2 stores, 1 label, read-only`.
     pub fn summary(&self) -> String {
-        let many = |count: usize, noun: &str| crate::render::many(count as u64, noun);
-        let glossary = &self.glossary;
-        let labels = glossary.labels.len();
-        let parts = [
+        let counts = [
             (self.stores.len(), "store"),
             (self.segments.iter().count(), "saved segment"),
-            (labels, "label"),
-            (glossary.groups.len(), "group"),
+            (self.glossary.labels.len(), "label"),
+            (self.glossary.groups.len(), "group"),
         ];
-        let mut said: Vec<String> = parts
+        let mut parts: Vec<String> = counts
             .into_iter()
             .filter(|(count, _)| *count > 0)
-            .map(|(count, noun)| many(count, noun))
+            .map(|(count, noun)| crate::render::many(count as u64, noun))
             .collect();
-        said.extend(self.question.as_ref().map(|asked| {
-            format!(
-                "the question {} → {}",
-                asked.bare.cohort, asked.bare.returning
-            )
-        }));
-        let kept = &self.expire.words;
+        if let Some(question) = &self.question {
+            let bare = &question.bare;
+            parts.push(format!("the question {} → {}", bare.cohort, bare.returning));
+        }
         let hosts = self.hosts.to_string();
-        said.extend((!hosts.is_empty()).then(|| format!("for {hosts}")));
-        said.extend((!kept.is_empty()).then(|| format!("kept for {kept}")));
-        said.extend(self.read_only.then(|| "read-only".to_owned()));
-        if said.is_empty() {
-            "nothing but defaults".to_owned()
+        if !hosts.is_empty() {
+            parts.push(format!("for {hosts}"));
+        }
+        if !self.expire.description.is_empty() {
+            parts.push(format!("expire after {}", self.expire.description));
+        }
+        if self.read_only {
+            parts.push("read-only".to_owned());
+        }
+        if parts.is_empty() {
+            "only defaults".to_owned()
         } else {
-            said.join(", ")
+            parts.join(", ")
         }
     }
 }
 
-/// The bytes of a configuration file.
-///
-/// # Errors
-/// When it cannot be read, or is something else. Reading a pipe might never end.
+/// Reads a configuration file. Anything but a regular file of a plausible size is an error: reading
+/// a pipe may never end.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
+    if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
@@ -219,30 +155,30 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
         .take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_SIZE {
-        let most = MAX_SIZE >> 20;
+        let max = MAX_SIZE >> 20;
         return Err(io::Error::other(format!(
-            "it is larger than {most} MiB, and so not a configuration file"
+            "it is larger than {max} MiB, so it is not a configuration file"
         )));
     }
     Ok(bytes)
 }
 
-/// The mistakes of a file, a line each: the first ones, and how many more there are.
-fn told(file: &str, faults: &[TomlError]) -> String {
-    let mut lines: Vec<String> = faults
+/// The first mistakes of a file, a line each, and the number of further ones.
+fn report(file: &str, errors: &[TomlError]) -> String {
+    let mut lines: Vec<String> = errors
         .iter()
-        .take(MAX_TOLD)
-        .map(|fault| fault.told(file))
+        .take(MAX_REPORTED)
+        .map(|error| error.in_file(file))
         .collect();
-    let others = faults.len().saturating_sub(MAX_TOLD);
-    if others > 0 {
-        let others = crate::render::many(others as u64, "more mistake");
-        lines.push(format!("{file}: {others}; is this a configuration file?"));
+    let further = errors.len().saturating_sub(MAX_REPORTED);
+    if further > 0 {
+        let further = crate::render::many(further as u64, "more mistake");
+        lines.push(format!("{file}: {further}; is this a configuration file?"));
     }
     lines.join("\n")
 }
 
-/// What `[question]` says beside its lists of filters: what an address can say.
+/// The settings of `[question]` beside its lists of filters, named as in URLs.
 const QUESTION: [Field; 14] = [
     Field::Cohort,
     Field::Returning,
@@ -260,175 +196,252 @@ const QUESTION: [Field; 14] = [
     Field::Trend,
 ];
 
-/// Every line that is not UTF-8.
+/// Reports every line that is not UTF-8.
 fn not_utf8(bytes: &[u8]) -> Vec<TomlError> {
-    let lines = bytes.split(|byte| *byte == b'\n').enumerate();
-    let fault = |(i, line): (usize, &[u8])| {
-        let at = std::str::from_utf8(line).err()?.valid_up_to();
-        let message = format!(
-            "byte {} of this line is not UTF-8: save the file as UTF-8",
-            at + 1
-        );
-        let key = String::from_utf8_lossy(line)
-            .split_once('=')
-            .map_or(String::new(), |(key, _)| key.trim().to_owned());
-        Some(TomlError {
-            line: i + 1,
-            key,
-            message,
-        })
-    };
-    lines.filter_map(fault).collect()
+    let mut errors = Vec::new();
+    for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+        let Err(error) = std::str::from_utf8(line) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(line);
+        errors.push(TomlError {
+            line: number,
+            key: text
+                .split_once('=')
+                .map_or(String::new(), |(key, _)| key.trim().to_owned()),
+            message: format!(
+                "byte {} of this line is not UTF-8: save the file as UTF-8",
+                error.valid_up_to() + 1
+            ),
+        });
+    }
+    errors
 }
 
-impl SpannedToml<'_> {
-    /// Words for people: neither empty nor endless, on one line.
-    fn line(&mut self, key: &str, words: Words, most: usize) -> Option<String> {
-        let text = words.text.trim();
-        if text.is_empty() || text.chars().count() > most || text.contains(char::is_control) {
-            self.fault(
-                words.at,
-                key,
-                format!("write 1 to {most} characters on one line"),
-            );
+impl SpannedToml {
+    fn file(
+        &mut self,
+        name: &str,
+        table: &DeTable<'_>,
+        clock: Clock,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> File {
+        let mut root = Table::new("", 0, table);
+        let title = root
+            .take("title")
+            .and_then(|title| self.text("title", title))
+            .and_then(|title| self.line("title", title, MAX_TITLE));
+        let read_only = root
+            .take("read_only")
+            .and_then(|entry| Some((self.flag("read_only", entry)?, entry.at())));
+        let hidden = root
+            .take("hidden")
+            .and_then(|hidden| self.list("hidden", hidden))
+            .unwrap_or_default();
+        let mut section = |name: &'static str, rule: &str| {
+            let entry = root.take(name)?;
+            self.table(name, entry, rule)
+        };
+        let stores = section("stores", "must be a table, [stores], with a line per store");
+        let question = section("question", "must be a table, [question]");
+        let labels = section("labels", "must be a table, [labels], with a line per event");
+        let groups = section("groups", "must be a table, [groups], with a line per group");
+        let segments = section(
+            "segments",
+            "must be a table, [segments], with a line per segment",
+        );
+        let expire = section("expire", expiry::RULE);
+        let server = section(
+            "server",
+            "must be a table, [server], with a line such as hosts = [\"stats.example.org\"]",
+        );
+        self.finish(root);
+        let expire = expire
+            .map(|table| self.expire_section(table))
+            .unwrap_or_default();
+        let stores = stores
+            .map(|table| self.stores(table, read_only, &expire.expiry, variable))
+            .unwrap_or_default();
+        self.check_expire_section(&expire, &stores);
+        File {
+            name: name.to_owned(),
+            title,
+            read_only: read_only.is_some_and(|(flag, _)| flag),
+            stores,
+            glossary: Glossary {
+                labels: labels.map(|table| self.labels(table)).unwrap_or_default(),
+                groups: groups.map(|table| self.groups(table)).unwrap_or_default(),
+                hidden: hidden
+                    .into_iter()
+                    .filter_map(|pattern| self.pattern("hidden", pattern))
+                    .collect(),
+            },
+            segments: segments
+                .map(|table| self.segments(table))
+                .unwrap_or_default(),
+            question: question.and_then(|table| self.question(table, clock)),
+            expire: expire.expiry,
+            expire_at: expire.at,
+            hosts: server.map(|table| self.hosts(table)).unwrap_or_default(),
+        }
+    }
+
+    /// Checks text for people: it must not be empty or too long, and have one line.
+    fn line(&mut self, key: &str, text: Text, max: usize) -> Option<String> {
+        let line = text.text.trim();
+        if line.is_empty() || line.chars().count() > max || line.contains(char::is_control) {
+            let message = format!("must have 1 to {max} characters on one line");
+            self.error(text.at, key, message);
             return None;
         }
-        Some(text.to_owned())
+        Some(line.to_owned())
     }
 
     fn event(&mut self, key: &str, name: &str, at: usize) -> Option<EventName> {
         EventName::new(name)
-            .map_err(|error| self.fault(at, key, error.to_string()))
+            .map_err(|error| self.error(at, key, error.to_string()))
             .ok()
     }
 
-    fn pattern(&mut self, key: &str, words: Words) -> Option<Pattern> {
-        let beginning = words.text.strip_suffix('*').unwrap_or(&words.text);
-        if words.text != "*"
-            && let Err(error) = EventName::new(beginning)
+    fn pattern(&mut self, key: &str, pattern: Text) -> Option<Pattern> {
+        let start = pattern.text.strip_suffix('*').unwrap_or(&pattern.text);
+        if pattern.text != "*"
+            && let Err(error) = EventName::new(start)
         {
-            self.fault(
-                words.at,
-                key,
-                format!("{error}; write a name, or its beginning and a `*`"),
-            );
+            let message = format!("{error}; write a name, or the start of names and a `*`");
+            self.error(pattern.at, key, message);
             return None;
         }
-        Some(Pattern::new(words.text))
+        Some(Pattern::new(pattern.text))
     }
 
-    /// `[server]`: the names it answers to.
+    /// `[server]`: the names the server answers to.
     fn hosts(&mut self, mut table: Table<'_>) -> Hosts {
-        let key = table.inside("hosts");
+        let key = table.key_of("hosts");
         let names = table
             .take("hosts")
             .and_then(|entry| self.list(&key, entry))
             .unwrap_or_default();
-        self.end(table);
-        let name = |words: Words| {
-            words
-                .text
-                .parse()
-                .map_err(|error: String| self.fault(words.at, &key, error))
-                .ok()
-        };
-        names.into_iter().filter_map(name).collect()
+        self.finish(table);
+        let mut hosts = Vec::new();
+        for name in names {
+            match name.text.parse() {
+                Ok(host) => hosts.push(host),
+                Err(error) => self.error(name.at, &key, error),
+            }
+        }
+        hosts.into_iter().collect()
     }
 
     fn stores(
         &mut self,
         table: Table<'_>,
         read_only: Option<(bool, usize)>,
-        kept: &Expiry,
+        expiry: &Expiry,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Vec<Entry> {
-        let (mut stores, mut paths) = (Vec::new(), BTreeSet::new());
-        for (key, entry) in table.keyed() {
-            let (name, at) = (entry.name, entry.at());
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            let named = !name.is_empty() && name.len() <= 40 && name.chars().all(plain);
-            if !named {
-                let message =
-                    "a store's name stands in addresses: write 1 to 40 of A–Z, a–z, 0–9, - and _";
-                self.fault(at, &key, message);
-            }
-            let (mut prefix, mut own_read_only, mut own_kept) = (None, None, None);
-            let store = if entry.is_text() {
-                self.words(&key, entry)
-            } else {
-                let wanted = "a store such as \"redis://host:6379/0\", or { store = \"…\", prefix = \"…\", read_only = true }";
-                let Some(mut table) = self.table(&key, entry, wanted) else {
-                    continue;
-                };
-                let inside = table.inside("store");
-                let store = match table.take("store") {
-                    Some(store) => self.words(&inside, store),
-                    None => {
-                        self.missing(
-                            at,
-                            &inside,
-                            "say where the store is, such as store = \"redis://host:6379/0\"",
-                        );
-                        None
-                    }
-                };
-                let inside = table.inside("prefix");
-                prefix = table
-                    .take("prefix")
-                    .and_then(|prefix| self.words(&inside, prefix));
-                let inside = table.inside("read_only");
-                own_read_only = table
-                    .take("read_only")
-                    .and_then(|entry| Some((self.flag(&inside, entry)?, entry.at())));
-                own_kept = self.kept_of_store(&mut table, read_only.or(own_read_only));
-                self.end(table);
-                if let (Some((true, global)), Some((false, own))) = (read_only, own_read_only) {
-                    let message = format!(
-                        "line {} makes every store read-only, so this cannot be false: leave one of the two out",
-                        self.line_of(global)
-                    );
-                    self.fault(own, inside, message);
-                }
-                store
-            };
-            let Some(Words { text, .. }) = store else {
+        let mut stores = Vec::new();
+        let mut paths = BTreeSet::new();
+        for (key, entry) in table.into_entries() {
+            let at = entry.at();
+            self.check_store_name(&key, entry);
+            let Some(settings) = self.store_settings(&key, entry, read_only) else {
                 continue;
             };
-            let text = match text.strip_prefix('$') {
-                Some(from) => match variable(from).filter(|value| !value.is_empty()) {
+            let Some(text) = settings.store else {
+                continue;
+            };
+            let store = match text.text.strip_prefix('$') {
+                None => text.text,
+                Some(name) => match variable(name).filter(|value| !value.is_empty()) {
                     Some(value) => value,
                     None => {
-                        self.fault(at, key, format!("the environment has no variable {from}"));
+                        let message = format!("the environment variable {name} is not set");
+                        self.error(at, key, message);
                         continue;
                     }
                 },
-                None => text,
             };
-            match Place::parse(&text) {
-                Err(error) => self.fault(at, &key, error.to_string()),
+            match Place::parse(&store) {
+                Err(error) => self.error(at, &key, error.to_string()),
                 Ok(Place::Directory(path)) if !paths.insert(path.to_owned()) => {
-                    self.fault(at, &key, "another store of this file is at the same path");
+                    self.error(at, &key, "another store in this file has the same path");
                 }
                 Ok(_) => {}
             }
-            let says = |flag: Option<(bool, usize)>| flag.is_some_and(|(flag, _)| flag);
             stores.push(Entry {
-                name: name.to_owned(),
-                store: text,
-                prefix: prefix.map(|prefix| Prefix::new(&prefix.text)),
-                read_only: says(read_only) || says(own_read_only),
-                expire: own_kept.unwrap_or_else(|| kept.clone()),
+                name: entry.name.to_owned(),
+                store,
+                prefix: settings.prefix,
+                read_only: is_set(read_only) || is_set(settings.read_only),
+                expire: settings.expiry.unwrap_or_else(|| expiry.clone()),
             });
         }
         stores
     }
 
+    fn check_store_name(&mut self, key: &str, entry: spanned_toml::Entry<'_>) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let name = entry.name;
+        if name.is_empty() || name.len() > MAX_STORE_NAME || !name.chars().all(is_allowed) {
+            let message = format!(
+                "a store's name is a part of URLs: use 1 to {MAX_STORE_NAME} characters of A–Z, a–z, 0–9, - and _"
+            );
+            self.error(entry.at(), key, message);
+        }
+    }
+
+    /// The settings of a store, which is text or a table.
+    fn store_settings(
+        &mut self,
+        key: &str,
+        entry: spanned_toml::Entry<'_>,
+        read_only: Option<(bool, usize)>,
+    ) -> Option<StoreSettings> {
+        if entry.is_text() {
+            return Some(StoreSettings {
+                store: self.text(key, entry),
+                ..StoreSettings::default()
+            });
+        }
+        let rule = "must be a store such as \"redis://host:6379/0\", or { store = \"…\", prefix = \"…\", read_only = true }";
+        let mut table = self.table(key, entry, rule)?;
+        let mut settings = StoreSettings::default();
+        let key = table.key_of("store");
+        match table.take("store") {
+            Some(store) => settings.store = self.text(&key, store),
+            None => {
+                let hint = "name the store, such as store = \"redis://host:6379/0\"";
+                self.missing(entry.at(), &key, hint);
+            }
+        }
+        let key = table.key_of("prefix");
+        settings.prefix = table
+            .take("prefix")
+            .and_then(|prefix| self.text(&key, prefix))
+            .map(|prefix| Prefix::new(&prefix.text));
+        let key = table.key_of("read_only");
+        settings.read_only = table
+            .take("read_only")
+            .and_then(|entry| Some((self.flag(&key, entry)?, entry.at())));
+        settings.expiry = self.expire_of_store(&mut table, read_only.or(settings.read_only));
+        self.finish(table);
+        if let (Some((true, all)), Some((false, own))) = (read_only, settings.read_only) {
+            let message = format!(
+                "line {} makes every store read-only, so this cannot be false: remove one of the two",
+                self.line_of(all)
+            );
+            self.error(own, key, message);
+        }
+        Some(settings)
+    }
+
     fn labels(&mut self, table: Table<'_>) -> BTreeMap<EventName, String> {
         let mut labels = BTreeMap::new();
-        for (key, entry) in table.keyed() {
+        for (key, entry) in table.into_entries() {
             let name = self.event(&key, entry.name, entry.at());
             let label = self
-                .words(&key, entry)
+                .text(&key, entry)
                 .and_then(|label| self.line(&key, label, MAX_LABEL));
             labels.extend(name.zip(label));
         }
@@ -437,13 +450,13 @@ impl SpannedToml<'_> {
 
     fn groups(&mut self, table: Table<'_>) -> Vec<(String, Vec<Pattern>)> {
         let mut groups = Vec::new();
-        for (key, entry) in table.keyed() {
+        for (key, entry) in table.into_entries() {
             let members = self.list(&key, entry).unwrap_or_default();
             let members = members
                 .into_iter()
                 .filter_map(|member| self.pattern(&key, member))
                 .collect();
-            let name = Words {
+            let name = Text {
                 text: entry.name.to_owned(),
                 at: entry.at(),
             };
@@ -454,97 +467,115 @@ impl SpannedToml<'_> {
 
     fn segments(&mut self, table: Table<'_>) -> Segments {
         let mut named = Vec::new();
-        for (key, entry) in table.keyed() {
+        for (key, entry) in table.into_entries() {
             let name = self.event(&key, entry.name, entry.at());
-            let Some(words) = self.words(&key, entry) else {
+            let Some(text) = self.text(&key, entry) else {
                 continue;
             };
-            match words.text.parse::<Segment>() {
+            match text.text.parse::<Segment>() {
                 Ok(segment) => named.extend(name.map(|name| (name, entry.at(), key, segment))),
-                Err(error) => self.fault(words.at, key, error.to_string()),
+                Err(error) => self.error(text.at, key, error.to_string()),
             }
         }
         let segments = named
             .iter()
             .map(|(name, .., segment)| (name.clone(), segment.clone()));
         Segments::new(segments).unwrap_or_else(|error| {
-            let found = named.iter().find(|(name, ..)| name == error.name());
-            let (at, key) = found.map_or((0, "segments".to_owned()), |(_, at, key, _)| {
-                (*at, key.clone())
-            });
-            self.fault(at, key, error.to_string());
+            let (_, at, key, _) = named
+                .iter()
+                .find(|(name, ..)| name == error.name())
+                .expect("the error is about one of these segments");
+            self.error(*at, key, error.to_string());
             Segments::default()
         })
     }
 
     fn question(&mut self, mut table: Table<'_>, clock: Clock) -> Option<PageQuery> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        // What was given, and where: nowhere when it could not be read, which has been told then.
+        // The fields that were given, with their offsets. `None` if the value had the wrong type,
+        // which has been reported.
         let mut given: HashMap<Field, Option<usize>> = HashMap::new();
-        let mut put = |field: Field, words: Option<Words>| {
-            given.insert(field, words.as_ref().map(|words| words.at));
-            query.extend_pairs(words.map(|words| (field.name(), words.text)));
-        };
         for field in QUESTION {
             let Some(entry) = table.take(field.name()) else {
                 continue;
             };
-            let key = table.inside(field.name());
-            let words = match field {
+            let key = table.key_of(field.name());
+            let text = match field {
                 Field::Rows | Field::Cols | Field::Trend => self.number(&key, entry),
                 Field::From | Field::To => self.date(&key, entry),
-                _ => self.words(&key, entry),
+                _ => self.text(&key, entry),
             };
-            put(field, words);
+            given.insert(field, text.as_ref().map(|text| text.at));
+            query.extend_pairs(text.map(|text| (field.name(), text.text)));
         }
         let lists: [fn(usize) -> Field; 2] = [Field::CohortAnd, Field::ReturningAnd];
         for field in lists {
             let name = field(0).name();
-            if let Some(entry) = table.take(name) {
-                let list = self.list(&table.inside(name), entry).unwrap_or_default();
-                list.into_iter()
-                    .enumerate()
-                    .for_each(|(i, words)| put(field(i), Some(words)));
+            let Some(entry) = table.take(name) else {
+                continue;
+            };
+            let list = self.list(&table.key_of(name), entry).unwrap_or_default();
+            for (index, text) in list.into_iter().enumerate() {
+                given.insert(field(index), Some(text.at));
+                query.append_pair(name, &text.text);
             }
         }
-        let (at, key) = (table.at, table.key.clone());
-        self.end(table);
-        let now = clock.now();
-        let typed = RawQuery::read(&query.finish()).carried_out(now, || None);
-        let asked = typed.check().and_then(|asked| {
-            let limits = asked
-                .query()
-                .check(now)
-                .map_err(|error| vec![Problem::of_query(&error)]);
-            limits.map(|_| asked)
-        });
-        let asked = asked.and_then(|asked| match typed.lost_trend(&asked) {
-            Some(message) => Err(vec![Problem::new(Field::Trend, message)]),
-            None => Ok(asked),
-        });
-        asked
-            .map_err(|problems| {
+        let section = table.key.clone();
+        let section_at = table.at;
+        self.finish(table);
+        match parse_question(&query.finish(), clock) {
+            Ok(question) => Some(question),
+            Err(problems) => {
                 for problem in problems {
-                    let key = format!("{key}.{}", problem.field.name());
+                    let key = format!("{section}.{}", problem.field.name());
                     match given.get(&problem.field) {
-                        Some(Some(at)) => self.fault(*at, key, problem.message),
+                        Some(Some(at)) => self.error(*at, key, problem.message),
                         Some(None) => {}
                         None if matches!(problem.field, Field::Cohort | Field::Returning) => {
-                            self.missing(at, &key, &problem.message);
+                            self.missing(section_at, &key, &problem.message);
                         }
-                        None => self.fault(at, key, problem.message),
+                        None => self.error(section_at, key, problem.message),
                     }
                 }
-            })
-            .ok()
-    }
-
-    /// Something is not there, unless it may stand where nothing could be read.
-    fn missing(&mut self, at: usize, key: &str, what: &str) {
-        if !self.broken {
-            self.fault(at, key, format!("is missing: {what}"));
+                None
+            }
         }
     }
+
+    /// Reports a missing setting, unless it may be in a part that is invalid TOML.
+    fn missing(&mut self, at: usize, key: &str, hint: &str) {
+        if !self.has_syntax_errors {
+            self.error(at, key, format!("is missing: {hint}"));
+        }
+    }
+}
+
+/// Parses and checks a question in the form of a URL's query.
+fn parse_question(query: &str, clock: Clock) -> Result<PageQuery, Vec<Problem>> {
+    let now = clock.now();
+    let raw = RawQuery::read(query).carried_out(now, || None);
+    let question = raw.check()?;
+    if let Err(error) = question.query().check(now) {
+        return Err(vec![Problem::of_query(&error)]);
+    }
+    match raw.lost_trend(&question) {
+        Some(message) => Err(vec![Problem::new(Field::Trend, message)]),
+        None => Ok(question),
+    }
+}
+
+/// The settings of a store, as far as they are valid.
+#[derive(Default)]
+struct StoreSettings {
+    store: Option<Text>,
+    prefix: Option<Prefix>,
+    /// The flag, and its offset.
+    read_only: Option<(bool, usize)>,
+    expiry: Option<Expiry>,
+}
+
+fn is_set(flag: Option<(bool, usize)>) -> bool {
+    flag.is_some_and(|(flag, _)| flag)
 }
 
 #[cfg(test)]
@@ -556,18 +587,14 @@ mod tests {
         let clock = Clock::Fixed(parse_moment("2026-11-23T14:05:00Z").unwrap());
         let variable =
             |name: &str| (name == "PROD").then(|| "redis://:hunter2@db:6379/0".to_owned());
-        let faults = |faults: Vec<TomlError>| {
-            faults
-                .iter()
-                .map(|f| f.told("c.toml"))
-                .collect::<Vec<_>>()
-                .join("\n")
-        };
-        File::read("c.toml", text, clock, variable).map_err(faults)
+        File::read("c.toml", text, clock, variable).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(|e| e.in_file("c.toml")).collect();
+            lines.join("\n")
+        })
     }
 
     #[test]
-    fn a_whole_file_is_read_in_its_order() {
+    fn stores_and_groups_keep_the_order_of_the_file() {
         let file = read(
             r#"
 title = "Acme"
@@ -620,11 +647,11 @@ mobile = "ios | android"
             file.summary(),
             "2 stores, 1 saved segment, 2 labels, 2 groups, the question signup → active"
         );
-        assert_eq!(read("").unwrap().summary(), "nothing but defaults");
+        assert_eq!(read("").unwrap().summary(), "only defaults");
     }
 
     #[test]
-    fn the_example_in_the_documentation_is_right() {
+    fn the_example_in_the_documentation_is_valid() {
         let page = include_str!("../../../docs/reference/configuration.md");
         let example = page
             .split("```toml\n")
@@ -634,7 +661,7 @@ mobile = "ios | android"
             .next()
             .unwrap();
         let clock = Clock::Fixed(parse_moment("2026-11-23").unwrap());
-        // It can be pasted as it is, whatever the environment holds.
+        // Without environment variables, so that it can be pasted as it is.
         let file = File::read("cohortist.toml", example, clock, |_| None);
         assert_eq!(
             file.unwrap().summary(),
@@ -643,15 +670,15 @@ mobile = "ios | android"
     }
 
     #[test]
-    fn every_fault_is_told_with_line_and_key_and_no_password() {
-        let told = |texts: &[&str]| {
+    fn every_mistake_is_reported_with_line_and_key_and_without_passwords() {
+        let errors = |texts: &[&str]| {
             texts
                 .iter()
                 .map(|text| read(text).unwrap_err())
                 .collect::<Vec<_>>()
                 .join("\n")
         };
-        let of_kinds = told(&[
+        let types = errors(&[
             "titel = \"x\"\ncolour = 3",
             "[stores]\nprod = { sotre = \"redis://:hunter2@h\", prefx = \"x\", read_only = 1 }\ntest = 3",
             "stores = \"redis://:hunter2@h\"\nhidden = \"x\"\ntitle = 7\nread_only = \"yes\"",
@@ -662,71 +689,69 @@ mobile = "ios | android"
             "[question]\ncohort = \"a\"\nreturning = \"b\"\ncols = 5\ntrend = 5",
             "read_only = true\n[stores]\na = { store = \"./a\", read_only = false }\nb = { store = \"./b\", read_only = true }",
         ]);
-        insta::assert_snapshot!(of_kinds, @r#"
-c.toml, line 1: `titel`: there is no such setting; did you mean `title`?
-c.toml, line 2: `colour`: there is no such setting; there are title, read_only, hidden, stores, question, labels, groups, segments, expire, server
-c.toml, line 2: `stores.prod.store`: is missing: say where the store is, such as store = "redis://host:6379/0"
-c.toml, line 2: `stores.prod.read_only`: write true or false, without quotes; this is a whole number
-c.toml, line 2: `stores.prod.sotre`: there is no such setting; did you mean `store`?
-c.toml, line 2: `stores.prod.prefx`: there is no such setting; did you mean `prefix`?
-c.toml, line 3: `stores.test`: write a store such as "redis://host:6379/0", or { store = "…", prefix = "…", read_only = true }; this is a whole number
-c.toml, line 1: `stores`: write a table, [stores], with a line for each; this is text
-c.toml, line 2: `hidden`: write a list of texts, such as ["a", "b"]; this is text
-c.toml, line 3: `title`: write text in quotes; this is a whole number
-c.toml, line 4: `read_only`: write true or false, without quotes; this is text
-c.toml, line 3: `hidden`: write each part of the list as text in quotes; this is a whole number
-c.toml, line 4: `hidden`: write each part of the list as text in quotes; this is true or false
-c.toml, line 7: `groups.Places`: write each part of the list as text in quotes; this is a date
-c.toml, line 8: `groups.More`: write a list of texts, such as ["a", "b"]; this is text
-c.toml, line 2: `labels.active`: write text in quotes; this is a whole number
-c.toml, line 3: `labels."song:played"`: write text in quotes; this is a table
-c.toml, line 6: `segments.m`: write text in quotes; this is a list
+        insta::assert_snapshot!(types, @r#"
+c.toml, line 1: `titel`: unknown setting; did you mean `title`?
+c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, server
+c.toml, line 2: `stores.prod.store`: is missing: name the store, such as store = "redis://host:6379/0"
+c.toml, line 2: `stores.prod.read_only`: must be true or false without quotes, not a whole number
+c.toml, line 2: `stores.prod.sotre`: unknown setting; did you mean `store`?
+c.toml, line 2: `stores.prod.prefx`: unknown setting; did you mean `prefix`?
+c.toml, line 3: `stores.test`: must be a store such as "redis://host:6379/0", or { store = "…", prefix = "…", read_only = true }, not a whole number
+c.toml, line 1: `stores`: must be a table, [stores], with a line per store, not text
+c.toml, line 2: `hidden`: must be a list of texts, such as ["a", "b"], not text
+c.toml, line 3: `title`: must be text in quotes, not a whole number
+c.toml, line 4: `read_only`: must be true or false without quotes, not text
+c.toml, line 3: `hidden`: each item must be text in quotes, not a whole number
+c.toml, line 4: `hidden`: each item must be text in quotes, not true or false
+c.toml, line 7: `groups.Places`: each item must be text in quotes, not a date or time
+c.toml, line 8: `groups.More`: must be a list of texts, such as ["a", "b"], not text
+c.toml, line 2: `labels.active`: must be text in quotes, not a whole number
+c.toml, line 3: `labels."song:played"`: must be text in quotes, not a table
+c.toml, line 6: `segments.m`: must be text in quotes, not a list
 c.toml, line 1: `question.returning`: is missing: name an event, such as `signup`, or a segment, such as `active & (web | ios)`
-c.toml, line 2: `question.rows`: write a whole number, without quotes; this is text
-c.toml, line 3: `question.cols`: write a whole number, without quotes; this is a number with a point
-c.toml, line 4: `question.from`: write a date, such as 2026-11-23; this is a whole number
-c.toml, line 5: `question.cohort`: write text in quotes; this is a list
-c.toml, line 6: `question.returning_and`: write a list of texts, such as ["a", "b"]; this is text
+c.toml, line 2: `question.rows`: must be a whole number without quotes, not text
+c.toml, line 3: `question.cols`: must be a whole number without quotes, not a number with a decimal point
+c.toml, line 4: `question.from`: must be a date, such as 2026-11-23, not a whole number
+c.toml, line 5: `question.cohort`: must be text in quotes, not a list
+c.toml, line 6: `question.returning_and`: must be a list of texts, such as ["a", "b"], not text
 c.toml, line 1: `question.returning`: is missing: name an event, such as `signup`, or a segment, such as `active & (web | ios)`
 c.toml, line 3: `question.cols`: `-1` is not a whole number from 1 to 400
 c.toml, line 4: `question.from`: `soon` is not a date: write it as 2026-11-23
 c.toml, line 5: `question.trend`: There is no column 5 to draw the trend of: the table has 0 to 4.
-c.toml, line 3: `stores.a.read_only`: line 1 makes every store read-only, so this cannot be false: leave one of the two out
+c.toml, line 3: `stores.a.read_only`: line 1 makes every store read-only, so this cannot be false: remove one of the two
 "#);
-        let of_the_reader = told(&[
+        let syntax = errors(&[
             "a = \ntitel = \"x\"",
             "[labels]\na = \"x\"\na = \"y\"\n[question]\nrows = true",
             "[stores]\na = { store = \"redis://:hunter2@h\", store = \"y\" }",
             "title = Acme\n[question]\ncohort = \"a\nby = \"fortnight\"\n[labels]\nactive = 1",
         ]);
-        insta::assert_snapshot!(of_the_reader, @"
-c.toml, line 1: `a`: this cannot be read: string values must be quoted
-c.toml, line 2: `titel`: there is no such setting; did you mean `title`?
-c.toml, line 3: `labels.a`: this is written twice: keep one of the two
-c.toml, line 4: `question.cohort`: is missing: name an event, such as `signup`, or a segment, such as `active & (web | ios)`
-c.toml, line 4: `question.returning`: is missing: name an event, such as `signup`, or a segment, such as `active & (web | ios)`
-c.toml, line 5: `question.rows`: write a whole number, without quotes; this is true or false
-c.toml, line 2: `stores.a.store`: this is written twice: keep one of the two
-c.toml, line 1: `title`: this cannot be read: string values must be quoted
-c.toml, line 3: `question.cohort`: this cannot be read: invalid basic string
+        insta::assert_snapshot!(syntax, @r"
+c.toml, line 1: `a`: invalid TOML: string values must be quoted
+c.toml, line 2: `titel`: unknown setting; did you mean `title`?
+c.toml, line 3: `labels.a`: invalid TOML: duplicate key
+c.toml, line 5: `question.rows`: must be a whole number without quotes, not true or false
+c.toml, line 2: `stores.a.store`: invalid TOML: duplicate key
+c.toml, line 1: `title`: invalid TOML: string values must be quoted
+c.toml, line 3: `question.cohort`: invalid TOML: invalid basic string
 c.toml, line 4: `question.by`: `fortnight` is not a period: write hour, day, week, month or year
-c.toml, line 6: `labels.active`: write text in quotes; this is a whole number
+c.toml, line 6: `labels.active`: must be text in quotes, not a whole number
 ");
-        let our_own = told(&[
+        let values = errors(&[
             "title = \"\"\nhidden = [\"a\\n*\"]\n[stores]\n\"a b\" = \"x\"\nc = \"http://:hunter2@x\"\nd = \"./x\"\ne = \"./x\"\n\
              f = \"$NO\"\n[labels]\n\"\" = \"x\"\nb = \" \"\n[segments]\nm = \"ios |\"\nx = \"y\"\ny = \"x\"\n[question]\n\
              cohort = \"signup &\"\nreturning = \"active\"\nby = \"fortnight\"\nrows = 0\nreturning_and = [\"a\", \"(\"]",
             "[question]\ncohort = \"a\"\nreturning = \"b\"\nrows = 400\ncols = 400",
         ]);
-        insta::assert_snapshot!(our_own, @r#"
-c.toml, line 1: `title`: write 1 to 60 characters on one line
-c.toml, line 2: `hidden`: an event name must not hold control characters; `a\n` holds U+000A at character 2; write a name, or its beginning and a `*`
-c.toml, line 4: `stores."a b"`: a store's name stands in addresses: write 1 to 40 of A–Z, a–z, 0–9, - and _
+        insta::assert_snapshot!(values, @r#"
+c.toml, line 1: `title`: must have 1 to 60 characters on one line
+c.toml, line 2: `hidden`: an event name must not hold control characters; `a\n` holds U+000A at character 2; write a name, or the start of names and a `*`
+c.toml, line 4: `stores."a b"`: a store's name is a part of URLs: use 1 to 40 characters of A–Z, a–z, 0–9, - and _
 c.toml, line 5: `stores.c`: `http://…@x` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS), redis+unix:///path/to/redis.sock or redis-cluster://host:6379,host:6379
-c.toml, line 7: `stores.e`: another store of this file is at the same path
-c.toml, line 8: `stores.f`: the environment has no variable NO
+c.toml, line 7: `stores.e`: another store in this file has the same path
+c.toml, line 8: `stores.f`: the environment variable NO is not set
 c.toml, line 10: `labels.""`: an event name must not be empty
-c.toml, line 11: `labels.b`: write 1 to 120 characters on one line
+c.toml, line 11: `labels.b`: must have 1 to 120 characters on one line
 c.toml, line 13: `segments.m`: column 6: expected an event name or `(`, found the end
 c.toml, line 14: `segments.x`: the saved segment `x` refers to itself: x → y → x
 c.toml, line 17: `question.cohort`: column 9: expected an event name or `(`, found the end
@@ -735,27 +760,23 @@ c.toml, line 20: `question.rows`: `0` is not a whole number from 1 to 400
 c.toml, line 21: `question.returning_and`: column 2: expected an event name or `(`, found the end
 c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, and a table holds at most 20000: ask for fewer of either
 "#);
-        assert!(
-            ![of_kinds, of_the_reader, our_own]
-                .concat()
-                .contains("hunter2")
-        );
+        assert!(![types, syntax, values].concat().contains("hunter2"));
         let bytes = b"title = \"Acme\"\n[labels]\na = \"Caf\xe9\"\nb = 2\n";
         let clock = Clock::Fixed(parse_moment("2026-11-23").unwrap());
-        let told = File::read("c.toml", bytes, clock, |_| None).unwrap_err();
-        let told: Vec<String> = told.iter().map(|fault| fault.told("c.toml")).collect();
+        let errors = File::read("c.toml", bytes, clock, |_| None).unwrap_err();
+        let lines: Vec<String> = errors.iter().map(|e| e.in_file("c.toml")).collect();
         assert_eq!(
-            told,
+            lines,
             [
                 "c.toml, line 3: `a`: byte 9 of this line is not UTF-8: save the file as UTF-8",
-                "c.toml, line 4: `labels.b`: write text in quotes; this is a whole number"
+                "c.toml, line 4: `labels.b`: must be text in quotes, not a whole number"
             ]
         );
     }
 
-    /// Each would take minutes, or end the process, if the time for it grew faster than its size.
+    /// If the time grew faster than the size of the text, each would take minutes or end the process.
     #[test]
-    fn texts_that_are_no_configuration_are_refused_soon_and_in_a_few_lines() {
+    fn texts_that_are_no_configuration_are_refused_quickly_in_a_few_lines() {
         let size = 100_000;
         let filled = |part: &dyn Fn(usize) -> String| {
             let parts = (0..).map(part);
@@ -777,7 +798,7 @@ c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, an
             dice.to_be_bytes()[0]
         };
         let texts = [
-            filled(&|_| "This is a line of a text, and no more.\n".to_owned()),
+            filled(&|_| "This is a line of text, and no more.\n".to_owned()),
             filled(&|_| "x\n".to_owned()),
             filled(&|_| "[\n".to_owned()),
             filled(&|_| "k = 1\n".to_owned()),
@@ -793,23 +814,27 @@ c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, an
         for text in texts.chain([(0..size).map(|_| random()).collect()]) {
             let shown = String::from_utf8_lossy(&text[..20]).into_owned();
             let clock = Clock::Fixed(parse_moment("2026-11-23").unwrap());
-            let faults = File::read("c.toml", &text, clock, |_| None).unwrap_err();
-            let told = told("c.toml", &faults);
-            let lines: Vec<&str> = told.lines().collect();
-            assert!(lines.len() <= MAX_TOLD + 1, "{shown}: {told}");
-            assert!(lines.iter().all(|line| line.len() < 400), "{shown}: {told}");
-            let others = crate::render::thousands((faults.len().saturating_sub(MAX_TOLD)) as u64);
-            let rest = format!("c.toml: {others} more mistakes; is this a configuration file?");
+            let errors = File::read("c.toml", &text, clock, |_| None).unwrap_err();
+            let report = report("c.toml", &errors);
+            let lines: Vec<&str> = report.lines().collect();
+            assert!(lines.len() <= MAX_REPORTED + 1, "{shown}: {report}");
+            assert!(
+                lines.iter().all(|line| line.len() < 400),
+                "{shown}: {report}"
+            );
+            let further =
+                crate::render::thousands((errors.len().saturating_sub(MAX_REPORTED)) as u64);
+            let rest = format!("c.toml: {further} more mistakes; is this a configuration file?");
             assert_eq!(
-                told.ends_with(&rest),
-                faults.len() > MAX_TOLD + 1,
-                "{shown}: {told}"
+                report.ends_with(&rest),
+                errors.len() > MAX_REPORTED + 1,
+                "{shown}: {report}"
             );
         }
     }
 
     #[test]
-    fn a_question_says_what_an_address_can_say() {
+    fn a_question_has_the_settings_of_a_url() {
         let asked = |text: &str| {
             read(&format!(
                 "[question]\ncohort = \"a\"\nreturning = \"b\"\n{text}"

@@ -1,5 +1,5 @@
-//! A TOML text walked with the place of everything in it: what is wrong is noted with its line and
-//! its whole key, in plain words, and the walk goes on.
+//! Reads TOML with the position of every part. Mistakes are collected with line and key, and
+//! reading continues after each.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,22 +9,27 @@ use toml::de::{DeTable, DeValue, Error};
 
 use crate::render::words;
 
-/// How much of a key is told, in characters: a text that is no TOML may seem to have keys of any
+/// The most mistakes of one file that are reported. With more, it is probably not a configuration
+/// file.
+pub const MAX_REPORTED: usize = 20;
+
+/// The longest key in an error, in characters. In a text that is not TOML, keys may seem to have any
 /// length.
 const MAX_KEY: usize = 120;
 
-/// What is wrong in a file.
+/// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TomlError {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// `segments.mobile`
+    /// The full key, such as `segments.mobile`, or empty.
     pub key: String,
     pub message: String,
 }
 
 impl TomlError {
-    pub fn told(&self, file: &str) -> String {
+    /// The error with its place in `file`, for people.
+    pub fn in_file(&self, file: &str) -> String {
         let key = if self.key.is_empty() {
             String::new()
         } else {
@@ -42,17 +47,18 @@ pub struct Entry<'t> {
     value: &'t Spanned<DeValue<'t>>,
 }
 
-/// A text, and where it stands.
+/// A value as text, with its byte offset in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Words {
+pub struct Text {
     pub text: String,
     pub at: usize,
 }
 
-/// A table being read: what is taken out of it is known, what is left at its end is not.
+/// A table being read. Entries are taken out one by one, and those that remain are unknown.
 pub struct Table<'t> {
-    /// Its key; empty for the whole file.
+    /// The full key, empty for the whole file.
     pub key: String,
+    /// The byte offset of the key.
     pub at: usize,
     entries: Vec<Entry<'t>>,
     known: Vec<&'static str>,
@@ -66,7 +72,7 @@ impl<'t> Table<'t> {
             value,
         };
         let mut entries: Vec<Entry<'t>> = table.iter().map(entry).collect();
-        // The reader sorts keys; the file's order says which store comes first.
+        // The parser sorts keys, but the first store in the file is the default one.
         entries.sort_by_key(|entry| entry.at);
         Table {
             key: key.into(),
@@ -76,25 +82,24 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// The entry of a name, taken out.
+    /// Takes out the entry of a name.
     pub fn take(&mut self, name: &'static str) -> Option<Entry<'t>> {
         self.known.push(name);
         let found = self.entries.iter().position(|entry| entry.name == name)?;
         Some(self.entries.remove(found))
     }
 
-    /// All entries with their whole keys, in the order of the file.
-    pub fn keyed(self) -> Vec<(String, Entry<'t>)> {
+    /// All entries with their full keys, in the order of the file.
+    pub fn into_entries(self) -> Vec<(String, Entry<'t>)> {
         self.entries
             .iter()
-            .map(|entry| (self.inside(entry.name), *entry))
+            .map(|entry| (self.key_of(entry.name), *entry))
             .collect()
     }
 
-    /// The whole key of something in it.
-    pub fn inside(&self, name: &str) -> String {
-        let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let name = if !name.is_empty() && name.chars().all(bare) {
+    /// The full key of an entry.
+    pub fn key_of(&self, name: &str) -> String {
+        let name = if !name.is_empty() && name.chars().all(is_bare) {
             name.to_owned()
         } else {
             format!("{name:?}")
@@ -108,21 +113,17 @@ impl<'t> Table<'t> {
 }
 
 impl<'t> Entry<'t> {
-    /// Where its key stands.
+    /// The byte offset of its key.
     pub fn at(self) -> usize {
         self.at
     }
 
-    /// Whether it is a text.
     pub fn is_text(self) -> bool {
         matches!(self.value.get_ref(), DeValue::String(_))
     }
 }
 
-/// The most mistakes of one file that are told: more of them mean that it is no configuration file.
-pub const MAX_TOLD: usize = 20;
-
-/// Where the lines of a text start.
+/// The byte offsets at which the lines of a text start.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -131,105 +132,96 @@ impl Lines {
         Lines([0].into_iter().chain(ends.map(|end| end + 1)).collect())
     }
 
-    /// The line of a place in the text, counted from 1.
+    /// The line of a byte offset, counted from 1.
     fn line_of(&self, at: usize) -> usize {
         self.0.partition_point(|start| *start <= at)
     }
 }
 
 /// A file being read.
-pub struct SpannedToml<'a> {
-    text: &'a str,
+pub struct SpannedToml {
     lines: Lines,
-    pub faults: Vec<TomlError>,
-    /// The lines of which nothing else can be said.
-    pub unreadable: BTreeSet<usize>,
-    /// Whether a part of it is no TOML, so that what seems to be missing may stand there.
-    pub broken: bool,
+    pub errors: Vec<TomlError>,
+    /// The lines that are invalid TOML.
+    pub invalid_lines: BTreeSet<usize>,
+    /// Whether a part of the file is invalid TOML. It may contain what seems to be missing.
+    pub has_syntax_errors: bool,
 }
 
-impl<'a> SpannedToml<'a> {
-    /// Notes what the reader of TOML could not read. Its own report would show the line, and with
-    /// it perhaps a password.
-    pub fn begin(text: &'a str, errors: &[Error]) -> Self {
-        let mut reading = SpannedToml {
-            text,
+impl SpannedToml {
+    /// Collects the errors of the parser. Its own report would print the line, which may contain a
+    /// password.
+    pub fn new(text: &str, errors: &[Error]) -> Self {
+        let mut toml = SpannedToml {
             lines: Lines::of(text),
-            faults: Vec::new(),
-            unreadable: BTreeSet::new(),
-            broken: false,
+            errors: Vec::new(),
+            invalid_lines: BTreeSet::new(),
+            has_syntax_errors: !errors.is_empty(),
         };
         let span = |error: &Error| error.span().unwrap_or(0..0);
         let mut errors: Vec<&Error> = errors.iter().collect();
         errors.sort_by_key(|error| span(error).start);
         for error in errors {
             let span = span(error);
-            if !reading.unreadable.insert(reading.line_of(span.start)) {
+            // Errors after the first one of a line are often its consequences.
+            if !toml.invalid_lines.insert(toml.line_of(span.start)) {
                 continue;
             }
-            // Finding the key may take reading the whole text, and no more of them are told.
-            let key = if reading.faults.len() < MAX_TOLD {
-                key_at(reading.text, &span)
+            // The rest names the tokens that the parser expected.
+            let message = error.message().lines().next().unwrap_or_default();
+            let message = message
+                .split_once(", expected ")
+                .map_or(message, |(what, _)| what);
+            // Finding a key may read the whole text. Further errors are not printed.
+            let key = if toml.errors.len() < MAX_REPORTED {
+                key_at(text, &span)
             } else {
                 String::new()
             };
-            let message = error.message().lines().next().unwrap_or_default();
-            // What the reader expected instead is written for those who write readers.
-            let message = message.split(", expected ").next().unwrap_or_default();
-            let twice = message.starts_with("duplicate key");
-            reading.broken |= !twice;
-            let message = if twice {
-                "this is written twice: keep one of the two".to_owned()
-            } else {
-                format!("this cannot be read: {message}")
-            };
-            reading.fault(span.start, key, message);
+            toml.error(span.start, key, format!("invalid TOML: {message}"));
         }
-        reading
+        toml
     }
 
-    /// The line of a place in the text, counted from 1.
+    /// The line of a byte offset, counted from 1.
     pub fn line_of(&self, at: usize) -> usize {
         self.lines.line_of(at)
     }
 
-    pub fn fault(&mut self, at: usize, key: impl Into<String>, message: impl Into<String>) {
-        self.faults.push(TomlError {
+    pub fn error(&mut self, at: usize, key: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(TomlError {
             line: self.line_of(at),
             key: key.into(),
             message: message.into(),
         });
     }
 
-    fn wrong_kind(&mut self, value: &Spanned<DeValue<'_>>, key: &str, wanted: &str) {
+    /// Reports a value of the wrong type. `rule` says what it must be.
+    fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, key: &str, rule: &str) {
         let found = match value.get_ref() {
             DeValue::String(_) => "text",
             DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a number with a point",
+            DeValue::Float(_) => "a number with a decimal point",
             DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date",
+            DeValue::Datetime(_) => "a date or time",
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        self.fault(
-            value.span().start,
-            key,
-            format!("write {wanted}; this is {found}"),
-        );
+        self.error(value.span().start, key, format!("{rule}, not {found}"));
     }
 
-    pub fn words(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
-        self.words_of(key, entry.value, "text in quotes")
+    pub fn text(&mut self, key: &str, entry: Entry<'_>) -> Option<Text> {
+        self.text_or(key, entry.value, "must be text in quotes")
     }
 
-    fn words_of(&mut self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Option<Words> {
+    fn text_or(&mut self, key: &str, value: &Spanned<DeValue<'_>>, rule: &str) -> Option<Text> {
         match value.get_ref() {
-            DeValue::String(text) => Some(Words {
+            DeValue::String(text) => Some(Text {
                 text: text.to_string(),
                 at: value.span().start,
             }),
             _ => {
-                self.wrong_kind(value, key, wanted);
+                self.wrong_type(value, key, rule);
                 None
             }
         }
@@ -239,146 +231,136 @@ impl<'a> SpannedToml<'a> {
         match entry.value.get_ref() {
             DeValue::Boolean(flag) => Some(*flag),
             _ => {
-                self.wrong_kind(entry.value, key, "true or false, without quotes");
+                self.wrong_type(entry.value, key, "must be true or false without quotes");
                 None
             }
         }
     }
 
     /// A whole number, as it is written.
-    pub fn number(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
+    pub fn number(&mut self, key: &str, entry: Entry<'_>) -> Option<Text> {
         match entry.value.get_ref() {
-            DeValue::Integer(number) => Some(Words {
+            DeValue::Integer(number) => Some(Text {
                 text: number.to_string(),
                 at: entry.value.span().start,
             }),
             _ => {
-                self.wrong_kind(entry.value, key, "a whole number, without quotes");
+                self.wrong_type(entry.value, key, "must be a whole number without quotes");
                 None
             }
         }
     }
 
     /// A date, with or without quotes.
-    pub fn date(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
-        match entry.value.get_ref() {
-            DeValue::Datetime(date) => Some(Words {
-                text: date.to_string(),
-                at: entry.value.span().start,
-            }),
-            _ => self.words_of(key, entry.value, "a date, such as 2026-11-23"),
-        }
+    pub fn date(&mut self, key: &str, entry: Entry<'_>) -> Option<Text> {
+        self.datetime_or(key, entry, "must be a date, such as 2026-11-23")
     }
 
     /// A span, such as `30d`.
-    pub fn span(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
-        self.words_of(key, entry.value, "a span in quotes, such as \"30d\"")
+    pub fn span(&mut self, key: &str, entry: Entry<'_>) -> Option<Text> {
+        let rule = "must be a span in quotes, such as \"30d\"";
+        self.text_or(key, entry.value, rule)
     }
 
     /// A time of day, with or without quotes.
-    pub fn time(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
+    pub fn time(&mut self, key: &str, entry: Entry<'_>) -> Option<Text> {
+        let rule = "must be a time of day in quotes, such as \"03:00\"";
+        self.datetime_or(key, entry, rule)
+    }
+
+    fn datetime_or(&mut self, key: &str, entry: Entry<'_>, rule: &str) -> Option<Text> {
         match entry.value.get_ref() {
-            DeValue::Datetime(time) => Some(Words {
-                text: time.to_string(),
+            DeValue::Datetime(datetime) => Some(Text {
+                text: datetime.to_string(),
                 at: entry.value.span().start,
             }),
-            _ => self.words_of(
-                key,
-                entry.value,
-                "a time of day in quotes, such as \"03:00\"",
-            ),
+            _ => self.text_or(key, entry.value, rule),
         }
     }
 
-    /// A list of texts; each that is none is told.
-    pub fn list(&mut self, key: &str, entry: Entry<'_>) -> Option<Vec<Words>> {
+    /// A list of texts. Reports items that are something else, and leaves them out.
+    pub fn list(&mut self, key: &str, entry: Entry<'_>) -> Option<Vec<Text>> {
         let DeValue::Array(list) = entry.value.get_ref() else {
-            self.wrong_kind(entry.value, key, "a list of texts, such as [\"a\", \"b\"]");
+            let rule = "must be a list of texts, such as [\"a\", \"b\"]";
+            self.wrong_type(entry.value, key, rule);
             return None;
         };
+        let rule = "each item must be text in quotes";
         Some(
             list.iter()
-                .filter_map(|item| {
-                    self.words_of(key, item, "each part of the list as text in quotes")
-                })
+                .filter_map(|item| self.text_or(key, item, rule))
                 .collect(),
         )
     }
 
-    pub fn table<'t>(&mut self, key: &str, entry: Entry<'t>, wanted: &str) -> Option<Table<'t>> {
+    pub fn table<'t>(&mut self, key: &str, entry: Entry<'t>, rule: &str) -> Option<Table<'t>> {
         match entry.value.get_ref() {
             DeValue::Table(table) => Some(Table::new(key, entry.at, table)),
             _ => {
-                self.wrong_kind(entry.value, key, wanted);
+                self.wrong_type(entry.value, key, rule);
                 None
             }
         }
     }
 
-    /// Tells what of a table nobody has taken.
-    pub fn end(&mut self, table: Table<'_>) {
+    /// Reports the entries of a table that were not taken out.
+    pub fn finish(&mut self, table: Table<'_>) {
         for entry in &table.entries {
-            let near = |known: &&&str| strsim::jaro_winkler(entry.name, known) > 0.82;
-            let mean = match table.known.iter().find(near) {
+            let is_similar = |known: &&&str| strsim::jaro_winkler(entry.name, known) > 0.82;
+            let hint = match table.known.iter().find(is_similar) {
                 Some(known) => format!("did you mean `{known}`?"),
-                None => format!("there are {}", table.known.join(", ")),
+                None => format!("the settings are {}", table.known.join(", ")),
             };
-            self.fault(
+            self.error(
                 entry.at,
-                table.inside(entry.name),
-                format!("there is no such setting; {mean}"),
+                table.key_of(entry.name),
+                format!("unknown setting; {hint}"),
             );
         }
     }
 }
 
-/// The key whose line this is, with that of the table it stands in, as far as a text that is no
-/// TOML tells.
-fn key_at(text: &str, at: &Range<usize>) -> String {
-    let start = text
-        .get(..at.start)
-        .and_then(|before| before.rfind('\n'))
-        .map_or(0, |before| before + 1);
-    let line = text
-        .get(start..)
-        .and_then(|rest| rest.lines().next())
-        .unwrap_or_default();
-    let header = |line: &str| {
-        let inside = line.trim().strip_prefix('[')?.trim_start_matches('[');
-        Some(
-            inside
-                .split(']')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
-        )
+/// Whether a character needs no quotes in a key.
+fn is_bare(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+/// The full key that a span belongs to, as far as it can be told in invalid TOML: by the line and
+/// the last table header before it. Empty if the span does not fit the text.
+fn key_at(text: &str, span: &Range<usize>) -> String {
+    let (Some(before), Some(word), Some(after)) = (
+        text.get(..span.start),
+        text.get(span.clone()),
+        text.get(span.end..),
+    ) else {
+        return String::new();
     };
-    if let Some(table) = header(line) {
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    if let Some(table) = table_header(line) {
         return table;
     }
-    let table = text
-        .get(..start)
-        .unwrap_or_default()
-        .lines()
-        .rev()
-        .find_map(header);
+    let table = text[..start].lines().rev().find_map(table_header);
     let mut parts: Vec<String> = table.into_iter().collect();
-    let equals = line.find('=').unwrap_or(line.len());
-    parts.extend(
-        Some(line[..equals].trim().to_owned()).filter(|key| !key.is_empty() && equals < line.len()),
-    );
-    // A key inside `{ … }`.
-    if at.start > start + equals {
-        let word = text.get(at.clone()).unwrap_or_default();
-        let bare = !word.is_empty()
-            && word
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-        let followed = text
-            .get(at.end..)
-            .is_some_and(|rest| rest.trim_start_matches(' ').starts_with('='));
-        parts.extend(Some(word.to_owned()).filter(|_| bare && followed));
+    if let Some(equals) = line.find('=') {
+        let key = line[..equals].trim();
+        if !key.is_empty() {
+            parts.push(key.to_owned());
+        }
+        // A key inside `{ … }`.
+        let is_key = !word.is_empty()
+            && word.chars().all(is_bare)
+            && after.trim_start_matches(' ').starts_with('=');
+        if is_key && span.start > start + equals {
+            parts.push(word.to_owned());
+        }
     }
     parts.join(".")
+}
+
+/// The key in a line such as `[stores]` or `[[stores]]`.
+fn table_header(line: &str) -> Option<String> {
+    let inside = line.trim().strip_prefix('[')?.trim_start_matches('[');
+    let key = inside.split_once(']').map_or(inside, |(key, _)| key);
+    Some(key.trim().to_owned())
 }

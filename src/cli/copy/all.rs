@@ -1,124 +1,103 @@
-//! `cohortist copy --all-keys`: a whole database, keys of others included.
+//! `cohortist copy --all-keys`: copies a whole database, including keys that are not events.
 //!
-//! Between two Redis values travel as Redis writes them down (DUMP, RESTORE), so that every type
-//! arrives. Where an end is an embedded store, which holds bitmaps alone, strings travel as
-//! bitmaps. Either way a key is made whole or not at all and none is replaced unasked, so that an
-//! interrupted copy can be run again. At the end all of them are compared.
+//! Between two Redis servers, values are copied in Redis' own format (DUMP, RESTORE), so that every
+//! type arrives. If one side is an embedded store, which holds only bitmaps, strings are copied as
+//! bitmaps. Either way a key is created as a whole, and none is replaced without `--overwrite`, so
+//! that an interrupted copy can be run again. In the end, all keys are compared.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::time::Instant;
 
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
-use crate::cli::copy::NAMED;
-use crate::cli::output::{Out, say};
+use super::progress::{list, visible_in_terminal};
+use crate::cli::output::{Out, status};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::{many, thousands};
 use crate::sets::{Key, Prefix, SCRATCH};
 use crate::store::Snapshot;
-use crate::store::embedded::Keyspace;
+use crate::store::embedded::{Keyspace, ReadTxn, WriteTxn};
 use crate::store::redis::{Bits, Dump, Kind, Made, Server, Written};
 use crate::store::{self, StoreError};
 
-/// How many keys are looked at in one go.
-const AT_ONCE: usize = 500;
+/// The number of keys read in one batch.
+const BATCH_KEYS: usize = 500;
 
-/// How many bytes of values are in memory at once, unless a single value is larger.
-const BYTES_AT_ONCE: u64 = 16 << 20;
+/// The maximum number of bytes of values in memory, unless a single value is larger.
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// The longest name of a key in an embedded store, in bytes.
 const LONGEST_NAME: usize = 64 << 10;
 
+/// The type of keys that do not exist, as Redis names it.
+const NONE: &str = "none";
+
+/// The type of keys that both kinds of stores can have.
+const STRING: &str = "string";
+
 /// How to copy.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Replace what TO holds otherwise.
+    /// Whether to replace keys that have another value in TO.
     pub overwrite: bool,
 }
 
 type Name = Vec<u8>;
 
-/// Copies every key of a store into another one, and compares them.
+/// Copies every key of a store to another one, and compares them.
 pub fn copy(
     from: &StoreConfig,
     to: &StoreConfig,
     settings: Settings,
     started: Instant,
 ) -> anyhow::Result<()> {
-    if !(from.is_redis() && to.is_redis()) && (is_of_texts(from)? || is_of_texts(to)?) {
+    let both_are_redis = from.is_redis() && to.is_redis();
+    if !both_are_redis && (has_string_ids(from)? || has_string_ids(to)?) {
         bail!(
-            "users are called by text ids, which do not go from or to a path with --all-keys: leave it away, and events are copied with their text ids"
+            "string ids cannot be copied from or to a path with --all-keys. Leave it out to copy all events with their string ids"
         );
     }
-    let source = End::open(from, false)?;
+    let source = End::open_to_read(from)?;
     let mut names = source.names()?;
     let prefix = Prefix::new(from.prefix());
     names.retain(|name| !is_temporary(&prefix, name));
     if names.is_empty() {
-        bail!("{} holds no keys: nothing was copied", from.shown());
+        bail!("{} has no keys: nothing was copied", from.display());
     }
-    let copying = Copying {
+    let copier = Copier {
         from: source,
-        to: End::open(to, true)?,
-        shown: to.shown(),
+        to: End::open(to)?,
+        to_display: to.display(),
     };
     let mut tally = Tally::default();
-    let progress = bar(names.len() as u64, "copied");
-    let mut there = Vec::new();
-    for some in names.chunks(AT_ONCE) {
-        copying.make_missing(some, &mut tally, &mut there)?;
-        progress.inc(some.len() as u64);
-    }
-    progress.finish_and_clear();
-    if !there.is_empty() {
-        say!(
+    let existing = copier.create_all(&names, &mut tally)?;
+    if existing > 0 {
+        status!(
             "{} of {} there already",
-            thousands(there.len() as u64),
+            thousands(existing),
             many(names.len() as u64, "key")
         );
     }
-    let wanted: Vec<Name> = names
-        .into_iter()
-        .filter(|name| !tally.left_out.contains_key(name))
-        .collect();
-    let mut unlike = copying.compare(&wanted, &mut tally)?;
-    if settings.overwrite && !unlike.is_empty() {
-        for some in unlike.chunks(AT_ONCE) {
-            tally.replaced += copying
-                .make(&copying.known(some)?, true, &mut tally.left_out)?
-                .made;
-        }
-        unlike.retain(|name| !tally.left_out.contains_key(name));
-        unlike = copying.compare(&unlike, &mut tally)?;
+    names.retain(|name| !tally.skipped.contains_key(name));
+    let mut different = copier.compare(&names, &mut tally)?;
+    if settings.overwrite && !different.is_empty() {
+        copier.replace(&different, &mut tally)?;
+        different.retain(|name| !tally.skipped.contains_key(name));
+        different = copier.compare(&different, &mut tally)?;
     }
-    tally.tell();
-    if !unlike.is_empty() {
-        let mend = if settings.overwrite {
-            "It goes on changing: run this again when nothing writes there any more"
-        } else {
-            "What was there before, or has changed meanwhile, was left as it is; --overwrite puts FROM's in its place"
-        };
-        bail!(
-            "{} in {} {} from what {} holds: {}. {mend}",
-            many(unlike.len() as u64, "key"),
-            to.shown(),
-            if unlike.len() == 1 {
-                "differs"
-            } else {
-                "differ"
-            },
-            from.shown(),
-            listed(unlike.iter().map(|name| shown(name)), unlike.len())
-        );
+    tally.print();
+    if !different.is_empty() {
+        bail!("{}", describe(&different, from, to, settings));
     }
-    if tally.unreadable > 0 {
+    let failed = tally.failed();
+    if failed > 0 {
         bail!(
-            "{} of {} could not be copied",
-            many(tally.unreadable, "key"),
-            from.shown()
+            "{} in {} could not be copied",
+            many(failed, "key"),
+            from.display()
         );
     }
     let replaced = if tally.replaced > 0 {
@@ -129,16 +108,42 @@ pub fn copy(
     let mut out = Out::new();
     out.line(format_args!(
         "copied {}{replaced} to {} in {:.1} s; all {} are equal on both sides",
-        many(tally.made, "key"),
-        to.shown(),
+        many(tally.created, "key"),
+        to.display(),
         started.elapsed().as_secs_f64(),
         thousands(tally.equal),
     ))?;
     Ok(out.finish()?)
 }
 
-/// Whether the users of a store are called by texts; nobody is in one that is not there.
-fn is_of_texts(store: &StoreConfig) -> anyhow::Result<bool> {
+/// The error if keys differ in the end.
+fn describe(
+    different: &[Name],
+    from: &StoreConfig,
+    to: &StoreConfig,
+    settings: Settings,
+) -> String {
+    let verb = if different.len() == 1 {
+        "differs"
+    } else {
+        "differ"
+    };
+    let hint = if settings.overwrite {
+        "They keep changing: run this again when nothing writes to FROM any more"
+    } else {
+        "They had another value in TO before, or have changed in FROM since they were copied. Use --overwrite to replace them"
+    };
+    format!(
+        "{} in {} {verb} from {}: {}. {hint}",
+        many(different.len() as u64, "key"),
+        to.display(),
+        from.display(),
+        list(different.iter().map(|name| printable(name))),
+    )
+}
+
+/// Whether a store has string ids. A store that does not exist has none.
+fn has_string_ids(store: &StoreConfig) -> anyhow::Result<bool> {
     match store.open_to_read() {
         Ok(tracker) => Ok(tracker.assigned()?.is_some()),
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::Missing(_))) => Ok(false),
@@ -146,438 +151,501 @@ fn is_of_texts(store: &StoreConfig) -> anyhow::Result<bool> {
     }
 }
 
-/// Whether a key is one of those that requests make and delete again. An event called `bitop` has
-/// keys that look like it.
+/// Whether a key is one of the temporary keys of a request. The keys of an event named `bitop` look
+/// similar.
 fn is_temporary(prefix: &Prefix, name: &[u8]) -> bool {
     let text = String::from_utf8_lossy(name);
-    let behind = text.strip_prefix(prefix.as_str());
-    behind.is_some_and(|rest| rest.starts_with(SCRATCH)) && Key::parse(prefix, &text).is_none()
+    text.strip_prefix(prefix.as_str())
+        .is_some_and(|rest| rest.starts_with(SCRATCH))
+        && Key::parse(prefix, &text).is_none()
 }
 
-fn shown(name: &[u8]) -> String {
+/// The name of a key without control characters.
+fn printable(name: &[u8]) -> String {
     String::from_utf8_lossy(name)
         .chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()
 }
 
-fn listed(names: impl Iterator<Item = String>, count: usize) -> String {
-    let some: Vec<String> = names.take(NAMED).collect();
-    let more = if count > NAMED {
-        format!(" and {} more", thousands((count - NAMED) as u64))
-    } else {
-        String::new()
-    };
-    format!("{}{more}", some.join(", "))
-}
-
-/// What became of the keys.
+/// The outcome of a copy.
 #[derive(Default)]
 struct Tally {
-    made: u64,
+    created: u64,
     replaced: u64,
     equal: u64,
-    gone: u64,
-    unreadable: u64,
-    left_out: BTreeMap<Name, LeftOut>,
+    /// The number of keys that were deleted in FROM during the copy.
+    deleted: u64,
+    skipped: BTreeMap<Name, Obstacle>,
 }
 
 /// Why a key was not copied.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct LeftOut {
-    why: String,
-    /// Neither end can read or write the value, so the copy fails at its end.
-    is_unreadable: bool,
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Obstacle {
+    /// An embedded store does not have this type.
+    Type {
+        kind: String,
+        store: String,
+    },
+    NotUtf8 {
+        store: String,
+    },
+    LongName,
+    /// The server cannot read the dump. This is a failure, the others are expected.
+    Unreadable {
+        kind: String,
+        reason: String,
+    },
 }
 
-impl LeftOut {
-    /// A key that the other end does not hold at all.
-    fn unfit(why: String) -> Self {
-        LeftOut {
-            why,
-            is_unreadable: false,
-        }
-    }
-
-    /// A key whose value did not get through.
-    fn unreadable(kind: &Kind, words: &str) -> Self {
-        LeftOut {
-            why: format!("that TO cannot take, of type {} ({words})", kind.name),
-            is_unreadable: true,
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::Type { kind, store } => {
+                write!(f, "of type {kind}, because {store} can have only strings")
+            }
+            Obstacle::NotUtf8 { store } => write!(
+                f,
+                "with a name that is not UTF-8, which {store} cannot have"
+            ),
+            Obstacle::LongName => f.write_str("with a name of more than 64 KiB"),
+            Obstacle::Unreadable { kind, reason } => {
+                write!(f, "of type {kind} that TO cannot read ({reason})")
+            }
         }
     }
 }
 
 impl Tally {
-    fn tell(&mut self) {
-        let mut by_reason: BTreeMap<&LeftOut, Vec<&Name>> = BTreeMap::new();
-        for (name, left_out) in &self.left_out {
-            by_reason.entry(left_out).or_default().push(name);
+    /// The number of keys that should have been copied and were not.
+    fn failed(&self) -> u64 {
+        let failed = self
+            .skipped
+            .values()
+            .filter(|obstacle| matches!(obstacle, Obstacle::Unreadable { .. }));
+        failed.count() as u64
+    }
+
+    fn print(&self) {
+        let mut by_obstacle: BTreeMap<&Obstacle, Vec<&Name>> = BTreeMap::new();
+        for (name, obstacle) in &self.skipped {
+            by_obstacle.entry(obstacle).or_default().push(name);
         }
-        for (LeftOut { why, is_unreadable }, names) in by_reason {
-            if *is_unreadable {
-                self.unreadable += names.len() as u64;
-            }
-            let named = listed(names.iter().map(|name| shown(name)), names.len());
-            say!(
-                "left out {} {why}: {named}",
-                many(names.len() as u64, "key")
+        for (obstacle, names) in by_obstacle {
+            status!(
+                "left out {} {obstacle}: {}",
+                many(names.len() as u64, "key"),
+                list(names.iter().map(|name| printable(name)))
             );
         }
-        if self.gone > 0 {
-            say!("{} went from FROM meanwhile", many(self.gone, "key"));
+        if self.deleted > 0 {
+            status!(
+                "{} deleted in FROM in the meantime",
+                many(self.deleted, "key")
+            );
         }
     }
 }
 
-/// One end of a copy.
+/// One side of a copy.
 enum End {
     Server(Server),
     Keyspace(Keyspace),
 }
 
 impl End {
-    fn open(config: &StoreConfig, to_write: bool) -> anyhow::Result<Self> {
+    fn open(config: &StoreConfig) -> anyhow::Result<Self> {
         if config.is_redis() {
             return Ok(End::Server(config.open_server()?));
         }
-        Ok(End::Keyspace(config.open_embedded(to_write)?.keyspace()))
+        Ok(End::Keyspace(config.open_embedded(true)?.keyspace()))
+    }
+
+    fn open_to_read(config: &StoreConfig) -> anyhow::Result<Self> {
+        if config.is_redis() {
+            return Ok(End::Server(config.open_server()?));
+        }
+        Ok(End::Keyspace(config.open_embedded(false)?.keyspace()))
     }
 
     fn names(&self) -> anyhow::Result<Vec<Name>> {
-        Ok(match self {
-            End::Server(server) => server.names()?.into_iter().collect(),
-            End::Keyspace(space) => {
-                let mut names = space
-                    .read(|look| Ok(look.keys()?.iter().map(Name::from).collect::<Vec<_>>()))?;
-                names.sort_unstable();
-                names
-            }
-        })
-    }
-
-    fn kinds(&self, names: &[&[u8]]) -> anyhow::Result<Vec<Kind>> {
-        let none = || Kind {
-            name: "none".to_owned(),
-            bytes: 0,
-            lifetime: None,
-        };
         match self {
-            End::Server(server) => Ok(server.kinds(names)?),
-            End::Keyspace(space) => Ok(space.read(|look| {
-                let kind = |name: &&[u8]| -> store::Result<Kind> {
-                    let Ok(text) = std::str::from_utf8(name) else {
-                        return Ok(none());
-                    };
-                    if !look.exists(text)? {
-                        return Ok(none());
-                    }
-                    let lifetime = look
-                        .expires_at(text)
-                        .map(|until| until.saturating_sub(now()));
-                    Ok(Kind {
-                        name: "string".to_owned(),
-                        bytes: look.len(text)?,
-                        lifetime,
-                    })
-                };
-                names.iter().map(kind).collect()
-            })?),
+            End::Server(server) => Ok(server.names()?.into_iter().collect()),
+            End::Keyspace(keyspace) => {
+                let mut names: Vec<Name> =
+                    keyspace.read(|txn| Ok(txn.keys()?.iter().map(Name::from).collect()))?;
+                names.sort_unstable();
+                Ok(names)
+            }
         }
     }
 
-    /// Strings as bitmaps; `None` for what is none, or is gone.
-    fn bitmaps(&self, keys: &[Known<'_>]) -> anyhow::Result<Vec<Option<Snapshot>>> {
-        let strings = keys.iter().filter(|(_, kind)| kind.name == "string");
+    fn kinds(&self, names: &[&[u8]]) -> anyhow::Result<Vec<Kind>> {
+        match self {
+            End::Server(server) => Ok(server.kinds(names)?),
+            End::Keyspace(keyspace) => {
+                let kinds =
+                    keyspace.read(|txn| names.iter().map(|name| kind_of(txn, name)).collect())?;
+                Ok(kinds)
+            }
+        }
+    }
+
+    /// Reads strings as bitmaps. Returns `None` for keys of other types, and keys that were deleted
+    /// in the meantime.
+    fn bitmaps(&self, keys: &[TypedKey<'_>]) -> anyhow::Result<Vec<Option<Snapshot>>> {
+        let strings = keys.iter().filter(|(_, kind)| kind.name == STRING);
         let read = match self {
-            End::Server(server) => server.bitmaps(
-                &strings
-                    .map(|(name, kind)| (*name, kind.bytes))
-                    .collect::<Vec<_>>(),
-            )?,
-            End::Keyspace(space) => space.read(|look| {
-                let read = strings.map(|(name, _)| match std::str::from_utf8(name) {
-                    Ok(text) => look.snapshot(text),
-                    Err(_) => Ok(None),
-                });
-                read.collect::<store::Result<Vec<_>>>()
+            End::Server(server) => {
+                let strings: Vec<(&[u8], u64)> =
+                    strings.map(|(name, kind)| (*name, kind.bytes)).collect();
+                server.bitmaps(&strings)?
+            }
+            End::Keyspace(keyspace) => keyspace.read(|txn| {
+                strings
+                    .map(|(name, _)| match std::str::from_utf8(name) {
+                        Ok(text) => txn.snapshot(text),
+                        Err(_) => Ok(None),
+                    })
+                    .collect::<store::Result<Vec<_>>>()
             })?,
         };
         let mut read = read.into_iter();
-        let each = |(_, kind): &Known<'_>| {
-            (kind.name == "string")
-                .then(|| read.next())
-                .flatten()
-                .flatten()
-        };
-        Ok(keys.iter().map(each).collect())
+        let bitmaps = keys.iter().map(|(_, kind)| {
+            if kind.name == STRING {
+                read.next().expect("each string was read")
+            } else {
+                None
+            }
+        });
+        Ok(bitmaps.collect())
     }
 
     fn put(&self, keys: &[Bits<'_>], replace: bool) -> anyhow::Result<Vec<Made>> {
         match self {
             End::Server(server) => Ok(server.put(keys, replace)?),
-            End::Keyspace(space) => Ok(space.change(|space| {
-                let mut put = |(name, bitmap, lifetime): &Bits<'_>| -> store::Result<Made> {
-                    let Ok(text) = std::str::from_utf8(name) else {
-                        return Ok(Made::Taken);
-                    };
-                    if !replace && space.read().exists(text)? {
-                        return Ok(Made::Taken);
-                    }
-                    space.put_snapshot(
-                        text,
-                        bitmap,
-                        lifetime.map(|left| now().saturating_add(left)),
-                    )?;
-                    Ok(Made::New)
-                };
-                keys.iter().map(&mut put).collect()
-            })?),
+            End::Keyspace(keyspace) => {
+                let made = keyspace.change(|txn| {
+                    keys.iter()
+                        .map(|bits| put_bits(txn, bits, replace))
+                        .collect()
+                })?;
+                Ok(made)
+            }
         }
     }
 }
 
-/// Milliseconds since 1970 by the system's clock, which is the one keys live by, whatever --now
-/// says.
-fn now() -> u64 {
-    u64::try_from(Clock::System.now().timestamp_millis()).unwrap_or(0)
+/// The type of a key in an embedded store.
+fn kind_of(txn: ReadTxn<'_>, name: &[u8]) -> store::Result<Kind> {
+    match std::str::from_utf8(name) {
+        Ok(text) if txn.exists(text)? => Ok(Kind {
+            name: STRING.to_owned(),
+            bytes: txn.len(text)?,
+            lifetime: txn
+                .expires_at(text)
+                .map(|expires_at| expires_at.saturating_sub(now())),
+        }),
+        _ => Ok(Kind {
+            name: NONE.to_owned(),
+            bytes: 0,
+            lifetime: None,
+        }),
+    }
 }
 
-struct Copying {
+fn put_bits(txn: &mut WriteTxn<'_>, bits: &Bits<'_>, replace: bool) -> store::Result<Made> {
+    let (name, bitmap, lifetime) = bits;
+    let text = std::str::from_utf8(name).expect("other names have an obstacle");
+    if !replace && txn.read().exists(text)? {
+        return Ok(Made::Taken);
+    }
+    let expires_at = lifetime.map(|left| now().saturating_add(left));
+    txn.put_snapshot(text, bitmap, expires_at)?;
+    Ok(Made::New)
+}
+
+/// Milliseconds since 1970 by the system's clock. Keys expire by that clock, not by `--now`.
+fn now() -> u64 {
+    let millis = Clock::System.now().timestamp_millis();
+    u64::try_from(millis).expect("the clock is after 1970")
+}
+
+struct Copier {
     from: End,
     to: End,
-    shown: String,
+    /// The name of the store to copy to.
+    to_display: String,
 }
 
-/// A key with what it is.
-type Known<'a> = (&'a [u8], Kind);
+/// A key with its type and size.
+type TypedKey<'a> = (&'a [u8], Kind);
 
-/// What came of making keys.
+/// The outcome of creating keys.
 #[derive(Default)]
-struct MadeOf {
-    made: u64,
-    taken: Vec<Name>,
+struct Created {
+    count: u64,
+    /// The number of keys that existed.
+    existing: u64,
 }
 
-impl Copying {
-    fn known<'a>(&self, names: &'a [Name]) -> anyhow::Result<Vec<Known<'a>>> {
+impl Created {
+    fn record(&mut self, made: &Made) {
+        match made {
+            Made::New => self.count += 1,
+            Made::Taken | Made::Unreadable(_) => self.existing += 1,
+        }
+    }
+}
+
+impl Copier {
+    /// Creates the keys that TO does not have. Returns the number of keys that it has.
+    fn create_all(&self, names: &[Name], tally: &mut Tally) -> anyhow::Result<u64> {
+        let bar = progress_bar(names.len(), "copied");
+        let mut existing = 0;
+        for names in names.chunks(BATCH_KEYS) {
+            existing += self.create_missing(names, tally)?;
+            bar.inc(names.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(existing)
+    }
+
+    /// Replaces keys in TO.
+    fn replace(&self, names: &[Name], tally: &mut Tally) -> anyhow::Result<()> {
+        for names in names.chunks(BATCH_KEYS) {
+            let keys = self.typed(names)?;
+            tally.replaced += self.create(&keys, true, &mut tally.skipped)?.count;
+        }
+        Ok(())
+    }
+
+    /// The types and sizes of keys in FROM.
+    fn typed<'a>(&self, names: &'a [Name]) -> anyhow::Result<Vec<TypedKey<'a>>> {
         let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         let kinds = self.from.kinds(&names)?;
         Ok(names.into_iter().zip(kinds).collect())
     }
 
-    /// Whether a key fits into the other end; if not, why.
-    fn obstacle(&self, name: &[u8], kind: &Kind) -> Option<String> {
-        let (End::Keyspace(_), text) = (&self.to, std::str::from_utf8(name)) else {
+    /// Returns why TO cannot have a key, if it cannot.
+    fn obstacle(&self, name: &[u8], kind: &Kind) -> Option<Obstacle> {
+        if matches!(self.to, End::Server(_)) || kind.name == NONE {
             return None;
-        };
-        match text {
-            _ if kind.name == "none" => None,
-            _ if kind.name != "string" => Some(format!(
-                "of type {}, as {} holds bitmaps and other strings alone",
-                kind.name, self.shown
-            )),
-            Err(_) => Some(format!(
-                "with a name that is not UTF-8, as {} has none such",
-                self.shown
-            )),
-            Ok(text) if text.len() > LONGEST_NAME => {
-                Some("with a name of more than 64 KiB".to_owned())
-            }
-            Ok(_) => None,
         }
+        let store = self.to_display.clone();
+        if kind.name != STRING {
+            let kind = kind.name.clone();
+            return Some(Obstacle::Type { kind, store });
+        }
+        if std::str::from_utf8(name).is_err() {
+            return Some(Obstacle::NotUtf8 { store });
+        }
+        (name.len() > LONGEST_NAME).then_some(Obstacle::LongName)
     }
 
-    /// Makes those that the other end does not have; notes the others.
-    fn make_missing(
-        &self,
-        names: &[Name],
-        tally: &mut Tally,
-        there: &mut Vec<Name>,
-    ) -> anyhow::Result<()> {
-        let mut wanted = self.known(names)?;
-        wanted.retain(|(name, kind)| match self.obstacle(name, kind) {
-            Some(why) => {
-                tally.left_out.insert(name.to_vec(), LeftOut::unfit(why));
+    /// Creates those of the keys that TO does not have. Returns the number of keys that it has.
+    fn create_missing(&self, names: &[Name], tally: &mut Tally) -> anyhow::Result<u64> {
+        let mut keys = self.typed(names)?;
+        keys.retain(|(name, kind)| match self.obstacle(name, kind) {
+            Some(obstacle) => {
+                tally.skipped.insert(name.to_vec(), obstacle);
                 false
             }
             None => true,
         });
-        let only: Vec<&[u8]> = wanted.iter().map(|(name, _)| *name).collect();
-        let mut missing = Vec::new();
-        for (known, copy) in wanted.into_iter().zip(self.to.kinds(&only)?) {
-            if copy.name == "none" {
-                missing.push(known)
-            } else {
-                there.push(known.0.to_vec())
-            }
-        }
-        let MadeOf { made, taken } = self.make(&missing, false, &mut tally.left_out)?;
-        tally.made += made;
-        there.extend(taken);
-        Ok(())
+        let names: Vec<&[u8]> = keys.iter().map(|(name, _)| *name).collect();
+        let copies = self.to.kinds(&names)?;
+        let total = keys.len() as u64;
+        let missing: Vec<TypedKey<'_>> = keys
+            .into_iter()
+            .zip(copies)
+            .filter(|(_, copy)| copy.name == NONE)
+            .map(|(key, _)| key)
+            .collect();
+        let existing = total - missing.len() as u64;
+        let created = self.create(&missing, false, &mut tally.skipped)?;
+        tally.created += created.count;
+        Ok(existing + created.existing)
     }
 
-    /// Makes keys, or with `replace` puts them in place of what there is.
-    fn make(
+    /// Creates keys, or replaces existing ones with `replace`.
+    fn create(
         &self,
-        keys: &[Known<'_>],
+        keys: &[TypedKey<'_>],
         replace: bool,
-        left_out: &mut BTreeMap<Name, LeftOut>,
-    ) -> anyhow::Result<MadeOf> {
-        let mut of = MadeOf::default();
+        skipped: &mut BTreeMap<Name, Obstacle>,
+    ) -> anyhow::Result<Created> {
+        let mut created = Created::default();
         for group in groups(keys) {
-            let dumps = match (&self.from, &self.to) {
-                (End::Server(from), End::Server(to)) => Some((to, dumps(from, group)?)),
-                _ => None,
-            };
-            let Some((to, dumps)) = dumps else {
-                self.put(group, replace, &mut of)?;
-                continue;
-            };
-            let written = group
-                .iter()
-                .zip(&dumps)
-                .filter_map(|((name, kind), dump)| match dump {
-                    Dump::Payload(payload) => Some((*name, payload.as_slice(), kind.lifetime)),
-                    Dump::Gone | Dump::Unknown => None,
-                });
-            let written: Vec<Written<'_>> = written.collect();
-            let mut made = to.restore(&written, size(group), replace)?.into_iter();
-            let mut as_bitmaps = Vec::new();
-            for ((name, kind), dump) in group.iter().zip(&dumps) {
-                let outcome = match dump {
-                    Dump::Payload(_) => made.next().unwrap_or(Made::Taken),
-                    Dump::Unknown => Made::Unreadable("FROM does not know DUMP".to_owned()),
-                    Dump::Gone => continue,
-                };
-                match outcome {
-                    // Between servers of different age a string still is what it is.
-                    Made::Unreadable(_) if kind.name == "string" => {
-                        as_bitmaps.push((*name, kind.clone()))
-                    }
-                    Made::Unreadable(words) => {
-                        left_out.insert(name.to_vec(), LeftOut::unreadable(kind, &words));
-                    }
-                    outcome => of.note(name, outcome),
+            match (&self.from, &self.to) {
+                (End::Server(from), End::Server(to)) => {
+                    self.restore(from, to, group, replace, skipped, &mut created)?;
                 }
+                _ => self.put(group, replace, &mut created)?,
             }
-            self.put(&as_bitmaps, replace, &mut of)?;
         }
-        Ok(of)
+        Ok(created)
     }
 
-    /// Makes keys that are strings, or does so in place of what there is.
-    fn put(&self, keys: &[Known<'_>], replace: bool, of: &mut MadeOf) -> anyhow::Result<()> {
-        let strings: Vec<Known<'_>> = keys
+    /// Copies keys from one server to another with DUMP and RESTORE.
+    fn restore(
+        &self,
+        from: &Server,
+        to: &Server,
+        group: &[TypedKey<'_>],
+        replace: bool,
+        skipped: &mut BTreeMap<Name, Obstacle>,
+        created: &mut Created,
+    ) -> anyhow::Result<()> {
+        let dumps = dumps(from, group)?;
+        let payloads: Vec<Written<'_>> = group
             .iter()
-            .filter(|(_, kind)| kind.name == "string")
+            .zip(&dumps)
+            .filter_map(|((name, kind), dump)| match dump {
+                Dump::Payload(payload) => Some((*name, payload.as_slice(), kind.lifetime)),
+                Dump::Gone | Dump::Unknown => None,
+            })
+            .collect();
+        let mut restored = to.restore(&payloads, size(group), replace)?.into_iter();
+        let mut as_bitmaps = Vec::new();
+        for ((name, kind), dump) in group.iter().zip(&dumps) {
+            let made = match dump {
+                Dump::Payload(_) => restored.next().expect("each payload has an outcome"),
+                Dump::Unknown => Made::Unreadable("FROM has no command DUMP".to_owned()),
+                Dump::Gone => continue,
+            };
+            match made {
+                // Servers of different versions can still exchange strings.
+                Made::Unreadable(_) if kind.name == STRING => {
+                    as_bitmaps.push((*name, kind.clone()));
+                }
+                Made::Unreadable(reason) => {
+                    let kind = kind.name.clone();
+                    skipped.insert(name.to_vec(), Obstacle::Unreadable { kind, reason });
+                }
+                made => created.record(&made),
+            }
+        }
+        self.put(&as_bitmaps, replace, created)
+    }
+
+    /// Copies the strings among the keys as bitmaps.
+    fn put(
+        &self,
+        keys: &[TypedKey<'_>],
+        replace: bool,
+        created: &mut Created,
+    ) -> anyhow::Result<()> {
+        let strings: Vec<TypedKey<'_>> = keys
+            .iter()
+            .filter(|(_, kind)| kind.name == STRING)
             .cloned()
             .collect();
         let bitmaps = self.from.bitmaps(&strings)?;
-        let bits = strings
+        let bits: Vec<Bits<'_>> = strings
             .iter()
             .zip(bitmaps)
-            .filter_map(|((name, kind), bitmap)| Some((*name, bitmap?, kind.lifetime)));
-        let bits: Vec<Bits<'_>> = bits.collect();
-        let made = self.to.put(&bits, replace)?;
-        bits.iter()
-            .zip(made)
-            .for_each(|((name, ..), made)| of.note(name, made));
+            .filter_map(|((name, kind), bitmap)| Some((*name, bitmap?, kind.lifetime)))
+            .collect();
+        for made in self.to.put(&bits, replace)? {
+            created.record(&made);
+        }
         Ok(())
     }
 
-    /// The keys that are not the same on both sides.
+    /// Returns the keys that differ.
     fn compare(&self, names: &[Name], tally: &mut Tally) -> anyhow::Result<Vec<Name>> {
-        let progress = bar(names.len() as u64, "compared");
-        let mut unlike = Vec::new();
-        for some in names.chunks(AT_ONCE) {
-            let known = self.known(some)?;
-            for group in groups(&known) {
-                let only: Vec<&[u8]> = group.iter().map(|(name, _)| *name).collect();
-                let copies = self.to.kinds(&only)?;
-                let copies: Vec<Known<'_>> = only.into_iter().zip(copies).collect();
-                let alike = self.alike(group, &copies)?;
-                for (((name, kind), (_, copy)), alike) in group.iter().zip(&copies).zip(alike) {
-                    if kind.name == "none" {
-                        tally.gone += 1;
-                    } else if kind.name == copy.name && (alike || self.same(name, kind)?) {
+        let bar = progress_bar(names.len(), "compared");
+        let mut different = Vec::new();
+        for names in names.chunks(BATCH_KEYS) {
+            let keys = self.typed(names)?;
+            for group in groups(&keys) {
+                let names: Vec<&[u8]> = group.iter().map(|(name, _)| *name).collect();
+                let copies = self.to.kinds(&names)?;
+                let copies: Vec<TypedKey<'_>> = names.into_iter().zip(copies).collect();
+                let identical = self.identical(group, &copies)?;
+                for (((name, kind), (_, copy)), identical) in
+                    group.iter().zip(&copies).zip(identical)
+                {
+                    let is_equal = kind.name == copy.name
+                        && (identical || self.has_equal_value(name, kind)?);
+                    if kind.name == NONE {
+                        tally.deleted += 1;
+                    } else if is_equal {
                         tally.equal += 1;
-                    } else if self
-                        .known(&[name.to_vec()])?
-                        .iter()
-                        .all(|(_, kind)| kind.name == "none")
-                    {
-                        // Its time was over while it was looked at.
-                        tally.gone += 1;
+                    } else if self.is_deleted(name)? {
+                        tally.deleted += 1;
                     } else {
-                        unlike.push(name.to_vec());
+                        different.push(name.to_vec());
                     }
                 }
-                progress.inc(group.len() as u64);
+                bar.inc(group.len() as u64);
             }
         }
-        progress.finish_and_clear();
-        Ok(unlike)
+        bar.finish_and_clear();
+        Ok(different)
     }
 
-    /// For each key whether at first sight the values are the same; if not, they may yet be,
-    /// written down otherwise.
-    fn alike(&self, originals: &[Known<'_>], copies: &[Known<'_>]) -> anyhow::Result<Vec<bool>> {
+    /// Whether a key does not exist in FROM any more.
+    fn is_deleted(&self, name: &[u8]) -> anyhow::Result<bool> {
+        let kinds = self.from.kinds(&[name])?;
+        Ok(kinds.iter().all(|kind| kind.name == NONE))
+    }
+
+    /// Returns for each key whether the values are identical in their stored form. Values that are
+    /// not may still be equal.
+    fn identical(
+        &self,
+        originals: &[TypedKey<'_>],
+        copies: &[TypedKey<'_>],
+    ) -> anyhow::Result<Vec<bool>> {
         if let (End::Server(from), End::Server(to)) = (&self.from, &self.to) {
-            let dumped = dumps(from, originals)?.into_iter().zip(dumps(to, copies)?);
-            return Ok(dumped
+            let originals = dumps(from, originals)?;
+            let copies = dumps(to, copies)?;
+            return Ok(originals
+                .into_iter()
+                .zip(copies)
                 .map(|(a, b)| matches!(a, Dump::Payload(_)) && a == b)
                 .collect());
         }
-        let bitmaps = self
-            .from
-            .bitmaps(originals)?
+        let originals = self.from.bitmaps(originals)?;
+        let copies = self.to.bitmaps(copies)?;
+        Ok(originals
             .into_iter()
-            .zip(self.to.bitmaps(copies)?);
-        Ok(bitmaps
+            .zip(copies)
             .map(|(a, b)| a.zip(b).is_some_and(|(a, b)| a.same(&b)))
             .collect())
     }
 
-    /// Whether the values are the same, however they are written down.
-    fn same(&self, name: &[u8], kind: &Kind) -> anyhow::Result<bool> {
+    /// Whether the values are equal, whatever their stored form. Bitmaps have been compared before.
+    fn has_equal_value(&self, name: &[u8], kind: &Kind) -> anyhow::Result<bool> {
         match (&self.from, &self.to) {
+            // Types that cannot be compared count as different.
             (End::Server(from), End::Server(to)) => Ok(from.same(to, name, kind)?.unwrap_or(false)),
-            // Bitmaps have been looked at.
             _ => Ok(false),
         }
     }
 }
 
-impl MadeOf {
-    fn note(&mut self, name: &[u8], made: Made) {
-        match made {
-            Made::New => self.made += 1,
-            Made::Taken | Made::Unreadable(_) => self.taken.push(name.to_vec()),
-        }
-    }
-}
-
-fn dumps(server: &Server, group: &[Known<'_>]) -> anyhow::Result<Vec<Dump>> {
+fn dumps(server: &Server, group: &[TypedKey<'_>]) -> anyhow::Result<Vec<Dump>> {
     let names: Vec<&[u8]> = group.iter().map(|(name, _)| *name).collect();
     Ok(server.dumps(&names, size(group))?)
 }
 
-/// About how many bytes keys take together.
-fn size(group: &[Known<'_>]) -> u64 {
+/// The approximate number of bytes that keys take together.
+fn size(group: &[TypedKey<'_>]) -> u64 {
     group
         .iter()
         .map(|(_, kind)| kind.bytes)
         .fold(0, u64::saturating_add)
 }
 
-/// Keys in groups whose values fit into memory together; one that is larger is a group of its own.
-fn groups<'k, 'a>(keys: &'k [Known<'a>]) -> impl Iterator<Item = &'k [Known<'a>]> {
+/// Divides keys into groups of at most [`BATCH_BYTES`]. A larger value has its own group.
+fn groups<'k, 'a>(keys: &'k [TypedKey<'a>]) -> impl Iterator<Item = &'k [TypedKey<'a>]> {
     let mut sum = 0_u64;
     keys.chunk_by(move |(_, before), (_, next)| {
         sum = sum.saturating_add(before.bytes);
-        let fits = sum.saturating_add(next.bytes) <= BYTES_AT_ONCE;
+        let fits = sum.saturating_add(next.bytes) <= BATCH_BYTES;
         if !fits {
             sum = 0;
         }
@@ -585,17 +653,9 @@ fn groups<'k, 'a>(keys: &'k [Known<'a>]) -> impl Iterator<Item = &'k [Known<'a>]
     })
 }
 
-fn bar(keys: u64, done: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(keys), ProgressDrawTarget::hidden());
-    if io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template(&format!(
-            "{{bar:30}} {{human_pos}}/{{human_len}} keys {done}, {{eta}} left"
-        ));
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
-    bar
+fn progress_bar(keys: usize, action: &str) -> ProgressBar {
+    let template = format!("{{bar:30}} {{human_pos}}/{{human_len}} keys {action}, {{eta}} left");
+    visible_in_terminal(keys as u64, &template)
 }
 
 #[cfg(test)]
@@ -603,7 +663,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_hold_every_key_once_and_no_more_than_fits() {
+    fn groups_contain_every_key_once_and_are_not_too_large() {
         let key = |bytes| {
             (
                 &b"x"[..],
@@ -616,14 +676,14 @@ mod tests {
         };
         let sizes = [
             1,
-            BYTES_AT_ONCE - 1,
+            BATCH_BYTES - 1,
             1,
-            BYTES_AT_ONCE * 3,
+            BATCH_BYTES * 3,
             5,
             6,
-            BYTES_AT_ONCE,
-            BYTES_AT_ONCE / 2,
-            BYTES_AT_ONCE / 2,
+            BATCH_BYTES,
+            BATCH_BYTES / 2,
+            BATCH_BYTES / 2,
         ];
         let keys = sizes.map(key);
         let groups: Vec<Vec<u64>> = groups(&keys)
@@ -633,7 +693,7 @@ mod tests {
         assert!(
             groups
                 .iter()
-                .all(|group| group.len() == 1 || group.iter().sum::<u64>() <= BYTES_AT_ONCE),
+                .all(|group| group.len() == 1 || group.iter().sum::<u64>() <= BATCH_BYTES),
             "{groups:?}"
         );
         assert_eq!(
@@ -643,7 +703,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_keys_are_known_by_their_names() {
+    fn temporary_keys_are_recognized_by_their_names() {
         let prefix = Prefix::new("trackist_");
         for (name, temporary) in [
             ("trackist_bitop_cohortist:1:0", true),

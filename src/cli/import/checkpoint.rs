@@ -13,7 +13,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::Position;
-use crate::sets::{Key, Prefix, UserId};
+use crate::sets::{Key, Prefix, Set, UserId};
 use crate::store::private;
 use crate::tracker::Tracker;
 
@@ -33,17 +33,20 @@ pub struct Checkpoint {
     pub done: bool,
     /// The values of properties that became events.
     pub values: Vec<(String, Vec<String>)>,
-    /// Some of the bits written last.
-    pub witnesses: Vec<Witness>,
+    /// Some of the bits written last, to check that the store still has them.
+    #[serde(rename = "witnesses")]
+    pub samples: Vec<Sample>,
 }
 
-/// A bit that was written, and the id of its user as clients see it: the numbers of string ids
-/// start again when a store is emptied.
+/// A bit that was written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Witness {
+pub struct Sample {
     pub key: String,
     pub user: UserId,
-    pub called: String,
+    /// The id of the user as clients see it. The numbers of string ids start again when a store is
+    /// emptied.
+    #[serde(rename = "called")]
+    pub id: String,
 }
 
 /// What a checkpoint refers to.
@@ -69,6 +72,7 @@ impl Origin {
             modified: meta
                 .modified()?
                 .duration_since(UNIX_EPOCH)
+                // A file from before 1970 is recognized by its other properties.
                 .unwrap_or_default()
                 .as_nanos(),
             beginning: crc32fast::hash(&beginning),
@@ -89,19 +93,19 @@ impl Origin {
             skipped: 0,
             done: false,
             values: Vec::new(),
-            witnesses: Vec::new(),
+            samples: Vec::new(),
         }
     }
 
-    /// Describes for people what differs from another origin.
+    /// Describes what differs from another origin, for people.
     fn differs(&self, then: &Origin) -> Option<&'static str> {
         let bytes = |o: &Origin| (o.size, o.modified, o.beginning);
         if bytes(self) != bytes(then) {
-            Some("the file has changed since")
+            Some("the file has changed")
         } else if (&self.store, &self.prefix) != (&then.store, &then.prefix) {
-            Some("that was into another store")
+            Some("it is of another store")
         } else if self.reading != then.reading {
-            Some("that was with other columns or marks")
+            Some("it is of other columns or options")
         } else {
             None
         }
@@ -112,9 +116,20 @@ impl Origin {
 #[derive(Debug)]
 pub enum Found {
     Nothing,
-    Good(Checkpoint),
+    Valid(Checkpoint),
     /// A checkpoint that cannot be used, and why.
     Stale(String),
+}
+
+impl Sample {
+    /// Whether the store has the bit, and its user has the same id.
+    fn is_in(&self, tracker: &Tracker, prefix: &Prefix) -> anyhow::Result<bool> {
+        let Some(key) = Key::parse(prefix, &self.key) else {
+            return Ok(false);
+        };
+        Ok(tracker.contains(&Set::Key(key), self.user)?
+            && tracker.called(&[self.user])? == [self.id.as_str()])
+    }
 }
 
 impl Checkpoint {
@@ -147,19 +162,14 @@ impl Checkpoint {
             return Ok(Found::Stale(reason.to_owned()));
         }
         let prefix = Prefix::new(&origin.prefix);
-        for Witness { key, user, called } in &found.witnesses {
-            let holds = match Key::parse(&prefix, key) {
-                Some(key) => tracker.contains(&crate::sets::Set::Key(key), *user)?,
-                None => false,
-            };
-            let holds = holds && tracker.called(&[*user])? == [called.as_str()];
-            if !holds {
+        for sample in &found.samples {
+            if !sample.is_in(tracker, &prefix)? {
                 return Ok(Found::Stale(
-                    "the store does not hold what was imported then".to_owned(),
+                    "the store does not have what was imported".to_owned(),
                 ));
             }
         }
-        Ok(Found::Good(found))
+        Ok(Found::Valid(found))
     }
 
     /// Writes the checkpoint completely, or leaves the previous one.
@@ -176,8 +186,7 @@ impl Checkpoint {
 
     /// Removes a checkpoint that is no longer needed.
     pub fn remove(file: &str) {
-        // A checkpoint that remains is trusted only for the same file, which is already imported
-        // then.
+        // If it remains, it is used only for the same file, which is already imported.
         let _ = fs::remove_file(Checkpoint::path(file));
     }
 }

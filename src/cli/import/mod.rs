@@ -10,43 +10,52 @@ use std::io::{self, BufRead, IsTerminal};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::names;
-use crate::cli::output::{Out, Said, Usage, message, say};
+use crate::cli::output::{AlreadyReported, Out, Usage, message, note, status};
 use crate::cli::store::StoreConfig;
 use crate::ingest::{
-    Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Records,
+    Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Property, Records,
 };
 use crate::render::{many, thousands};
-use crate::sets::Prefix;
+use crate::sets::{Prefix, UserId, parse_numeric_id};
+use crate::store::embedded::Keyspace;
 use crate::tracker::{Extent, Ids, Tracker};
 use checkpoint::{Checkpoint, Found, Origin};
-use writer::{Keeper, Package, Reached, Tally};
+use writer::{CheckpointWriter, Package, Reached, Tally};
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist import events.csv                          columns user, event and timestamp
-  cohortist import users.csv --event signup --user-column id --time-column created_at
+  # columns user, event and timestamp
+  cohortist import events.csv
   cohortist import january.csv.gz february.csv.zst more.ndjson
+  # other columns, and the same event on every line
+  cohortist import users.csv --event signup --user-column id --time-column date
+  # also mark plan:pro, country:DE and so on
   cohortist import events.csv --property plan --property country
-  cohortist import huge.csv --resume                   go on where it was interrupted
-  cohortist --ids map import accounts.csv              users are texts: a new store of such
+  # resume where an import stopped
+  cohortist import huge.csv --resume
+  # string user ids (emails, UUIDs) need a new store
+  cohortist --ids map import accounts.csv
+  # from a database
   psql -c 'COPY (SELECT id, created_at FROM users) TO STDOUT CSV HEADER' |
     cohortist import - --event signup
 
-A CSV names its columns in the first line; NDJSON has one object a line, with fields of those names:
+FORMATS
+  CSV with column names in the first line, or NDJSON with one object per line:
   user,event,timestamp
   4,purchase,1997-01-18 09:30:00
   {\"user\": 4, \"event\": \"purchase\", \"timestamp\": 853579800}
 
-Which of the two it is, the file's name or its first byte tells; gzip and zstd are unpacked on the way. Columns are
-found by the usual names, and exports of Mixpanel (NDJSON), PostHog (CSV) and Amplitude (NDJSON) are recognised; what
-was guessed is said before anything is written. Other columns are ignored. Importing a file twice changes nothing. A
-bad line is reported with its number and skipped. User ids are whole numbers; for texts, such as e-mails and UUIDs,
-begin a new store with --ids map.";
+The file's name or its first byte tells the format. Files may be compressed with gzip or zstd. \
+Columns are found by their usual names, and exports of Mixpanel (NDJSON), PostHog (CSV) and \
+Amplitude (NDJSON) are recognized; the guesses are reported before anything is imported. Other \
+columns are ignored.
+
+Importing a file twice changes nothing. Invalid lines are reported and skipped.";
 
 /// The number of rows combined before they are written. More rows make bigger groups of the same
 /// bitmap and take more memory, about 30 bytes per row.
@@ -58,25 +67,29 @@ const BITMAPS: usize = 1 << 16;
 /// The total length of string ids, in bytes, before the rows that contain them are written.
 const TEXT_BYTES: usize = 1 << 25;
 
-/// The maximum memory for string ids whose numbers are remembered, in bytes: enough for about two
+/// The maximum memory for string ids whose numbers are cached, in bytes: enough for about two
 /// million email addresses.
-const REMEMBERED: usize = 128 << 20;
+const CACHED_ID_BYTES: usize = 128 << 20;
 
-/// How long rows may wait for others, and how many lines are read between two checks of the clock.
-const WAIT: Duration = Duration::from_secs(1);
-const LOOK_EVERY: u64 = 4096;
+/// How long rows may wait for others.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// The number of marks written in one batch. Whatever happens, either all of them or none are in
-/// the store.
-const AT_ONCE: usize = 1 << 17;
+/// The number of lines read between two checks of the clock.
+const CLOCK_LINES: u64 = 4096;
 
-/// The same for Redis, which does not serve other clients in the meantime.
-const AT_ONCE_IN_REDIS: usize = 1 << 14;
+/// The number of marks written in one batch, which is written as a whole or not at all.
+const BATCH_MARKS: usize = 1 << 17;
 
-/// The number of bad lines reported in full.
-const REPORTED: u64 = 20;
+/// The same for Redis, which serves no other clients in the meantime.
+const BATCH_MARKS_IN_REDIS: usize = 1 << 14;
 
-/// Bring in CSV or NDJSON files of who did what when
+/// The number of invalid lines reported in full.
+const MAX_REPORTED: u64 = 20;
+
+/// The number of string ids read in one batch.
+const BATCH_IDS: u64 = 10_000;
+
+/// Import events from CSV and NDJSON files
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -84,23 +97,23 @@ pub struct Args {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
 
-    /// The column with the user id [default: user, user_id, distinct_id or uid]
+    /// Column with the user id [default: user, user_id, distinct_id or uid]
     #[arg(long, value_name = "NAME", env = "COHORTIST_USER_COLUMN")]
     user_column: Option<String>,
 
-    /// The column with the event's name [default: event or event_name]
+    /// Column with the name of the event [default: event or event_name]
     #[arg(long, value_name = "NAME", env = "COHORTIST_EVENT_COLUMN")]
     event_column: Option<String>,
 
-    /// The column with the time [default: timestamp, time, ts or created_at]
+    /// Column with the time [default: timestamp, time, ts or created_at]
     #[arg(long, value_name = "NAME", env = "COHORTIST_TIME_COLUMN")]
     time_column: Option<String>,
 
-    /// Every line is this event; no event column is needed
+    /// The event of every line, instead of a column
     #[arg(long, value_name = "NAME", env = "COHORTIST_EVENT")]
     event: Option<String>,
 
-    /// Also mark the values of this column as undated events, plan:pro@ever; may be repeated
+    /// Column whose values become undated events, such as plan:pro; repeatable
     #[arg(
         long,
         value_name = "NAME",
@@ -109,12 +122,17 @@ pub struct Args {
     )]
     property: Vec<String>,
 
-    /// How many different values of a property become events; further ones are counted and left out
-    #[arg(long, value_name = "N", env = "COHORTIST_PROPERTY_VALUES", default_value_t = 1000,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Maximum number of values per property; others are counted and skipped
+    #[arg(
+        long,
+        value_name = "N",
+        env = "COHORTIST_PROPERTY_VALUES",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     property_values: u32,
 
-    /// Also mark the bitmaps of the hours, for --by hour
+    /// Also mark the bitmaps of hours, for --by hour
     #[arg(long, env = "COHORTIST_HOURLY", value_parser = FalseyValueParser::new())]
     hourly: bool,
 
@@ -122,18 +140,26 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_EVER", value_parser = FalseyValueParser::new())]
     ever: bool,
 
-    /// Stop at the first bad line instead of skipping it
+    /// Stop at the first invalid line instead of skipping it
     #[arg(long, env = "COHORTIST_STRICT", value_parser = FalseyValueParser::new())]
     strict: bool,
 
-    /// Go on where an import of the same files was interrupted, by the checkpoint beside each file
+    /// Resume an interrupted import, from the checkpoints next to the files
     #[arg(long, env = "COHORTIST_RESUME", value_parser = FalseyValueParser::new())]
     resume: bool,
 
-    /// Write so few rows together, with as many fewer marks in one go, and keep a checkpoint after
-    /// each: for tests of interruptions
-    #[arg(long, hide = true, value_name = "ROWS", env = "COHORTIST_BATCH_ROWS",
-          value_parser = clap::value_parser!(u32).range(1..=524_288))]
+    /// Import even if the store lost string ids, so that users may get a second id
+    #[arg(long)]
+    ids_may_repeat: bool,
+
+    /// Rows per batch, with fewer marks and a checkpoint each (for tests)
+    #[arg(
+        long,
+        hide = true,
+        value_name = "ROWS",
+        env = "COHORTIST_BATCH_ROWS",
+        value_parser = clap::value_parser!(u32).range(1..=524_288)
+    )]
     batch_rows: Option<u32>,
 }
 
@@ -143,24 +169,28 @@ struct Batching {
     /// The number of rows combined.
     rows: usize,
     /// The number of marks written in one batch.
-    at_once: usize,
+    marks: usize,
     /// The minimum time between two checkpoints.
-    save_every: Duration,
+    save_interval: Duration,
 }
 
 impl Batching {
-    fn new(batch_rows: Option<usize>, is_redis: bool) -> Self {
-        let at_once = if is_redis { AT_ONCE_IN_REDIS } else { AT_ONCE };
-        match batch_rows {
+    fn new(rows: Option<usize>, is_redis: bool) -> Self {
+        let marks = if is_redis {
+            BATCH_MARKS_IN_REDIS
+        } else {
+            BATCH_MARKS
+        };
+        match rows {
             None => Batching {
                 rows: ROWS,
-                at_once,
-                save_every: writer::SAVE_EVERY,
+                marks,
+                save_interval: writer::SAVE_INTERVAL,
             },
             Some(rows) => Batching {
                 rows,
-                at_once: (at_once * rows / ROWS).max(1),
-                save_every: Duration::ZERO,
+                marks: (marks * rows / ROWS).max(1),
+                save_interval: Duration::ZERO,
             },
         }
     }
@@ -174,6 +204,7 @@ pub struct Config {
     extent: Extent,
     strict: bool,
     resume: bool,
+    ids_may_repeat: bool,
     batch_rows: Option<usize>,
 }
 
@@ -189,9 +220,10 @@ impl TryFrom<Args> for Config {
                 "stdin (-) cannot be resumed: it cannot be read again".to_owned(),
             ));
         }
-        let property_values = usize::try_from(args.property_values).unwrap_or(usize::MAX);
+        let to_usize = |number| usize::try_from(number).expect("a usize has at least 32 bits");
+        let property_values = to_usize(args.property_values);
         Names::new(&args.property, property_values)
-            .map_err(|error| Usage(format!("--property: {error}, as an event of it would")))?;
+            .map_err(|error| Usage(format!("--property is the start of event names: {error}")))?;
         Ok(Config {
             files: args.files,
             wishes: Columns {
@@ -211,7 +243,8 @@ impl TryFrom<Args> for Config {
             },
             strict: args.strict,
             resume: args.resume,
-            batch_rows: args.batch_rows.and_then(|rows| usize::try_from(rows).ok()),
+            ids_may_repeat: args.ids_may_repeat,
+            batch_rows: args.batch_rows.map(to_usize),
         })
     }
 }
@@ -223,146 +256,140 @@ struct Checked {
     bytes: Option<u64>,
 }
 
+/// How reading and writing ended.
+struct Outcome {
+    /// The number of invalid lines.
+    skipped: u64,
+    failure: Option<anyhow::Error>,
+}
+
 impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         let mut names = Names::new(&self.wishes.properties, self.property_values)?;
-        // Every failure that can be foreseen happens now, before the first record is written.
+        // Everything that can be checked in advance is checked before the first mark is written.
         let checked = self
             .files
             .iter()
             .map(|file| self.check(file, &mut names))
             .collect::<anyhow::Result<Vec<Checked>>>()?;
         for (file, checked) in self.files.iter().zip(&checked) {
-            say_guess(file, checked.layout.as_ref());
+            print_guess(file, checked.layout.as_ref());
         }
-        let tracker = store.open()?;
-        store.say_where("", &tracker)?;
+        let (tracker, embedded) = store.open_with_embedded()?;
+        store.print_location(None, &tracker)?;
         let ids = tracker.ids()?;
         if ids == Ids::Strings {
+            if let Some(embedded) = embedded.filter(|_| !self.ids_may_repeat) {
+                check_lost_ids(&tracker, &embedded.keyspace(), &store.display())?;
+            }
             // Other clients write to a Redis server, and it may lose numbers, so every batch asks
             // it again.
-            names.use_string_ids(if store.is_redis() { 0 } else { REMEMBERED });
+            names.use_string_ids(if store.is_redis() { 0 } else { CACHED_ID_BYTES });
         }
         let checkpoints = self.checkpoints(&checked, store, &tracker, ids)?;
-        checkpoints
-            .iter()
-            .flatten()
-            .for_each(|checkpoint| names.remember(&checkpoint.values));
+        for checkpoint in checkpoints.iter().flatten() {
+            names.remember(&checkpoint.values);
+        }
         let before: u64 = checkpoints
             .iter()
             .flatten()
             .map(|checkpoint| checkpoint.records)
             .sum();
-        let starts = checkpoints.clone();
         let batching = Batching::new(self.batch_rows, store.is_redis());
-        let mut keeper = Keeper {
+        let starts = checkpoints.clone();
+        let mut checkpoints = CheckpointWriter {
             files: &self.files,
             checkpoints,
             prefix: Prefix::new(store.prefix()),
             waiting: VecDeque::new(),
-            saved: Instant::now(),
-            save_every: batching.save_every,
+            saved_at: Instant::now(),
+            save_interval: batching.save_interval,
             failure: None,
-            any: before > 0,
+            any_saved: before > 0,
         };
-        let bar = bar(checked.iter().map(|checked| checked.bytes).sum());
         let mut tally = Tally::default();
-        let (read, written) = std::thread::scope(|scope| {
-            // One package waits while another is written and the next one is assembled.
+        let outcome = self.read_and_write(
+            &tracker,
+            &checked,
+            &starts,
+            batching,
+            &mut names,
+            &mut checkpoints,
+            &mut tally,
+        );
+        if let Some(error) = outcome.failure {
+            if self.resume || checkpoints.any_saved {
+                // If this fails, the rows are imported again.
+                let _ = tracker.flush();
+                checkpoints.save(tracker.progress().durable);
+            }
+            let can_resume = checkpoints.any_saved && !self.strict;
+            return Err(stopped(&error, tally.records + before, can_resume));
+        }
+        if let Some(reason) = checkpoints.failure.as_ref().filter(|_| self.resume) {
+            note!("{reason}");
+        }
+        for file in self.files.iter().filter(|file| *file != "-") {
+            Checkpoint::remove(file);
+        }
+        self.note_left_out(&names);
+        let mut out = Out::new();
+        out.line(self.summary(&tally, outcome.skipped, before, &names))?;
+        out.finish()?;
+        if tally.records + before == 0 {
+            return Err(AlreadyReported.into());
+        }
+        Ok(())
+    }
+
+    /// Reads all files in this thread, and writes to the store in another one.
+    #[expect(clippy::too_many_arguments, reason = "the state of an import")]
+    fn read_and_write(
+        &self,
+        tracker: &Tracker,
+        checked: &[Checked],
+        starts: &[Option<Checkpoint>],
+        batching: Batching,
+        names: &mut Names,
+        checkpoints: &mut CheckpointWriter<'_>,
+        tally: &mut Tally,
+    ) -> Outcome {
+        let bar = progress_bar(checked.iter().map(|checked| checked.bytes).sum());
+        let (read, written, skipped) = std::thread::scope(|scope| {
+            // One package waits while another one is written and the next one is assembled.
             let (sender, packages) = sync_channel(1);
-            let writing = scope.spawn(|| {
-                // Moved into the thread, so that the receiver is dropped when writing ends and the
-                // sender gets an error.
-                let packages = packages;
-                writer::write(
-                    &tracker,
-                    &packages,
-                    batching.at_once,
-                    &mut keeper,
-                    &mut tally,
-                    &bar,
-                )
+            let bar = &bar;
+            // The thread owns the receiver, so that sending fails when writing has ended.
+            let writing = scope.spawn(move || {
+                writer::write(tracker, &packages, batching.marks, checkpoints, tally, bar)
             });
             let mut import = Import {
-                config: &self,
+                config: self,
                 rows: batching.rows,
-                names: &mut names,
+                names,
                 gather: Gather::new(self.extent.hourly, self.extent.ever),
                 began: Instant::now(),
                 reached: Vec::new(),
                 packages: sender,
                 skipped: 0,
-                bar: &bar,
+                noted_numeric_ids: false,
+                bar,
             };
-            let files = self
-                .files
-                .iter()
-                .enumerate()
-                .zip(checked.iter().zip(&starts));
-            let read = files
-                .map(|((place, file), (checked, start))| {
-                    import.file(place, file, checked.layout.as_ref(), start.as_ref())
-                })
-                .collect::<Result<Vec<()>, Stop>>();
-            let read = match import.send() {
-                Err(stop) => read.and(Err(stop)),
-                Ok(()) => read,
-            };
+            let read = import.files(checked, starts);
+            // Lines before an invalid one are imported.
+            let sent = import.send();
             let skipped = import.skipped;
             drop(import);
-            (
-                read.map(|_| ())
-                    .map_err(|stop| (stop, skipped))
-                    .map(|()| skipped),
-                writing.join(),
-            )
+            (read.and(sent), writing.join(), skipped)
         });
         bar.finish_and_clear();
         let written = written.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let skipped = match &read {
-            Ok(skipped) | Err((_, skipped)) => *skipped,
-        };
         let failure = match (written, read) {
             (Err(error), _) => Some(anyhow::Error::from(error)),
-            (Ok(()), Err((Stop::Failed(error), _))) => Some(error),
-            (Ok(()), _) => None,
+            (Ok(()), Err(Stop::Failed(error))) => Some(error),
+            (Ok(()), Ok(()) | Err(Stop::WriterEnded)) => None,
         };
-        if let Some(error) = failure {
-            if self.resume || keeper.any {
-                // Rows that cannot be made durable are imported again.
-                let _ = tracker.flush();
-                keeper.save(tracker.progress().durable);
-            }
-            let resumable = if keeper.any && !self.strict {
-                "; --resume goes on from there"
-            } else {
-                ""
-            };
-            let error = message(&error);
-            return match tally.records + before {
-                0 => Err(anyhow!("{error}. Nothing was imported")),
-                records => Err(anyhow!(
-                    "{error}. {} imported, nothing after it{resumable}",
-                    were(records)
-                )),
-            };
-        }
-        if let Some(reason) = keeper.failure.as_ref().filter(|_| self.resume) {
-            say!("note: {reason}");
-        }
-        self.files
-            .iter()
-            .filter(|file| *file != "-")
-            .for_each(|file| Checkpoint::remove(file));
-        self.note_left_out(&names);
-        let mut out = Out::new();
-        out.line(self.summary(&tally, skipped, before, &names))?;
-        out.finish()?;
-        if tally.records + before == 0 {
-            Err(Said.into())
-        } else {
-            Ok(())
-        }
+        Outcome { skipped, failure }
     }
 
     /// Checks that a file can be opened and has its columns. Pipes cannot be read twice, so they
@@ -373,7 +400,7 @@ impl Config {
         }
         let meta = fs::metadata(file).with_context(|| format!("cannot read {file}"))?;
         if meta.is_dir() {
-            return Err(anyhow!("{file} is a directory; name the files in it"));
+            bail!("{file} is a directory; name the files in it");
         }
         if !meta.is_file() {
             return Ok(Checked::default());
@@ -404,43 +431,66 @@ impl Config {
         tracker: &Tracker,
         ids: Ids,
     ) -> anyhow::Result<Vec<Option<Checkpoint>>> {
-        let files = self.files.iter().zip(checked).map(|(file, checked)| {
-            let Some(layout) = &checked.layout else { return Ok(None) };
-            let Columns { event, properties, .. } = &self.wishes;
-            let reading = format!("{} {event:?} {properties:?} {:?} {ids:?}", layout.fingerprint(), self.extent);
-            let origin = Origin::of(file, &reading, store.identity(), store.prefix());
-            let origin = origin.with_context(|| format!("cannot read {file}"))?;
-            Ok(Some(match (Checkpoint::find(file, &origin, tracker)?, self.resume) {
-                (Found::Good(found), true) => found,
-                (Found::Good(found), false) => {
-                    let lines = thousands(found.line);
-                    say!("note: an import of {file} stopped behind line {lines}; --resume would go on from there");
-                    origin.start()
-                }
-                (Found::Stale(reason), true) => {
-                    say!("note: {file} is imported from the beginning, in spite of its checkpoint: {reason}");
-                    origin.start()
-                }
-                (Found::Stale(_), false) | (Found::Nothing, _) => origin.start(),
-            }))
-        });
-        files.collect()
+        self.files
+            .iter()
+            .zip(checked)
+            .map(|(file, checked)| match &checked.layout {
+                Some(layout) => self.checkpoint(file, layout, store, tracker, ids).map(Some),
+                None => Ok(None),
+            })
+            .collect()
+    }
+
+    fn checkpoint(
+        &self,
+        file: &str,
+        layout: &Layout,
+        store: &StoreConfig,
+        tracker: &Tracker,
+        ids: Ids,
+    ) -> anyhow::Result<Checkpoint> {
+        let Columns {
+            event, properties, ..
+        } = &self.wishes;
+        let layout = layout.fingerprint();
+        let reading = format!(
+            "{layout} {event:?} {properties:?} {:?} {ids:?}",
+            self.extent
+        );
+        let origin = Origin::of(file, &reading, store.identity(), store.prefix())
+            .with_context(|| format!("cannot read {file}"))?;
+        match (Checkpoint::find(file, &origin, tracker)?, self.resume) {
+            (Found::Valid(checkpoint), true) => return Ok(checkpoint),
+            (Found::Valid(checkpoint), false) => {
+                let line = thousands(checkpoint.line);
+                note!(
+                    "an earlier import of {file} stopped after line {line}; --resume would resume there"
+                );
+            }
+            (Found::Stale(reason), true) => {
+                note!(
+                    "{file} is imported from the beginning, because its checkpoint cannot be used: {reason}"
+                );
+            }
+            (Found::Stale(_), false) | (Found::Nothing, _) => {}
+        }
+        Ok(origin.start())
     }
 
     fn note_left_out(&self, names: &Names) {
         for property in names.properties() {
             let name = &property.name;
             if property.beyond > 0 {
-                say!(
-                    "note: `{name}` has more than {} different values; the others, on {}, were left out (--property-values says how many)",
+                note!(
+                    "`{name}` has more than {} different values; the others, on {}, were skipped (see --property-values)",
                     thousands(self.property_values as u64),
                     many(property.beyond, "line"),
                 );
             }
             if property.unusable > 0 {
-                let lines = many(property.unusable, "line");
-                say!(
-                    "note: on {lines} `{name}` makes no event name (too long, control characters, a list or an object)"
+                note!(
+                    "the value of `{name}` on {} cannot become an event name: it is too long, contains control characters, or is a list or an object",
+                    many(property.unusable, "line")
                 );
             }
         }
@@ -450,24 +500,22 @@ impl Config {
     /// skipped 3 lines`.
     fn summary(&self, tally: &Tally, skipped: u64, before: u64, names: &Names) -> String {
         let mut more = String::new();
-        if !names.properties().is_empty() {
-            let values: usize = names
-                .properties()
-                .iter()
-                .map(crate::ingest::Property::values)
-                .sum();
-            let properties = many(names.properties().len() as u64, "property");
-            more += &format!(
-                ", {} of {}",
-                many(values as u64, "value"),
-                properties.replace("propertys", "properties")
-            );
+        let properties = names.properties().len();
+        if properties > 0 {
+            let values: usize = names.properties().iter().map(Property::values).sum();
+            let values = many(values as u64, "value");
+            let noun = if properties == 1 {
+                "property"
+            } else {
+                "properties"
+            };
+            more += &format!(", {values} of {properties} {noun}");
         }
         if skipped > 0 {
             more += &format!(", skipped {}", many(skipped, "line"));
         }
         if before > 0 {
-            more += &format!("; {} were in before", many(before, "mark"));
+            more += &format!("; {} were imported before", many(before, "mark"));
         }
         let files = many(self.files.len() as u64, "file");
         if tally.records == 0 {
@@ -482,34 +530,81 @@ impl Config {
     }
 }
 
+/// Fails if the store lost string ids in damage that was accepted with `--accept-loss`. A user
+/// whose id was lost would get a second one, and count twice.
+fn check_lost_ids(tracker: &Tracker, keyspace: &Keyspace, shown: &str) -> anyhow::Result<()> {
+    // Only a store with losses is worth reading all ids.
+    if keyspace.losses().is_empty() {
+        return Ok(());
+    }
+    let lost = lost_ids(tracker)?;
+    if lost == 0 {
+        return Ok(());
+    }
+    bail!(
+        "{shown} has lost {} (see `cohortist info`). Importing would give these users a second id, and count them twice. Restore a backup with `cohortist restore`, or import with --ids-may-repeat",
+        many(lost, "string id")
+    )
+}
+
+/// The number of users of a store without a string id.
+fn lost_ids(tracker: &Tracker) -> anyhow::Result<u64> {
+    let ids = tracker.store().string_ids();
+    // A store that is empty again has assigned none.
+    let next = ids.next()?.unwrap_or(0);
+    let mut lost = 0;
+    let mut first = 0;
+    while first < next {
+        let end = next.min(first + BATCH_IDS);
+        let users: Vec<UserId> = (first..end)
+            .map(|user| UserId::try_from(user).expect("there are at most 2³² string ids"))
+            .collect();
+        let texts = ids.texts(&users)?.expect("the store has string ids");
+        lost += texts.iter().filter(|text| text.is_none()).count() as u64;
+        first = end;
+    }
+    Ok(lost)
+}
+
 fn open(file: &str, at: u64, bar: &ProgressBar) -> anyhow::Result<Box<dyn BufRead>> {
     source::open(file, at, bar).with_context(|| format!("cannot read {file}"))
 }
 
-fn shown(file: &str) -> &str {
+/// The name of a file in messages.
+fn display(file: &str) -> &str {
     if file == "-" { "stdin" } else { file }
 }
 
-fn say_guess(file: &str, layout: Option<&Layout>) {
+fn print_guess(file: &str, layout: Option<&Layout>) {
     if let Some(guess) = layout.and_then(Layout::guess) {
-        say!("{}: {guess}", shown(file));
+        status!("{}: {guess}", display(file));
     }
 }
 
 fn failed(file: &str, problem: Problem) -> anyhow::Error {
     match problem {
-        Problem::File(reason) => anyhow!("{}: {reason}", shown(file)),
-        Problem::Line { line, reason } => anyhow!("{}, line {line}: {reason}", shown(file)),
-        Problem::Read(error) => anyhow!("cannot read {file}: {error}"),
+        Problem::File(reason) => anyhow!("{}: {reason}", display(file)),
+        Problem::Line { line, reason } => anyhow!("{}, line {line}: {reason}", display(file)),
+        Problem::Read(error) => anyhow!("cannot read {}: {error}", display(file)),
     }
 }
 
-fn were(records: u64) -> String {
-    if records == 1 {
-        "The 1 record before that is".to_owned()
+/// The error of an import that stopped after so many records.
+fn stopped(error: &anyhow::Error, records: u64, can_resume: bool) -> anyhow::Error {
+    let imported = match records {
+        0 => return anyhow!("{}. Nothing was imported", message(error)),
+        1 => "The 1 record before that is".to_owned(),
+        _ => format!("The {} records before that are", thousands(records)),
+    };
+    let resume = if can_resume {
+        "; --resume resumes there"
     } else {
-        format!("The {} records before that are", thousands(records))
-    }
+        ""
+    };
+    anyhow!(
+        "{}. {imported} imported, nothing after it{resume}",
+        message(error)
+    )
 }
 
 /// Why reading ends early.
@@ -517,7 +612,7 @@ enum Stop {
     /// A file has this problem.
     Failed(anyhow::Error),
     /// Writing has ended. The writer reports the reason.
-    NobodyWrites,
+    WriterEnded,
 }
 
 /// The state of an import that is being read.
@@ -532,15 +627,25 @@ struct Import<'a> {
     /// How far files were read since the last package.
     reached: Vec<Reached>,
     packages: SyncSender<Package>,
-    /// The number of bad lines in all files.
+    /// The number of invalid lines in all files.
     skipped: u64,
+    /// Whether it was noted that numeric ids are stored as strings.
+    noted_numeric_ids: bool,
     bar: &'a ProgressBar,
 }
 
 impl Import<'_> {
+    fn files(&mut self, checked: &[Checked], starts: &[Option<Checkpoint>]) -> Result<(), Stop> {
+        for (index, file) in self.config.files.iter().enumerate() {
+            let layout = checked[index].layout.as_ref();
+            self.file(index, file, layout, starts[index].as_ref())?;
+        }
+        Ok(())
+    }
+
     fn file(
         &mut self,
-        place: usize,
+        index: usize,
         file: &str,
         layout: Option<&Layout>,
         start: Option<&Checkpoint>,
@@ -550,36 +655,13 @@ impl Import<'_> {
             return Ok(());
         }
         let mut reached = Reached {
-            file: place,
+            file: index,
             at: Position::default(),
             records: start.map_or(0, |start| start.records),
             skipped: start.map_or(0, |start| start.skipped),
             done: false,
         };
-        let mut records = match (start, layout) {
-            (Some(start), Some(layout)) => {
-                let reader = open(file, start.byte, self.bar).map_err(Stop::Failed)?;
-                self.bar.reset_eta();
-                Records::resume(
-                    reader,
-                    layout,
-                    &self.config.wishes,
-                    start.position(),
-                    self.names,
-                )
-            }
-            _ => {
-                let reader = open(file, 0, self.bar).map_err(Stop::Failed)?;
-                let records = self
-                    .config
-                    .records(file, reader, self.names)
-                    .map_err(Stop::Failed)?;
-                if layout.is_none() {
-                    self.bar.suspend(|| say_guess(file, Some(records.layout())));
-                }
-                records
-            }
-        };
+        let mut records = self.open(file, layout, start).map_err(Stop::Failed)?;
         let mut lines: u64 = 0;
         loop {
             // If reading a line fails, a part of it may have been counted.
@@ -596,17 +678,17 @@ impl Import<'_> {
                     reached.skipped += 1;
                     self.skip(file, line, &reason);
                 }
-                // Lines before the bad line are imported, lines after it are not.
+                // Lines before the invalid one are imported, lines after it are not.
                 Err(problem) => {
                     self.reached.push(reached);
                     return Err(Stop::Failed(failed(file, problem)));
                 }
             }
             lines += 1;
-            let full = self.gather.rows() >= self.rows
+            let is_full = self.gather.rows() >= self.rows
                 || self.gather.bitmaps() >= BITMAPS
                 || self.names.string_id_bytes() >= TEXT_BYTES;
-            if full || (lines.is_multiple_of(LOOK_EVERY) && self.began.elapsed() >= WAIT) {
+            if is_full || (lines.is_multiple_of(CLOCK_LINES) && self.began.elapsed() >= MAX_WAIT) {
                 reached.at = records.position();
                 self.reached.push(reached);
                 self.send()?;
@@ -617,40 +699,82 @@ impl Import<'_> {
         Ok(())
     }
 
+    /// Opens a file at its checkpoint or at its start.
+    fn open(
+        &mut self,
+        file: &str,
+        layout: Option<&Layout>,
+        start: Option<&Checkpoint>,
+    ) -> anyhow::Result<Records<Box<dyn BufRead>>> {
+        if let (Some(start), Some(layout)) = (start, layout) {
+            let reader = open(file, start.byte, self.bar)?;
+            self.bar.reset_eta();
+            let wishes = &self.config.wishes;
+            return Ok(Records::resume(
+                reader,
+                layout,
+                wishes,
+                start.position(),
+                self.names,
+            ));
+        }
+        let reader = open(file, 0, self.bar)?;
+        let records = self.config.records(file, reader, self.names)?;
+        if layout.is_none() {
+            self.bar
+                .suspend(|| print_guess(file, Some(records.layout())));
+        }
+        Ok(records)
+    }
+
     /// Sends what was read to the writer.
     fn send(&mut self) -> Result<(), Stop> {
         let rows = self.gather.rows() as u64;
         self.began = Instant::now();
         let gathered = self.gather.drain(self.names);
+        let texts = self.names.take_string_ids();
+        if let Some(texts) = &texts {
+            self.note_numeric_ids(texts.new.iter());
+        }
         let package = Package {
             gathered,
-            texts: self.names.take_string_ids(),
+            texts,
             rows,
             reached: std::mem::take(&mut self.reached),
             values: self.names.values(),
         };
-        self.packages.send(package).map_err(|_| Stop::NobodyWrites)
+        self.packages.send(package).map_err(|_| Stop::WriterEnded)
+    }
+
+    /// Notes once that ids that look like numbers are stored as strings.
+    fn note_numeric_ids<'t>(&mut self, mut ids: impl Iterator<Item = &'t str>) {
+        if self.noted_numeric_ids {
+            return;
+        }
+        if let Some(id) = ids.find(|id| parse_numeric_id(id.as_bytes()).is_ok()) {
+            self.noted_numeric_ids = true;
+            self.bar.suspend(|| {
+                note!("numeric user ids such as {id} are stored as strings, because this store has string ids");
+            });
+        }
     }
 
     fn skip(&mut self, file: &str, line: u64, reason: &str) {
         self.skipped += 1;
-        match self.skipped {
-            n if n <= REPORTED => {
-                self.say(&format!("{}, line {line}: {reason} — skipped", shown(file)))
-            }
-            n if n == REPORTED + 1 => self.say("more bad lines are skipped and only counted"),
-            _ => {}
+        if self.skipped <= MAX_REPORTED {
+            let file = display(file);
+            self.bar
+                .suspend(|| status!("{file}, line {line}: {reason} — skipped"));
+        } else if self.skipped == MAX_REPORTED + 1 {
+            self.bar
+                .suspend(|| status!("further invalid lines are skipped and only counted"));
         }
-    }
-
-    fn say(&self, line: &str) {
-        self.bar.suspend(|| say!("{line}"));
     }
 }
 
 /// Creates a progress bar, which is visible only in a terminal. It shows progress by bytes if their
 /// number is known.
-fn bar(bytes: Option<u64>) -> ProgressBar {
+fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
@@ -659,7 +783,7 @@ fn bar(bytes: Option<u64>) -> ProgressBar {
     let (bar, template) = match bytes {
         Some(bytes) => (
             ProgressBar::new(bytes),
-            "{wide_bar} {bytes} of {total_bytes}  {msg}, {eta} to go",
+            "{wide_bar} {bytes} of {total_bytes}  {msg}, {eta} left",
         ),
         None => (
             ProgressBar::no_length(),
@@ -667,8 +791,6 @@ fn bar(bytes: Option<u64>) -> ProgressBar {
         ),
     };
     bar.set_draw_target(target);
-    bar.with_style(
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    )
-    .with_message("0 rows/s")
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    bar.with_style(style).with_message("0 rows/s")
 }

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use crate::bitmap::{Tile, split};
-use crate::cli::import::checkpoint::{Checkpoint, Witness};
-use crate::cli::output::written;
+use crate::cli::import::checkpoint::{Checkpoint, Sample};
+use crate::cli::output::warn_if_unsynced;
 use crate::ingest::{Bits, Gathered, Position, RowIds};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
 use crate::store::Progress;
 use crate::tracker::{Ids, Result, Tracker};
 
-/// How often checkpoints are written.
-pub const SAVE_EVERY: Duration = Duration::from_millis(500);
+/// The minimum time between two saves of checkpoints.
+pub const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Rows to write, and how far into the files they reach.
 pub struct Package {
@@ -26,7 +26,7 @@ pub struct Package {
     /// The string ids, if users have string ids. The users of `gathered` are then indexes into
     /// `places`.
     pub texts: Option<RowIds>,
-    /// The number of good lines.
+    /// The number of valid lines.
     pub rows: u64,
     pub reached: Vec<Reached>,
     /// The values of properties that became events so far.
@@ -42,7 +42,7 @@ pub struct Reached {
     /// Its index among the files.
     pub file: usize,
     pub at: Position,
-    /// The number of good and of bad lines, from the beginning of the file.
+    /// The number of valid and of invalid lines, from the beginning of the file.
     pub records: u64,
     pub skipped: u64,
     pub done: bool,
@@ -57,7 +57,7 @@ pub struct Tally {
 }
 
 /// Saves checkpoints.
-pub struct Keeper<'a> {
+pub struct CheckpointWriter<'a> {
     pub files: &'a [String],
     /// The checkpoint of each file, or `None` for a pipe.
     pub checkpoints: Vec<Option<Checkpoint>>,
@@ -65,41 +65,44 @@ pub struct Keeper<'a> {
     /// Acknowledged checkpoints, each with the last change that the store had written at that time.
     /// A checkpoint must not be ahead of what survives a power cut.
     pub waiting: VecDeque<(u64, Vec<(usize, Checkpoint)>)>,
-    pub saved: Instant,
+    pub saved_at: Instant,
     /// The minimum time until the next save.
-    pub save_every: Duration,
+    pub save_interval: Duration,
     /// The first checkpoint that could not be written, and why.
     pub failure: Option<String>,
     /// Whether any checkpoint was written.
-    pub any: bool,
+    pub any_saved: bool,
 }
 
-impl Keeper<'_> {
-    fn acknowledged(
+impl CheckpointWriter<'_> {
+    /// Records how far the store has acknowledged the files.
+    fn acknowledge(
         &mut self,
         reached: &[Reached],
         values: &Values,
-        witnesses: &[Witness],
+        samples: &[Sample],
         progress: Progress,
     ) {
         let mut due = Vec::new();
         for reached in reached {
-            let Some(Some(checkpoint)) = self.checkpoints.get_mut(reached.file) else {
+            let Some(checkpoint) = &mut self.checkpoints[reached.file] else {
                 continue;
             };
-            (checkpoint.byte, checkpoint.line) = (reached.at.byte, reached.at.line);
-            (checkpoint.records, checkpoint.skipped, checkpoint.done) =
-                (reached.records, reached.skipped, reached.done);
+            checkpoint.byte = reached.at.byte;
+            checkpoint.line = reached.at.line;
+            checkpoint.records = reached.records;
+            checkpoint.skipped = reached.skipped;
+            checkpoint.done = reached.done;
             checkpoint.values.clone_from(values);
-            // The witnesses of the first package and of the last one.
-            checkpoint.witnesses.truncate(1);
-            checkpoint.witnesses.extend_from_slice(witnesses);
+            // Keeps a sample of the first package and those of the last one.
+            checkpoint.samples.truncate(1);
+            checkpoint.samples.extend_from_slice(samples);
             due.push((reached.file, checkpoint.clone()));
         }
         if !due.is_empty() {
             self.waiting.push_back((progress.written, due));
         }
-        if self.saved.elapsed() >= self.save_every {
+        if self.saved_at.elapsed() >= self.save_interval {
             self.save(progress.durable);
         }
     }
@@ -107,41 +110,34 @@ impl Keeper<'_> {
     /// Writes the checkpoints that were acknowledged, up to the change `durable`.
     pub fn save(&mut self, durable: u64) {
         let mut latest: HashMap<usize, Checkpoint> = HashMap::new();
-        while self
+        while let Some((_, checkpoints)) = self
             .waiting
-            .front()
-            .is_some_and(|(written, _)| *written <= durable)
+            .pop_front_if(|(written, _)| *written <= durable)
         {
-            latest.extend(
-                self.waiting
-                    .pop_front()
-                    .into_iter()
-                    .flat_map(|(_, due)| due),
-            );
+            latest.extend(checkpoints);
         }
-        for (place, checkpoint) in latest {
-            let Some(file) = self.files.get(place) else {
-                continue;
-            };
+        for (index, checkpoint) in latest {
+            let file = &self.files[index];
             match checkpoint.save(file) {
-                Ok(()) => self.any = true,
+                Ok(()) => self.any_saved = true,
                 Err(error) => {
                     self.failure.get_or_insert_with(|| {
-                        format!("no checkpoint can be kept beside {file}: {error}")
+                        format!("the checkpoint of {file} cannot be saved next to it: {error}")
                     });
                 }
             }
         }
-        self.saved = Instant::now();
+        self.saved_at = Instant::now();
     }
 }
 
-/// Writes packages until there are no more. Stops at the first one that cannot be written.
+/// Writes packages, in batches of at most `batch_marks` marks, until there are no more. Stops at the
+/// first one that cannot be written.
 pub fn write(
     tracker: &Tracker,
     packages: &Receiver<Package>,
-    at_once: usize,
-    keeper: &mut Keeper<'_>,
+    batch_marks: usize,
+    checkpoints: &mut CheckpointWriter<'_>,
     tally: &mut Tally,
     bar: &ProgressBar,
 ) -> Result<()> {
@@ -165,35 +161,35 @@ pub fn write(
         }
         let bits = gathered.bits()?;
         let mut runs: Vec<(&Key, &[UserId])> = Vec::new();
-        let mut room = at_once;
+        let mut room = batch_marks;
         for (key, mut users) in bits.groups() {
             while let Some((now, later)) = users.split_at_checked(room) {
                 runs.push((key, now));
-                written(tracker.add(&runs))?;
+                warn_if_unsynced(tracker.add(&runs))?;
                 runs.clear();
-                (users, room) = (later, at_once);
+                users = later;
+                room = batch_marks;
             }
             room -= users.len();
             runs.push((key, users));
         }
-        written(tracker.add(&runs))?;
+        warn_if_unsynced(tracker.add(&runs))?;
         tally.take(package.rows, &bits);
-        let called = |user: UserId| match &package.texts {
-            Some(texts) if let Some(place) = new_id(&numbers, texts, user) => {
-                Ok(texts.new.get(place).to_owned())
+        let id_of = |user: UserId| match &package.texts {
+            Some(texts) if let Some(index) = new_id(&numbers, texts, user) => {
+                Ok(texts.new.get(index).to_owned())
             }
             _ => Ok(tracker
                 .called(&[user])?
                 .pop()
                 .expect("every user has an id")),
         };
-        let witnesses = witnesses(&keeper.prefix, &bits, called)?;
+        let samples = samples(&checkpoints.prefix, &bits, id_of)?;
         let progress = tracker.progress();
-        keeper.acknowledged(&package.reached, &package.values, &witnesses, progress);
-        let rate = tally.records.saturating_mul(1000)
-            / u64::try_from(began.elapsed().as_millis())
-                .unwrap_or(1)
-                .max(1);
+        checkpoints.acknowledge(&package.reached, &package.values, &samples, progress);
+        let millis = u64::try_from(began.elapsed().as_millis())
+            .expect("an import takes less than 584 million years");
+        let rate = tally.records.saturating_mul(1000) / millis.max(1);
         bar.set_message(format!("{} rows/s", thousands(rate)));
     }
     Ok(())
@@ -206,22 +202,22 @@ fn new_id(numbers: &[UserId], texts: &RowIds, user: UserId) -> Option<usize> {
         .position(|number| *number == user)
 }
 
-/// Returns a user of the first bitmap and one of the last. `called` returns the id of a user.
-fn witnesses(
+/// Returns a bit of the first bitmap and one of the last. `id_of` returns the id of a user.
+fn samples(
     prefix: &Prefix,
     bits: &Bits,
-    called: impl Fn(UserId) -> Result<String>,
-) -> Result<Vec<Witness>> {
+    id_of: impl Fn(UserId) -> Result<String>,
+) -> Result<Vec<Sample>> {
     let ends = [bits.groups().next(), bits.groups().last()];
-    let witness = |(key, users): (&Key, &[UserId])| {
+    let sample = |(key, users): (&Key, &[UserId])| {
         let user = *users.last().expect("a bitmap that is written has users");
-        Ok(Witness {
+        Ok(Sample {
             key: key.text(prefix),
             user,
-            called: called(user)?,
+            id: id_of(user)?,
         })
     };
-    ends.into_iter().flatten().map(witness).collect()
+    ends.into_iter().flatten().map(sample).collect()
 }
 
 impl Tally {
@@ -251,8 +247,8 @@ impl Seen {
     /// Adds users, which are in ascending order.
     fn add(&mut self, users: &[UserId]) {
         for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
-            let Some(first) = users.first() else { continue };
-            self.count += self.tiles.entry(split(*first).0).or_default().add(users);
+            let (tile, _) = split(users[0]);
+            self.count += self.tiles.entry(tile).or_default().add(users);
         }
     }
 }
@@ -267,7 +263,7 @@ mod tests {
     /// Returns how far the import got, according to its checkpoint.
     fn saved(file: &str, origin: &Origin, tracker: &Tracker) -> Option<u64> {
         match Checkpoint::find(file, origin, tracker).unwrap() {
-            Found::Good(checkpoint) => Some(checkpoint.records),
+            Found::Valid(checkpoint) => Some(checkpoint.records),
             Found::Nothing | Found::Stale(_) => None,
         }
     }
@@ -294,33 +290,33 @@ mod tests {
                 done: false,
             }]
         };
-        let mut keeper = Keeper {
+        let mut checkpoints = CheckpointWriter {
             files: &files,
             checkpoints: vec![Some(origin.clone().start())],
             prefix: Prefix::new(""),
             waiting: VecDeque::new(),
             // Long ago, so that each package triggers a save.
-            saved: Instant::now().checked_sub(SAVE_EVERY).unwrap(),
-            save_every: SAVE_EVERY,
+            saved_at: Instant::now().checked_sub(SAVE_INTERVAL).unwrap(),
+            save_interval: SAVE_INTERVAL,
             failure: None,
-            any: false,
+            any_saved: false,
         };
         // Each package has ten changes, of which all but the last one are durable.
         for package in 1..=4_u64 {
-            keeper.saved = Instant::now().checked_sub(SAVE_EVERY).unwrap();
+            checkpoints.saved_at = Instant::now().checked_sub(SAVE_INTERVAL).unwrap();
             let progress = Progress {
                 written: package * 10,
                 durable: package * 10 - 1,
             };
-            keeper.acknowledged(&reached(package), &Vec::new(), &[], progress);
+            checkpoints.acknowledge(&reached(package), &Vec::new(), &[], progress);
             assert_eq!(
                 saved(&file, &origin, &tracker),
                 (package > 1).then(|| package - 1)
             );
         }
-        keeper.save(39);
+        checkpoints.save(39);
         assert_eq!(saved(&file, &origin, &tracker), Some(3));
-        keeper.save(40);
+        checkpoints.save(40);
         assert_eq!(saved(&file, &origin, &tracker), Some(4));
     }
 }

@@ -1,24 +1,35 @@
-//! Open files: a server of many clients takes one for each.
+//! The limit of open files. A server needs one file descriptor per client.
 
 use std::fmt;
 
-/// How many the process keeps for itself: its store's files and logs, connections to a Redis, the
-/// server's own pipes, and clients that are told that there are too many.
-const OWN: u64 = 64;
+use crate::server::CONNECTIONS;
 
-/// How many files the process may have open.
+/// The descriptors that are not for clients: the store's files and logs, connections to Redis,
+/// the server's own pipes, and clients that are turned away.
+const RESERVED: u64 = 64;
+
+/// The limit if the system has no hard limit. Some systems then accept no unlimited soft limit.
+#[cfg(unix)]
+const UNLIMITED: u64 = 1 << 20;
+
+/// The maximum number of open files of the process, or `None` if it is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors(Option<u64>);
 
+/// The maximum numbers of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    pub redis: usize,
+    pub http: usize,
+}
+
 impl Descriptors {
-    /// Raises the soft limit as far as the system lets every process.
+    /// Raises the soft limit to the hard limit, if the system allows it.
     #[cfg(unix)]
     pub fn raise() -> Self {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
-        // Without a hard limit some systems take no soft one either; a million is more than anybody
-        // has.
-        let wanted = limit.maximum.unwrap_or(1 << 20);
+        let wanted = limit.maximum.unwrap_or(UNLIMITED);
         let raised = setrlimit(
             Resource::Nofile,
             Rlimit {
@@ -33,23 +44,28 @@ impl Descriptors {
         })
     }
 
-    /// There is no such limit.
     #[cfg(not(unix))]
     pub fn raise() -> Self {
         Descriptors(None)
     }
 
-    /// How many Redis clients there may be, of those that are wanted, and how many connections over
-    /// HTTP. Each has at least a quarter of what there is.
-    pub fn divide(self, clients: usize) -> (usize, usize) {
+    /// Divides the descriptors between Redis clients, of which `redis` are wanted, and connections
+    /// over HTTP. Each kind gets at least a quarter if it can use it.
+    pub fn divide(self, redis: usize) -> Connections {
         let Some(limit) = self.0 else {
-            return (clients, crate::server::CONNECTIONS);
+            return Connections {
+                redis,
+                http: CONNECTIONS,
+            };
         };
-        let there = usize::try_from(limit.saturating_sub(OWN))
+        let available = usize::try_from(limit.saturating_sub(RESERVED))
             .unwrap_or(usize::MAX)
             .max(4);
-        let clients = clients.min(there / 4 * 3);
-        (clients, (there - clients).min(crate::server::CONNECTIONS))
+        let redis = redis.min(available / 4 * 3);
+        Connections {
+            redis,
+            http: (available - redis).min(CONNECTIONS),
+        }
     }
 }
 
@@ -67,16 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redis_clients_leave_room_for_everything_else() {
-        let divided = |limit, clients| Descriptors(Some(limit)).divide(clients);
-        assert_eq!(divided(256, 1000), (144, 48));
-        assert_eq!(divided(1024, 1000), (720, 240));
-        assert_eq!(divided(1 << 20, 1000), (1000, crate::server::CONNECTIONS));
-        assert_eq!(divided(256, 0), (0, 192));
-        assert_eq!(
-            divided(10, 1000),
-            (3, 1),
-            "with hardly any there is still a little of each"
-        );
+    fn redis_clients_leave_descriptors_for_http() {
+        for (limit, wanted, redis, http) in [
+            (256, 1000, 144, 48),
+            (1024, 1000, 720, 240),
+            (1 << 20, 1000, 1000, CONNECTIONS),
+            (256, 0, 0, 192),
+            // Even a tiny limit leaves some for each.
+            (10, 1000, 3, 1),
+        ] {
+            assert_eq!(
+                Descriptors(Some(limit)).divide(wanted),
+                Connections { redis, http }
+            );
+        }
     }
 }

@@ -1,10 +1,8 @@
-//! What `serve` does at night: it deletes the bitmaps that by the configuration have been kept long
-//! enough.
+//! Deletes expired bitmaps when the server starts and every night.
 //!
-//! What is over when the server starts goes at once, and then every night. Whether a bitmap is over
-//! can be told at any time from its name alone, so nothing has to be remembered of a night on which
-//! no server ran; and one that is started anew every evening does its work none the less. Several
-//! servers on one Redis do it one after the other, and the second finds nothing left.
+//! The name of a bitmap tells when it expires, so no state is stored. If the server was down at
+//! night, cleanup runs at the next start. Several servers on one Redis all do it, and all but the
+//! first find nothing to delete.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,22 +11,44 @@ use std::{io, thread};
 
 use chrono::{DateTime, NaiveTime, Utc};
 
-use crate::cli::expire::{Expiry, plural, room};
+use crate::cli::expiry::Expiry;
+use crate::cli::sizes::{estimated_size, plural};
+use crate::cli::store::NamedStoreConfig;
 use crate::clock::Clock;
 use crate::render::many;
 use crate::reports::expiry::{self, Over, next_night};
 use crate::server;
 use crate::tracker::{self, Tracker, Written};
 
-/// How long after the first failure it is tried again; after each further one twice as long.
+/// Whether a server deletes the expired bitmaps of a store.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// The bitmaps do not expire.
+    NotConfigured,
+    ReadOnly,
+    /// By the time of `--now`, bitmaps may seem to have expired that have not.
+    FixedClock,
+    Nightly,
+}
+
+pub fn cleanup(named: &NamedStoreConfig, read_only: bool, clock: Clock) -> Cleanup {
+    match clock {
+        _ if named.expire.policy.is_for_good() => Cleanup::NotConfigured,
+        _ if named.read_only || read_only => Cleanup::ReadOnly,
+        Clock::Fixed(_) => Cleanup::FixedClock,
+        Clock::System => Cleanup::Nightly,
+    }
+}
+
+/// The wait after the first failure. Each further failure in a row doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 
-/// The longest time between two tries.
+/// The longest wait after a failure.
 const LAST_RETRY: Duration = Duration::from_secs(3600);
 
-/// How long to wait at most before the clock is read again: a machine may have slept, or its clock
-/// been set.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The longest wait before the clock is read again: the machine may have slept, or its clock may
+/// have been set.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A store and how long its bitmaps are kept.
 pub struct Job {
@@ -37,7 +57,7 @@ pub struct Job {
     pub expiry: Expiry,
 }
 
-/// A thread that deletes what is over. It ends when this is dropped.
+/// The thread that deletes expired bitmaps. It ends when this value is dropped.
 pub struct Nightly {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -51,7 +71,7 @@ struct Shared {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Phase {
-    /// Nothing is deleted for a server that finds its port taken.
+    /// The server may still fail to start. Nothing is deleted until it serves.
     #[default]
     Starting,
     Serving,
@@ -59,14 +79,14 @@ enum Phase {
 }
 
 impl Nightly {
-    /// Makes the thread, which waits until [`beginning`](Self::beginning) is called.
+    /// Starts the thread, which deletes nothing until [`starter`](Self::starter) is called.
     pub fn start(jobs: Vec<Job>, at: NaiveTime, clock: Clock) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new()
             .name("cohortist-nightly".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || shared.keep(&jobs, at, clock)
+                move || shared.run(&jobs, at, clock)
             })?;
         Ok(Nightly {
             shared,
@@ -74,8 +94,8 @@ impl Nightly {
         })
     }
 
-    /// What lets it begin.
-    pub fn beginning(&self) -> impl FnOnce() + Send + 'static {
+    /// Returns a function to call when the server serves.
+    pub fn starter(&self) -> impl FnOnce() + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || shared.enter(Phase::Serving)
     }
@@ -85,7 +105,7 @@ impl Drop for Nightly {
     fn drop(&mut self) {
         self.shared.enter(Phase::Ending);
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported by the thread itself.
+            // The thread itself has reported a panic.
             let _ = thread.join();
         }
     }
@@ -93,123 +113,119 @@ impl Drop for Nightly {
 
 impl Shared {
     fn enter(&self, phase: Phase) {
-        let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever begins after the end began does not undo it.
-        if *now != Phase::Ending {
-            *now = phase;
+        let mut current = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        // The starter may be called after the end.
+        if *current != Phase::Ending {
+            *current = phase;
         }
         self.changed.notify_all();
     }
 
-    /// Waits as long as it is that phase, at most so long; answers the phase that it is then.
-    fn wait(&self, phase: Phase, limit: Duration) -> Phase {
-        let held = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Waits until the phase is a different one, but not longer than `limit`. Returns the phase.
+    fn wait_while(&self, phase: Phase, limit: Duration) -> Phase {
+        let guard = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
             .changed
-            .wait_timeout_while(held, limit, |now| *now == phase);
+            .wait_timeout_while(guard, limit, |current| *current == phase);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The work of the thread.
-    fn keep(&self, jobs: &[Job], at: NaiveTime, clock: Clock) {
-        while self.wait(Phase::Starting, LOOK_AGAIN) == Phase::Starting {}
-        let begun = clock.now();
-        let mut turns = vec![
-            Turn {
-                due: begun,
-                failures: 0
-            };
-            jobs.len()
-        ];
+    /// The loop of the thread.
+    fn run(&self, jobs: &[Job], at: NaiveTime, clock: Clock) {
+        while self.wait_while(Phase::Starting, CLOCK_INTERVAL) == Phase::Starting {}
+        let first = Schedule {
+            next: clock.now(),
+            failures: 0,
+        };
+        let mut schedules = vec![first; jobs.len()];
         loop {
-            for (job, turn) in jobs.iter().zip(&mut turns) {
-                if self.wait(Phase::Starting, Duration::ZERO) == Phase::Ending {
+            for (job, schedule) in jobs.iter().zip(&mut schedules) {
+                if self.wait_while(Phase::Starting, Duration::ZERO) == Phase::Ending {
                     return;
                 }
                 let now = clock.now();
-                if turn.is_due(at, now) {
-                    let went = job.expire(now);
-                    *turn = turn.after(went, at, clock.now());
+                if schedule.is_due(at, now) {
+                    let succeeded = job.expire(now);
+                    *schedule = schedule.after(succeeded, at, clock.now());
                 }
             }
             let now = clock.now();
-            let next = turns
+            let next = schedules
                 .iter()
-                .map(|turn| turn.due.signed_duration_since(now))
+                .map(|schedule| schedule.next)
                 .min()
-                .unwrap_or_default();
-            let limit = next.to_std().unwrap_or_default().min(LOOK_AGAIN);
-            if self.wait(Phase::Serving, limit) == Phase::Ending {
+                .expect("there is a thread only if there are jobs");
+            // A time in the past is due now.
+            let wait = (next - now).to_std().unwrap_or(Duration::ZERO);
+            if self.wait_while(Phase::Serving, wait.min(CLOCK_INTERVAL)) == Phase::Ending {
                 return;
             }
         }
     }
 }
 
-/// When a store is to be looked at next, and how often that has failed in a row.
+/// When a store is next checked for expired bitmaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Turn {
-    due: DateTime<Utc>,
+struct Schedule {
+    next: DateTime<Utc>,
+    /// The number of failures in a row.
     failures: u32,
 }
 
-impl Turn {
-    /// Whether it is time. A clock that was set back does not put the next night off.
+impl Schedule {
+    /// Whether it is time. A clock that was set back does not delay the next night.
     fn is_due(&mut self, at: NaiveTime, now: DateTime<Utc>) -> bool {
-        self.due = self.due.min(next_night(at, now));
-        self.due <= now
+        self.next = self.next.min(next_night(at, now));
+        self.next <= now
     }
 
-    /// The turn after this one, which was taken and `went` well or not.
-    fn after(self, went: bool, at: NaiveTime, now: DateTime<Utc>) -> Turn {
+    /// The schedule after an attempt.
+    fn after(self, succeeded: bool, at: NaiveTime, now: DateTime<Utc>) -> Schedule {
         let night = next_night(at, now);
-        if went {
-            return Turn {
-                due: night,
+        if succeeded {
+            return Schedule {
+                next: night,
                 failures: 0,
             };
         }
         let wait = FIRST_RETRY
             .saturating_mul(2_u32.saturating_pow(self.failures))
             .min(LAST_RETRY);
-        Turn {
-            due: night.min(now + wait),
+        Schedule {
+            next: night.min(now + wait),
             failures: self.failures.saturating_add(1),
         }
     }
 }
 
 impl Job {
-    /// Deletes what is over, tells of it, and says whether that went well.
+    /// Deletes expired bitmaps and logs the outcome. Returns whether to wait for the next night, or
+    /// to try again soon.
     fn expire(&self, now: DateTime<Utc>) -> bool {
         let store = self.name.as_str();
-        match self.tracker.of_listed(|| self.deleted(now)) {
-            Ok((bitmaps, kinds)) => {
+        let description = &self.expiry.description;
+        match self.tracker.of_listed(|| self.delete_expired(now)) {
+            Ok((0, kinds)) => {
                 server::expired(store, &kinds, now);
-                if bitmaps == 0 {
-                    tracing::info!(
-                        store,
-                        "nothing has been kept longer than {}",
-                        self.expiry.words
-                    );
-                } else {
-                    tracing::info!(
-                        store,
-                        bitmaps,
-                        "deleted what was kept longer than {}: {}",
-                        self.expiry.words,
-                        told(&kinds)
-                    );
-                }
+                tracing::info!(store, "nothing has expired (limits: {description})");
                 true
             }
-            // Tried again the next night: by then the clock may be right, or somebody have marked.
+            Ok((bitmaps, kinds)) => {
+                server::expired(store, &kinds, now);
+                let kinds = summary(&kinds);
+                tracing::info!(
+                    store,
+                    bitmaps,
+                    "deleted expired bitmaps (limits: {description}): {kinds}"
+                );
+                true
+            }
+            // The next night is soon enough: by then the clock may be right, or there are new marks.
             Err(error @ tracker::Error::NewestIsOver { .. }) => {
                 server::expiry_refused(store);
                 tracing::error!(
                     store,
-                    "{error}. If it is right, run `cohortist expire --yes --even-the-newest` to delete what has been kept longer than {}",
-                    self.expiry.words
+                    "{error}. If it is right, run `cohortist expire --yes --even-the-newest` to delete what has expired (limits: {description})"
                 );
                 true
             }
@@ -217,14 +233,15 @@ impl Job {
                 server::expiry_failed(store);
                 tracing::error!(
                     store,
-                    "what has been kept long enough could not be deleted, which is tried again: {error}"
+                    "expired bitmaps could not be deleted, trying again later: {error}"
                 );
                 false
             }
         }
     }
 
-    fn deleted(&self, now: DateTime<Utc>) -> tracker::Result<(u64, Vec<Over>)> {
+    /// Returns the number of deleted bitmaps, and what they were.
+    fn delete_expired(&self, now: DateTime<Utc>) -> tracker::Result<(u64, Vec<Over>)> {
         let keys = self.tracker.due(&self.expiry.policy, now)?;
         if keys.is_empty() {
             return Ok((0, Vec::new()));
@@ -240,16 +257,16 @@ impl Job {
 }
 
 /// `72 bitmaps of hours, about 12 KiB; 1 bitmap of days, about 3 KiB`
-fn told(kinds: &[Over]) -> String {
-    let told = kinds.iter().map(|over| {
-        format!(
-            "{} of {}, {}",
-            many(over.count, "bitmap"),
-            plural(over.grain),
-            room(over.bytes)
-        )
-    });
-    told.collect::<Vec<_>>().join("; ")
+fn summary(kinds: &[Over]) -> String {
+    let parts: Vec<String> = kinds
+        .iter()
+        .map(|kind| {
+            let bitmaps = many(kind.count, "bitmap");
+            let size = estimated_size(kind.bytes);
+            format!("{bitmaps} of {}, {size}", plural(kind.grain))
+        })
+        .collect();
+    parts.join("; ")
 }
 
 #[cfg(test)]
@@ -261,31 +278,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn turns_come_every_night_and_failures_are_tried_again_ever_less_often(
-            second in 0_i64..4_000_000_000, of_day in 0_u32..86_400, outcomes in prop::collection::vec((any::<bool>(), 0_i64..90_000), 1..60),
+        fn it_runs_every_night_and_waits_longer_after_each_failure(
+            second in 0_i64..4_000_000_000,
+            of_day in 0_u32..86_400,
+            outcomes in prop::collection::vec((any::<bool>(), 0_i64..90_000), 1..60),
         ) {
             let at = NaiveTime::from_num_seconds_from_midnight_opt(of_day, 0).unwrap();
             let mut now = DateTime::from_timestamp(second, 0).unwrap();
-            let mut turn = Turn { due: now, failures: 0 };
+            let mut schedule = Schedule { next: now, failures: 0 };
             let mut last_wait = TimeDelta::zero();
-            for (went, late) in outcomes {
-                prop_assert!(turn.is_due(at, now));
-                let next = turn.after(went, at, now);
-                let wait = next.due - now;
-                // Never at once again, and never later than the next night.
-                prop_assert!(wait > TimeDelta::zero() && next.due <= next_night(at, now));
-                if went {
-                    prop_assert_eq!((next.due, next.failures), (next_night(at, now), 0));
-                } else if next.due < next_night(at, now) {
+            for (succeeded, late) in outcomes {
+                prop_assert!(schedule.is_due(at, now));
+                let after = schedule.after(succeeded, at, now);
+                let wait = after.next - now;
+                // Never at once, and never later than the next night.
+                prop_assert!(wait > TimeDelta::zero() && after.next <= next_night(at, now));
+                if succeeded {
+                    prop_assert_eq!((after.next, after.failures), (next_night(at, now), 0));
+                } else if after.next < next_night(at, now) {
                     prop_assert!((5..=3600).contains(&wait.num_seconds()));
-                    prop_assert!(turn.failures == 0 || wait >= last_wait);
+                    prop_assert!(schedule.failures == 0 || wait >= last_wait);
                     last_wait = wait;
                 }
-                // A second early is early.
-                let mut early = next;
-                prop_assert!(!early.is_due(at, next.due - TimeDelta::milliseconds(1)));
-                turn = next;
-                now = turn.due + TimeDelta::seconds(late);
+                let mut early = after;
+                prop_assert!(!early.is_due(at, after.next - TimeDelta::milliseconds(1)));
+                schedule = after;
+                now = schedule.next + TimeDelta::seconds(late);
             }
         }
     }
@@ -294,11 +312,11 @@ mod tests {
     fn a_clock_set_back_by_years_does_not_stop_the_nights() {
         let at = NaiveTime::from_hms_opt(3, 0, 0).unwrap();
         let moment = |text| crate::calendar::parse_moment(text).unwrap();
-        let mut turn = Turn {
-            due: moment("2036-01-01T03:00:00Z"),
+        let mut schedule = Schedule {
+            next: moment("2036-01-01T03:00:00Z"),
             failures: 0,
         };
-        assert!(!turn.is_due(at, moment("2026-11-23T14:00:00Z")));
-        assert!(turn.is_due(at, moment("2026-11-24T03:00:00Z")));
+        assert!(!schedule.is_due(at, moment("2026-11-23T14:00:00Z")));
+        assert!(schedule.is_due(at, moment("2026-11-24T03:00:00Z")));
     }
 }

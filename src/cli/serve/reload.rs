@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again while the server goes on, whatever is wrong with it.
+//! SIGHUP: reloads the configuration while the server runs. A file with mistakes changes nothing.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -9,22 +9,20 @@ use futures_util::future::{Either, select};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::nightly::{Job, Nightly};
-use super::{Goes, what_goes};
+use super::nightly::{Cleanup, Job, Nightly, cleanup};
 use crate::cli::config::File;
 use crate::cli::output::{Usage, message};
-use crate::cli::store::{Named, Stores};
+use crate::cli::store::{NamedStoreConfig, Stores};
 use crate::clock::Clock;
 use crate::server::{Dashboard, Hosts, Live, NamedStore, TITLE};
 use crate::store::Options;
 use crate::tracker::Ids;
 
-/// How long a server that stops waits for a reload, and for the deletion of old bitmaps. Both may be
-/// interrupted at any point.
-const LAST_RELOAD: Duration = Duration::from_secs(5);
+/// How long a stopping server waits for a reload and the cleanup after it. Both can be interrupted
+/// at any point.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The words of the command line from which the configuration is read: the first time, and each
-/// time again.
+/// The part of the command line that decides what configuration is read.
 #[derive(Clone)]
 pub struct Source {
     pub config: Option<PathBuf>,
@@ -34,120 +32,118 @@ pub struct Source {
 }
 
 impl Source {
-    fn read(&self, clock: Clock) -> Result<(File, Vec<Named>), Usage> {
+    fn read(&self, clock: Clock) -> Result<(File, Vec<NamedStoreConfig>), Usage> {
         let file = File::find(self.config.as_deref(), true, clock)?;
         let stores = Stores::new(self.store.clone(), None, &file, &self.options, self.ids)?;
         Ok((file, stores.all))
     }
 }
 
-/// What a reload starts from.
+/// What a reload works on.
 pub struct Reload {
     pub source: Source,
     pub clock: Clock,
     pub live: Live,
-    /// The names that `--host` gave.
+    /// The names given with `--host`.
     pub hosts: Hosts,
     pub read_only: bool,
-    /// The file and the stores as they are in force.
+    /// The current configuration.
     pub file: File,
-    pub stores: Vec<Named>,
+    pub stores: Vec<NamedStoreConfig>,
     pub nightly: Option<Nightly>,
 }
 
 impl Reload {
-    /// Puts the file in force as it is now, or says why not and leaves everything as it was.
-    fn again(&mut self) {
-        let read = self.source.read(self.clock);
-        let (file, stores) = match read {
-            Ok((file, _)) if file.name.is_empty() && self.file.name.is_empty() => {
-                tracing::info!("SIGHUP: there is no configuration file, so nothing is reloaded");
-                return;
-            }
-            Ok((file, _)) if file.name.is_empty() => {
-                tracing::error!(
-                    "configuration not reloaded: {} is gone; the old one stays in force",
-                    self.file.name
-                );
-                return;
-            }
+    /// Reads the configuration and applies it. If it has mistakes, logs them and changes nothing.
+    fn reload(&mut self) {
+        let (file, stores) = match self.source.read(self.clock) {
             Ok(read) => read,
-            Err(Usage(faults)) => {
-                for fault in faults.lines() {
-                    tracing::error!("configuration not reloaded: {fault}");
+            Err(Usage(errors)) => {
+                for error in errors.lines() {
+                    tracing::error!("configuration not reloaded: {error}");
                 }
-                tracing::error!("the old configuration stays in force");
+                tracing::error!("the old configuration remains in effect");
                 return;
             }
         };
+        if file.name.is_empty() {
+            if self.file.name.is_empty() {
+                tracing::info!("SIGHUP: there is no configuration file to reload");
+            } else {
+                tracing::error!(
+                    "configuration not reloaded: {} does not exist any more; the old configuration remains in effect",
+                    self.file.name
+                );
+            }
+            return;
+        }
         if !same_stores(&self.stores, &stores) {
             tracing::error!(
-                "configuration not reloaded: {} names other stores than those being served, or changes their prefix or read_only. \
-                 Restart the server to serve them; the old configuration stays in force",
+                "configuration not reloaded: {} changes which stores are served, or their prefix or read_only. \
+                 Restart the server to apply this; the old configuration remains in effect",
                 file.name
             );
             return;
         }
-        if let Err(error) = self.expire_by(&file, &stores) {
+        if let Err(error) = self.replace_nightly(&file, &stores) {
             let error = message(&error);
-            tracing::error!("configuration not reloaded: {error}; the old one stays in force");
+            tracing::error!(
+                "configuration not reloaded: {error}; the old configuration remains in effect"
+            );
             return;
         }
-        let served = self.live.dashboard();
-        let segments = |store: &NamedStore| NamedStore {
+        let current = self.live.dashboard();
+        let with_segments = |store: &NamedStore| NamedStore {
             tracker: store.tracker.clone().with_segments(file.segments.clone()),
             ..store.clone()
         };
         self.live.replace(Dashboard {
-            stores: served.stores.iter().map(segments).collect(),
+            stores: current.stores.iter().map(with_segments).collect(),
             hosts: self.hosts.and(&file.hosts),
             title: file.title.clone().unwrap_or(TITLE.to_owned()),
             glossary: file.glossary.clone(),
             question: file.question.clone(),
-            ..Dashboard::clone(&served)
+            ..Dashboard::clone(&current)
         });
         tracing::info!("configuration reloaded: {}: {}", file.name, file.summary());
-        (self.file, self.stores) = (file, stores);
+        self.file = file;
+        self.stores = stores;
     }
 
-    /// Puts another expiry in the place of the one in force, where they differ. What is over by the
-    /// new one is deleted at once.
-    fn expire_by(&mut self, file: &File, stores: &[Named]) -> anyhow::Result<()> {
-        let kept = |stores: &[Named]| -> Vec<_> {
+    /// Applies the new expiry of the stores if it differs from the current one. Bitmaps that expire
+    /// by the new one are deleted at once.
+    fn replace_nightly(&mut self, file: &File, stores: &[NamedStoreConfig]) -> anyhow::Result<()> {
+        let expiries = |stores: &[NamedStoreConfig]| -> Vec<_> {
             stores.iter().map(|store| store.expire.clone()).collect()
         };
-        if file.expire_at == self.file.expire_at && kept(stores) == kept(&self.stores) {
+        if file.expire_at == self.file.expire_at && expiries(stores) == expiries(&self.stores) {
             return Ok(());
         }
-        let served = self.live.dashboard();
-        let of_store = |(named, store): (&Named, &NamedStore)| {
-            let goes = what_goes(named, self.read_only, self.clock) == Goes::Nightly;
-            let job = || Job {
+        let current = self.live.dashboard();
+        let jobs: Vec<Job> = stores
+            .iter()
+            .zip(&current.stores)
+            .filter(|(named, _)| cleanup(named, self.read_only, self.clock) == Cleanup::Nightly)
+            .map(|(named, store)| Job {
                 name: named.name.clone(),
                 tracker: store.tracker.clone(),
                 expiry: named.expire.clone(),
-            };
-            goes.then(job)
-        };
-        let jobs: Vec<Job> = stores
-            .iter()
-            .zip(&served.stores)
-            .filter_map(of_store)
+            })
             .collect();
-        // The old one ends before the new one begins: never two of them.
+        // The old thread must end before the new one starts.
         self.nightly = None;
         if !jobs.is_empty() {
             let nightly = Nightly::start(jobs, file.expire_at, self.clock).context("expire")?;
-            nightly.beginning()();
+            nightly.starter()();
             self.nightly = Some(nightly);
         }
         Ok(())
     }
 }
 
-/// Whether both are the same stores, as far as their addresses, prefixes and permissions tell.
-fn same_stores(before: &[Named], now: &[Named]) -> bool {
-    let same = |(before, now): (&Named, &Named)| {
+/// Whether both lists are the same stores with the same prefixes and permissions.
+fn same_stores(before: &[NamedStoreConfig], now: &[NamedStoreConfig]) -> bool {
+    let same = |(before, now): (&NamedStoreConfig, &NamedStoreConfig)| {
         before.name == now.name
             && before.store.is_same_text(&now.store)
             && before.read_only == now.read_only
@@ -155,7 +151,7 @@ fn same_stores(before: &[Named], now: &[Named]) -> bool {
     before.len() == now.len() && before.iter().zip(now).all(same)
 }
 
-/// What waits for SIGHUP. From when it is made that signal ends the process no longer.
+/// Receives SIGHUP. While this value exists, the signal does not end the process.
 pub struct Hangups {
     runtime: Runtime,
     #[cfg(unix)]
@@ -180,7 +176,7 @@ impl Hangups {
         })
     }
 
-    /// Reloads at each, once `serving` says so, until the answer is dropped.
+    /// Starts a thread that reloads the configuration at each SIGHUP once `serving` is ready.
     pub fn reload(
         self,
         mut reload: Reload,
@@ -191,7 +187,7 @@ impl Hangups {
             .name("cohortist-reload".into())
             .spawn(move || {
                 self.wait(&mut reload, serving, ended);
-                // The nightly thread, if any, ends with this one.
+                // Ends the nightly thread, if there is one.
                 drop(reload);
             })?;
         Ok(Reloading {
@@ -213,7 +209,7 @@ impl Hangups {
             }
             loop {
                 match select(Box::pin(self.signal.recv()), &mut ended).await {
-                    Either::Left((Some(()), _)) => reload.again(),
+                    Either::Left((Some(()), _)) => reload.reload(),
                     _ => return,
                 }
             }
@@ -226,7 +222,7 @@ impl Hangups {
     }
 }
 
-/// A thread that waits for SIGHUP. It ends when this is dropped.
+/// The thread that waits for SIGHUP. It ends when this value is dropped.
 pub struct Reloading {
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -236,23 +232,23 @@ impl Drop for Reloading {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take()
-            && !ends_within(thread, LAST_RELOAD)
+            && !ends_within(thread, RELOAD_TIMEOUT)
         {
-            tracing::warn!("the server stops in the middle of a reload or of deleting old bitmaps");
+            tracing::warn!("the server stops during a reload, or while it deletes expired bitmaps");
         }
     }
 }
 
-/// Whether a thread ends in time. It is not waited for any longer: the process ends it.
-fn ends_within(thread: JoinHandle<()>, limit: Duration) -> bool {
-    let until = Instant::now() + limit;
+/// Waits for a thread. Returns whether it ended in time. If not, it ends with the process.
+fn ends_within(thread: JoinHandle<()>, timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
     while !thread.is_finished() {
-        if Instant::now() >= until {
+        if Instant::now() >= deadline {
             return false;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // A panic there was reported by the thread itself.
+    // The thread itself has reported a panic.
     let _ = thread.join();
     true
 }

@@ -18,16 +18,17 @@ use crate::render::words;
 use crate::reports::retention::figures::Figures;
 use crate::reports::retention::{Averaging, Cell, Measure, Number, Table};
 
-/// The most single cohorts drawn behind the average: more would be a grey block.
+/// The maximum number of single cohorts behind the average. More would be a grey area.
 pub const MAX_SINGLE: usize = 60;
 
-/// The most columns for which the average has a dot at each.
+/// The maximum number of columns for which the average has dots.
 const MAX_DOTS: usize = 40;
 
-/// The retention curve as a file of its own: with a title in words, on white.
+/// Draws the retention curve as a standalone file, with a visible title, on white.
 pub fn file(table: &Table) -> String {
     let head = 136;
-    let (width, height) = (CURVE.width, CURVE.height + head + 16);
+    let width = CURVE.width;
+    let height = CURVE.height + head + 16;
     let title = table.title();
     let mut facts: Vec<String> = words::range(table).into_iter().collect();
     facts.extend([
@@ -35,7 +36,8 @@ pub fn file(table: &Table) -> String {
         format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M")),
     ]);
     facts.extend(words::data_ends(table));
-    let (ink, mute) = (Theme::Light.ink(), Theme::Light.mute());
+    let ink = Theme::Light.ink();
+    let mute = Theme::Light.mute();
     let mut out = opening(
         "retention-chart",
         "chart",
@@ -63,7 +65,7 @@ pub fn file(table: &Table) -> String {
     out
 }
 
-/// The retention curve for a page, without a title of its own to see.
+/// Draws the retention curve for a page, without a visible title.
 pub fn curve(table: &Table) -> String {
     let mut out = opening(
         "curve",
@@ -77,7 +79,7 @@ pub fn curve(table: &Table) -> String {
     out
 }
 
-/// What the curve shows, in a few words: `weighted average with its 95% band; thin lines are single
+/// Returns a short caption of the curve: `weighted average with its 95% band; thin lines are single
 /// cohorts`.
 pub fn curve_caption(table: &Table) -> String {
     let average = match table.query.averaging {
@@ -121,7 +123,8 @@ fn described(table: &Table) -> String {
         .iter()
         .enumerate()
         .filter_map(|(k, a)| Some((k, (*a)?)));
-    let (first, last) = (averages.clone().next(), averages.next_back());
+    let first = averages.clone().next();
+    let last = averages.next_back();
     let came_back =
         |k: usize, rate: f64| format!("{} {}", words::percent(rate), words::column(table, k));
     match (first, last) {
@@ -137,8 +140,8 @@ fn described(table: &Table) -> String {
     }
 }
 
-/// The rows whose cells are drawn as single lines: all, or evenly chosen ones with the newest among
-/// them.
+/// Returns the rows that are drawn as single lines: all, or an even selection that includes the
+/// newest.
 pub(super) fn single_cohorts(table: &Table) -> Vec<usize> {
     let rows: Vec<usize> = (0..table.rows.len())
         .filter(|i| table.rows[*i].people() > 0)
@@ -147,7 +150,7 @@ pub(super) fn single_cohorts(table: &Table) -> Vec<usize> {
     rows.into_iter().rev().step_by(every).collect()
 }
 
-/// A cohort and a stretch of its line.
+/// A cohort and one unbroken part of its line.
 type Single = (Period, Vec<(f64, f64)>);
 
 fn curve_layers(table: &Table) -> String {
@@ -164,7 +167,7 @@ fn curve_layers(table: &Table) -> String {
         .flatten()
         .map(|a| a.interval.map_or(a.rate, |i| i.1));
     let highest = greatest(&mut rates.chain(table.averages.iter().flatten().map(|a| a.rate)));
-    // Where nobody came back the whole scale says more than the room for error alone.
+    // If the rate is 0 throughout, the full scale says more than one fitted to the interval.
     let axis = Axis::percent(if highest > 0.0 {
         greatest(&mut bands.chain([highest]))
     } else {
@@ -173,7 +176,8 @@ fn curve_layers(table: &Table) -> String {
     let right = coord(cols.saturating_sub(1).max(1));
     let reach = (right, axis.top);
     let theme = Theme::Light;
-    let (accent, mute) = (theme.accent(), theme.mute());
+    let accent = theme.accent();
+    let mute = theme.mute();
     let mut out = String::new();
 
     out.push_str(&rules(&CURVE, &axis, right, |tick| {
@@ -188,7 +192,7 @@ fn curve_layers(table: &Table) -> String {
         let words = named(&after, &table.cohort(), "the first");
         write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
     }));
-    // What is still running, or partly recorded, is low only because it is, so no line leads there.
+    // Numbers in progress or partly recorded are too low, so no line leads to them.
     let mut lines: Vec<Single> = singles()
         .flat_map(|row| {
             let line = |line: Vec<(f64, Number)>| {
@@ -250,11 +254,10 @@ fn curve_layers(table: &Table) -> String {
     out
 }
 
-/// How large the letters of a figure are where they are largest beside the line: a page gives them
-/// its own size.
+/// The largest font size of a figure beside the line. Pages set their own size.
 const FIGURE: f64 = 25.0;
 
-/// The figures above the table, written at their points; and what to read where there is no line.
+/// Draws the figures above the table at their points, and a message if there is no line.
 fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> String {
     let theme = Theme::Light;
     let halo = " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
@@ -286,7 +289,7 @@ fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> Stri
             ),
         );
         let (frame, leads) = room_for(&taken, dot, end.1, reach.0, &text);
-        // A page with larger letters lets them grow away from the line.
+        // The text is anchored so that larger fonts grow away from the line.
         let (h, x) = if frame.left > dot.0 {
             (HPos::Left, frame.left)
         } else {
@@ -331,11 +334,12 @@ fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> Stri
     out
 }
 
-/// Where a figure stands, and whether a line has to lead there: above its point; to the right of
-/// it, where the average falls steeply and the next point is far; or further up. `high` is where
-/// the interval of the point ends.
+/// Finds a place for a figure, and whether it needs a leader line: above its point; to the right of
+/// it if the average falls steeply and the next point is far; or further up. `high` is the upper
+/// end of the point's interval.
 fn room_for(taken: &Taken, dot: Spot, high: f64, steps: f64, text: &str) -> (Frame, bool) {
-    let (left, right) = (f64::from(CURVE.left) + 4.0, f64::from(CURVE.right));
+    let left = f64::from(CURVE.left) + 4.0;
+    let right = f64::from(CURVE.right);
     let step = (right - f64::from(CURVE.left)) / steps;
     let above = Frame::above((dot.0, high - 12.0), text, FIGURE);
     let aside = above.moved(above.width() / 2.0 + 6.0, 0.0);

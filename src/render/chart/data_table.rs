@@ -1,8 +1,8 @@
-//! The numbers of a chart as a table, for those who cannot see it.
+//! The numbers of a chart as an accessible table.
 //!
-//! The trend's is whole: its numbers with their intervals stand side by side nowhere else on a
-//! page. All numbers of the curve and of the sizes are in the retention table under them already,
-//! so those two are short: the columns that the curve's axis names, and the cohorts that stand out.
+//! The table of a trend is complete because the page shows its numbers and intervals nowhere else.
+//! The retention table below the curve and the sizes already has all their numbers, so those two
+//! are short: the columns that the curve's axis names, and the most notable cohorts.
 
 use crate::calendar::Grain;
 use crate::render::axis::column_step;
@@ -13,15 +13,16 @@ use crate::stats::median;
 /// A chart as a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataTable {
-    /// What it shows.
+    /// What the table shows.
     pub caption: String,
-    /// The heads of its columns.
+    /// The headings of the columns.
     pub heads: Vec<&'static str>,
-    /// Its rows, each as long as `heads`; the first text is the head of its row.
+    /// The rows, each as long as `heads`. The first text is the heading of the row.
     pub rows: Vec<Vec<String>>,
 }
 
-/// The averages of the columns that the curve's axis names, and of the last one: at most 16 rows.
+/// Returns the averages of the last column and of those that the curve's axis names: at most 16
+/// rows.
 pub fn curve_data_table(table: &Table) -> DataTable {
     let cols = table.averages.len();
     let step = column_step(table.query.grain, cols);
@@ -51,20 +52,20 @@ pub fn curve_data_table(table: &Table) -> DataTable {
     }
 }
 
-/// The cohorts that stand out by their size: of those with people the largest, the smallest and the
-/// median, then the newest complete one and the running one.
+/// Returns the most notable cohorts by size: the largest, the smallest and the median of those with
+/// people, the newest complete one and the one in progress.
 pub fn sizes_data_table(table: &Table) -> DataTable {
     let complete: Vec<&Row> = table
         .rows
         .iter()
         .filter(|row| row.state == State::Complete)
         .collect();
-    // Those the figures speak of.
+    // The same cohorts as in the summary figures.
     let with_people = || complete.iter().copied().filter(|row| row.people() > 0);
     let line =
         |what: &str, row: &Row| vec![what.to_owned(), row.period.label(), thousands(row.people())];
     let mut rows = Vec::new();
-    // Of equals the newest is the one people know.
+    // Of cohorts of the same size, the newest is the most familiar.
     rows.extend(
         with_people()
             .max_by_key(|row| row.size)
@@ -97,13 +98,13 @@ pub fn sizes_data_table(table: &Table) -> DataTable {
     }
 }
 
-/// Every cohort's rate in one column, oldest first.
+/// Returns every cohort's rate in one column, oldest first.
 pub fn trend_data_table(table: &Table, column: usize) -> DataTable {
     let rows = table.rows.iter().map(|row| {
         let without = |state: &str| [String::new(), String::new(), state.to_owned()];
         let parts = match row.cells.get(column).copied().unwrap_or(Cell::Blank) {
             Cell::NotRecorded(_) => without("no data"),
-            Cell::Blank if row.people() == 0 => without("nobody in it"),
+            Cell::Blank if row.people() == 0 => without("no people"),
             Cell::Blank => without("not begun"),
             Cell::Number(number) => {
                 let share = words::percent(number.rate());
@@ -144,7 +145,7 @@ fn cohort(grain: Grain) -> &'static str {
     }
 }
 
-/// `25.1% to 29.8%`: a dash between numbers is not read out.
+/// Formats an interval as `25.1% to 29.8%`, because screen readers skip a dash between numbers.
 fn interval((low, high): (f64, f64)) -> String {
     format!("{} to {}", words::percent(low), words::percent(high))
 }
@@ -195,7 +196,7 @@ mod tests {
         Day of the cohort | Came back | 95% interval | State
         Fri 20 Nov 2026 | 25.0% | 4.6% to 69.9% | complete
         Sat 21 Nov 2026 | 0.0% | 0.0% to 65.8% | complete
-        Sun 22 Nov 2026 |  |  | nobody in it
+        Sun 22 Nov 2026 |  |  | no people
         Mon 23 Nov 2026 |  |  | not begun
         "##);
     }

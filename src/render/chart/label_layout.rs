@@ -1,4 +1,4 @@
-//! Where there is room for a label: boxes that meet neither a line nor one another.
+//! Finds room for labels: boxes that touch neither a line nor each other.
 
 /// A point of a canvas, in units from its upper left corner.
 pub(super) type Spot = (f64, f64);
@@ -13,7 +13,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// The box of a text in bold, in letters of some size, that stands centred on a point.
+    /// Returns the box of a bold text of a font size, centred above a point.
     pub fn above((x, bottom): Spot, text: &str, size: f64) -> Self {
         let half = text.chars().fold(0.0, |sum, _| sum + 0.33 * size);
         Frame {
@@ -41,7 +41,7 @@ impl Frame {
         }
     }
 
-    /// The same box, moved sideways until it is between two edges.
+    /// Moves the box sideways until it is between two edges.
     pub fn between(self, left: f64, right: f64) -> Self {
         let over = (self.right - right).max(0.0);
         self.moved((left - self.left).max(-over), 0.0)
@@ -54,11 +54,11 @@ impl Frame {
             && other.top < self.bottom
     }
 
-    /// Whether a straight line from one point to another runs through the box, or nearer to it than
-    /// `gap`.
+    /// Whether a straight line crosses the box or comes nearer than `gap`.
     fn meets(&self, (from, to): (Spot, Spot), gap: f64) -> bool {
-        // The part of the line, from 0 to 1, that is inside; cut off side by side.
-        let (mut begin, mut end) = (0.0_f64, 1.0_f64);
+        // The part of the line, from 0 to 1, that is inside, clipped at one axis after the other.
+        let mut begin = 0.0_f64;
+        let mut end = 1.0_f64;
         let along = (to.0 - from.0, to.1 - from.1);
         for (way, room) in [
             (-along.0, from.0 - self.left + gap),
@@ -80,7 +80,7 @@ impl Frame {
     }
 }
 
-/// What labels keep clear of.
+/// The areas that labels must avoid.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Taken {
     lines: Vec<(Spot, Spot, f64)>,
@@ -88,8 +88,8 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// A line through some points, as far as they are from `from` to `to` sideways; labels keep a
-    /// `gap` from it.
+    /// Adds a line through some points, from `from` to `to` horizontally. Labels keep a `gap` from
+    /// it.
     pub fn line(&mut self, points: &[Spot], gap: f64) {
         self.lines
             .extend(points.windows(2).map(|pair| (pair[0], pair[1], gap)));
@@ -98,7 +98,7 @@ impl Taken {
         }
     }
 
-    /// Another label.
+    /// Adds another label.
     pub fn frame(&mut self, frame: Frame) {
         self.frames.push(frame);
     }

@@ -1,13 +1,15 @@
-//! Marks as plotters writes them, and as few letters as say the same.
+//! Reads the marks that plotters writes, and writes them in fewer bytes.
 
 use std::fmt::Write as _;
 
 use memchr::memmem;
 
 use crate::calendar::Period;
-use crate::render::chart::DRAWN_FONT;
 
-/// What the marks of a group often have in common.
+/// What plotters writes on each text; taken out again, as the whole chart has one font.
+pub(super) const DRAWN_FONT: &str = "sans-serif";
+
+/// Attributes that the marks of a group often share.
 const SHARED: [&str; 6] = [
     "fill",
     "stroke",
@@ -17,14 +19,14 @@ const SHARED: [&str; 6] = [
     "text-anchor",
 ];
 
-/// A tag, and the text behind it. plotters escapes all signs that have a meaning, so none of them
-/// stands for itself.
+/// A tag and the text after it. plotters escapes special characters, so `<` and `>` only occur in
+/// tags.
 struct Tag<'t> {
     inside: &'t str,
     behind: &'t str,
 }
 
-/// The tags of marks, in their order.
+/// Returns the tags of marks in their order.
 fn tags(marks: &str) -> impl Iterator<Item = Tag<'_>> {
     marks.split('<').skip(1).map(|tag| {
         let (inside, behind) = tag.split_once('>').unwrap_or((tag, ""));
@@ -38,10 +40,13 @@ impl<'t> Tag<'t> {
     }
 
     fn name(&self) -> &'t str {
-        self.inside.split(' ').next().unwrap_or("")
+        self.inside
+            .split(' ')
+            .next()
+            .expect("split returns at least one part")
     }
 
-    /// Names and values, without what nobody needs: the font, what is the default, a blank behind
+    /// Returns names and values, without unneeded ones: the font, defaults, and a trailing space in
     /// points.
     fn attributes(&self) -> impl Iterator<Item = (&'t str, &'t str)> {
         let mut pieces = self.inside[self.name().len()..].split('"');
@@ -52,7 +57,7 @@ impl<'t> Tag<'t> {
         .filter(|attribute| !matches!(attribute, ("font-family", DRAWN_FONT) | ("opacity", "1")))
     }
 
-    /// Its values for [`SHARED`].
+    /// Returns its values for [`SHARED`].
     fn shared(&self) -> [Option<&'t str>; SHARED.len()] {
         let mut shared = [None; SHARED.len()];
         for (name, value) in self.attributes() {
@@ -64,8 +69,8 @@ impl<'t> Tag<'t> {
     }
 }
 
-/// A group of marks. What all of them have in common is said once, by the group: that is half a
-/// chart's weight.
+/// Wraps marks in a group. The group carries the attributes that all marks share, which halves the
+/// size of a chart.
 pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> String {
     let mut all = tags(marks).filter(Tag::is_opening);
     let first = all.next();
@@ -82,7 +87,7 @@ pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> Stri
     let _ = write!(out, "<g class=\"{class}\"{attributes}");
     for (name, value) in SHARED.into_iter().zip(shared) {
         let Some(value) = value else { continue };
-        // A group's own opacity would flatten lines that cross.
+        // Opacity on the group would change how crossing lines look.
         let name = match (name, lines) {
             ("opacity", true) => "stroke-opacity",
             ("opacity", false) => "fill-opacity",
@@ -102,8 +107,8 @@ pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> Stri
             .filter(|(name, _)| !is_common(name))
             .collect::<Vec<_>>()
     };
-    // Lines that nobody tells apart are one mark: `<path d="M1,2 3,4…"/>`. Whatever has more to say
-    // stays as it is.
+    // Lines without attributes of their own are merged into one path: `<path d="M1,2 3,4…"/>`.
+    // Others stay as they are.
     let is_path = lines
         && ["rules", "whiskers"].contains(&class)
         && tags(marks).all(|line| matches!(own(&line)[..], [("points", _)]));
@@ -129,8 +134,8 @@ pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> Stri
     out
 }
 
-/// Says of which cohort each of the marks in a group is, in their order, so that a page's script
-/// can find them by its period as it stands in addresses: `data-at="2026-11-16"`.
+/// Adds the period of its cohort to each mark of a group, in their order: `data-at="2026-11-16"`.
+/// The page's script finds marks by it.
 pub(super) fn addressed(
     group: &str,
     mark: &str,
@@ -141,10 +146,10 @@ pub(super) fn addressed(
     let mut out = String::with_capacity(group.len() * 3 / 2);
     let mut from = 0;
     for (place, period) in places.zip(cohorts) {
-        out.push_str(group.get(from..place).unwrap_or(""));
+        out.push_str(&group[from..place]);
         let _ = write!(out, "data-at=\"{period}\" ");
         from = place;
     }
-    out.push_str(group.get(from..).unwrap_or(""));
+    out.push_str(&group[from..]);
     out
 }

@@ -1,9 +1,9 @@
-//! Charts of a retention table, as SVG drawn by plotters.
+//! Charts of a retention table as SVG, drawn by plotters.
 //!
-//! Each kind of mark is drawn by itself and wrapped in a group with a class, so that a page's
-//! stylesheet can give it the colours of its theme; the colours plotters writes as attributes are
-//! those of the light theme, for a chart that stands alone. One unit is half a CSS pixel at the
-//! usual size, as plotters places marks on whole units only.
+//! Each kind of mark is drawn separately and wrapped in a group with a class, so that a page's
+//! stylesheet can apply the colours of its theme. The colours in attributes are those of the light
+//! theme, for standalone charts. One unit is half a CSS pixel at the usual size, because plotters
+//! rounds positions to whole units.
 
 mod curve;
 mod data_table;
@@ -23,7 +23,7 @@ use plotters::style::{Color, TextStyle};
 
 use crate::render::axis::Axis;
 use crate::render::chart::label_layout::Spot;
-use crate::render::chart::marks::{addressed, grouped};
+use crate::render::chart::marks::{DRAWN_FONT, addressed, grouped};
 use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::Table;
@@ -31,19 +31,18 @@ use crate::reports::retention::Table;
 pub use curve::{MAX_SINGLE, curve, curve_caption, file};
 pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
 pub use sizes::sizes;
+
 pub(super) use sizes::{Bar, bar_layers};
+
 pub use trend::{trend, trend_caption, trend_small};
 
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-
-/// What plotters writes on each text; taken out again, as the whole chart has one font.
-const DRAWN_FONT: &str = "sans-serif";
 
 type Backend<'a> = SVGBackend<'a>;
 type Plane<'a> = DrawingArea<Backend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-/// The canvas of a chart and where its plane lies, in units.
+/// The canvas of a chart and the position of its plotting area, in units.
 pub(super) struct Canvas {
     pub width: u32,
     pub height: u32,
@@ -71,31 +70,27 @@ pub(super) const SIZES: Canvas = Canvas {
 };
 
 impl Canvas {
-    /// Where a point of the plane lies on the canvas.
+    /// Returns the position on the canvas of a point of the plotting area.
     fn spot(&self, (right, top): (f64, f64), (x, y): (f64, f64)) -> Spot {
-        let (width, height) = (
-            f64::from(self.right - self.left),
-            f64::from(self.bottom - self.top),
-        );
+        let width = f64::from(self.right - self.left);
+        let height = f64::from(self.bottom - self.top);
         (
             f64::from(self.left) + x / right * width,
             f64::from(self.bottom) - y / top * height,
         )
     }
 
-    /// The point of the plane that lies there.
+    /// Returns the point of the plotting area at a position on the canvas.
     fn point(&self, (right, top): (f64, f64), (x, y): Spot) -> (f64, f64) {
-        let (width, height) = (
-            f64::from(self.right - self.left),
-            f64::from(self.bottom - self.top),
-        );
+        let width = f64::from(self.right - self.left);
+        let height = f64::from(self.bottom - self.top);
         (
             (x - f64::from(self.left)) / width * right,
             (f64::from(self.bottom) - y) / height * top,
         )
     }
 
-    /// Draws marks in a group of one class. `attributes` are inherited by the marks.
+    /// Draws marks in a group with a class. The marks inherit `attributes`.
     fn layer(
         &self,
         class: &str,
@@ -112,10 +107,11 @@ impl Canvas {
                 0.0..top,
                 (self.left..self.right, self.bottom..self.top),
             ));
-            // The backend writes into a String, which cannot fail.
-            let _ = marks(&plane).and_then(|()| plane.present());
+            marks(&plane)
+                .and_then(|()| plane.present())
+                .expect("drawing to a string cannot fail");
         }
-        // Without plotters' own <svg …> and </svg>.
+        // Removes plotters' own <svg …> and </svg>.
         let inner = svg.split_once('\n').map_or("", |(_, rest)| rest);
         let inner = inner
             .trim_end()
@@ -129,11 +125,11 @@ impl Canvas {
     }
 }
 
-/// The most letters of a segment that an axis is named after.
+/// The maximum length of a segment in the name of an axis.
 const MAX_NAMED: usize = 24;
 
-/// What an axis counts from: `after signup`, or `after the first` where the segment would be longer
-/// than its axis.
+/// Returns the name of an axis: `after signup`, or `after the first` if the segment is too long for
+/// it.
 fn named(before: &str, segment: &str, otherwise: &str) -> String {
     let what = if segment.chars().count() > MAX_NAMED {
         otherwise
@@ -143,16 +139,16 @@ fn named(before: &str, segment: &str, otherwise: &str) -> String {
     format!("{before} {what}")
 }
 
-/// What stands where a chart has no line to show.
+/// Returns the message of a chart without a line.
 fn nothing_yet(table: &Table) -> String {
     match () {
         () if !table.is_recorded() => "no data".to_owned(),
-        () if table.is_empty() => "nobody in any cohort".to_owned(),
+        () if table.is_empty() => "no people in any cohort".to_owned(),
         () => words::none_complete("period", table.data_ends),
     }
 }
 
-/// A drawing as a part of a page, which knows what an `<svg>` is and has letters of its own.
+/// Turns a drawing into a part of a page: without a namespace and fonts, which the page provides.
 pub fn within_page(svg: &str) -> String {
     svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1)
         .replacen(&format!(" font-family=\"{FONT}\""), "", 1)
@@ -173,8 +169,8 @@ pub(super) fn opening(
     )
 }
 
-/// The text without the two signs of Unicode that names may hold and XML may not: one of them, and
-/// a chart is no file that anything opens.
+/// Replaces the two characters that event names may contain and XML forbids. With one of them no
+/// program would open the file.
 fn in_xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }
@@ -187,7 +183,7 @@ pub(super) fn escaped(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-/// A column, row number or tick as a coordinate.
+/// Converts a column, row number or tick to a coordinate.
 fn coord(index: usize) -> f64 {
     u32::try_from(index).map_or(f64::MAX, f64::from)
 }
@@ -210,7 +206,7 @@ fn label(size: u32, rgb: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
     }
 }
 
-/// Writes a text some units away from a point of the plane.
+/// Writes a text at an offset from a point of the plotting area.
 fn write_at(
     plane: &Plane<'_>,
     point: (f64, f64),
@@ -221,9 +217,10 @@ fn write_at(
     plane.draw(&(EmptyElement::at(point) + Text::new(in_xml(&text), away, style.clone())))
 }
 
-/// The unbroken stretches of a list with holes.
+/// Returns the unbroken stretches of a list with gaps.
 fn stretches<T>(list: impl IntoIterator<Item = Option<T>>) -> Vec<Vec<(f64, T)>> {
-    let (mut all, mut open) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
+    let mut open = Vec::new();
     for (k, item) in list.into_iter().enumerate() {
         match item {
             Some(item) => open.push((coord(k), item)),
@@ -237,7 +234,7 @@ fn stretches<T>(list: impl IntoIterator<Item = Option<T>>) -> Vec<Vec<(f64, T)>>
     all
 }
 
-/// Horizontal rules with their ticks on the left.
+/// Draws horizontal rules with their tick labels on the left.
 fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String) -> String {
     let theme = Theme::Light;
     let reach = (right, axis.top);
@@ -256,7 +253,8 @@ fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String
     lines + &*ticks
 }
 
-/// A round count where space is dear, alike for all ticks up to `top`: `1,500`, `20k`, `1.5M`.
+/// Formats a round count for narrow places, in one style for all ticks up to `top`: `1,500`, `20k`,
+/// `1.5M`.
 pub(super) fn short_count(count: f64, top: f64) -> String {
     match count {
         0.0 => "0".to_owned(),
@@ -277,8 +275,8 @@ mod tests {
     use crate::reports::sample;
 
     fn wellformed(svg: &str) {
-        // Every opened element is closed, in order: enough XML to trust what plotters and the
-        // layers put together.
+        // Every opened element is closed, in order. This is enough XML to trust the output of
+        // plotters and the layers.
         let mut open = Vec::new();
         for tag in svg.split('<').skip(1) {
             let (tag, _) = tag.split_once('>').expect("a tag ends");
@@ -304,7 +302,7 @@ mod tests {
         charts
     }
 
-    /// A table of any size, with a share that falls from `rate`.
+    /// Returns a table of any size, with a share that falls from `rate`.
     fn sized(rows: usize, cols: usize, rate: u64) -> Table {
         let mut table = sample::table();
         let last = table.current;
@@ -409,9 +407,9 @@ mod tests {
             ..Query::new("no".parse().unwrap(), "one".parse().unwrap(), Grain::Week)
         };
         let [alone, _, sizes, _] = all(&sample::with(nothing));
-        assert!(alone.contains("nobody in any cohort"), "{alone}");
+        assert!(alone.contains("no people in any cohort"), "{alone}");
         assert!(
-            sizes.contains("nobody in any cohort") && sizes.matches("<text").count() == 1,
+            sizes.contains("no people in any cohort") && sizes.matches("<text").count() == 1,
             "{sizes}"
         );
     }
@@ -444,12 +442,12 @@ mod tests {
             .map(|row| row.period.to_string())
             .collect();
         let mut lines = ats(&curve(&table), "polyline");
-        // What is still running has no part in any line.
+        // Cells in progress are not part of any line.
         lines.sort_unstable();
         assert_eq!(lines, cohorts[..29]);
         assert_eq!(ats(&sizes(&table), "rect"), cohorts);
         assert_eq!(ats(&trend(&table, 12), "circle"), cohorts[..19]);
-        // Each line still starts where its cohort does, at all of it or less.
+        // Each line still starts in its cohort's first column, at 100 % or less.
         assert!(curve(&table).len() < 15_000, "{}", curve(&table).len());
     }
 
@@ -491,7 +489,7 @@ mod tests {
         );
     }
 
-    /// The texts of a group of some class with where they stand, and the other way round.
+    /// Returns the texts of a group with a class and their positions.
     fn texts(svg: &str, class: &str) -> Vec<(String, f64, f64)> {
         let start = format!("<g class=\"{class}\"");
         let groups = svg
@@ -526,7 +524,7 @@ mod tests {
 
     #[test]
     fn figures_stand_over_their_own_points_or_are_led_there() {
-        // As many columns as there may be: beside a point there is no room.
+        // With the maximum number of columns there is no room beside a point.
         let mut table = sized(40, 30, 90);
         for (k, average) in table.averages.iter_mut().enumerate() {
             *average = average.map(|a| crate::reports::retention::Average {
@@ -544,7 +542,7 @@ mod tests {
         );
         assert!((labels[1].1 - 104.0 - 7.0 * step).abs() < 1.0, "{labels:?}");
         assert_eq!(svg.matches("<g class=\"leader\"").count(), 1, "{svg}");
-        // With few columns the first stands beside its point, and nothing needs to be led anywhere.
+        // With few columns the first figure is beside its point and needs no leader line.
         table.averages.truncate(8);
         assert!(
             !curve(&table).contains("leader")

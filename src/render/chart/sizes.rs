@@ -1,4 +1,4 @@
-//! Bars: the sizes of cohorts, and whatever else is counted by period.
+//! Bar charts: the sizes of cohorts and other counts by period.
 
 use plotters::prelude::Rectangle;
 use plotters::style::Color;
@@ -14,18 +14,18 @@ use crate::render::colour::Theme;
 use crate::render::{self, words};
 use crate::reports::retention::{State, Table};
 
-/// How many people each cohort has, for a page.
+/// Draws the number of people of each cohort, for a page.
 pub fn sizes(table: &Table) -> String {
     let greatest = table.rows.iter().max_by_key(|row| row.people());
     let text = match (greatest, table.rows.len()) {
         (Some(row), n) if row.people() > 0 => format!(
             "{}; the largest is {} with {}.",
-            render::many(u64::try_from(n).unwrap_or(u64::MAX), "cohort"),
+            render::many(u64::try_from(n).expect("a count fits in 64 bits"), "cohort"),
             row.period.label(),
             words::people(row.people())
         ),
         _ if !table.is_recorded() => "No cohort is recorded.".to_owned(),
-        _ => "No cohort holds anybody.".to_owned(),
+        _ => "No cohort has people.".to_owned(),
     };
     let mut out = opening(
         "sizes",
@@ -35,7 +35,7 @@ pub fn sizes(table: &Table) -> String {
         &text,
     );
     out.push_str(&if table.is_empty() {
-        nobody(table)
+        no_bars(table)
     } else {
         size_layers(table)
     });
@@ -43,8 +43,8 @@ pub fn sizes(table: &Table) -> String {
     out
 }
 
-/// What stands where there is no bar.
-fn nobody(table: &Table) -> String {
+/// Returns the message of a chart without bars.
+fn no_bars(table: &Table) -> String {
     SIZES.layer("ticks", "", (1.0, 1.0), |plane| {
         let style = label(24, Theme::Light.mute(), HPos::Center, VPos::Center);
         let middle = SIZES.point((1.0, 1.0), (f64::from(SIZES.width) / 2.0, 187.0));
@@ -98,7 +98,7 @@ fn size_layers(table: &Table) -> String {
         &labelled,
         &below,
     );
-    // In the order they are drawn in; nothing but bars is a rectangle.
+    // Rectangles appear in drawing order, and only bars are rectangles.
     let drawn = [State::Complete, State::InProgress]
         .into_iter()
         .flat_map(|state| {
@@ -110,15 +110,15 @@ fn size_layers(table: &Table) -> String {
     addressed(&layers, "rect", drawn)
 }
 
-/// A bar for a period, of a height on the chart's axis.
+/// A bar for a period, with its height on the chart's axis.
 pub(in crate::render) struct Bar {
     pub period: Period,
     pub state: State,
     pub height: f64,
 }
 
-/// Bars side by side, running ones pale, some of them `labelled`, and a line of words `below` them
-/// all.
+/// Draws bars side by side. Bars in progress are pale, `labelled` ones are named, and `below` is a
+/// line of text under the axis.
 pub(in crate::render) fn bar_layers(
     canvas: &Canvas,
     axis: &Axis,
@@ -132,7 +132,7 @@ pub(in crate::render) fn bar_layers(
     let right = coord(n.max(1));
     let reach = (right, axis.top);
     let mut out = rules(canvas, axis, right, ticks);
-    // Few cohorts make no fat bars.
+    // A few cohorts do not get wider bars.
     let half = if n > 150 {
         0.5
     } else {
@@ -168,7 +168,7 @@ pub(in crate::render) fn bar_layers(
         )?;
         labelled.iter().try_for_each(|(i, words)| {
             let (h, x) = match *i {
-                // Wide columns have room for a name below their middle.
+                // Wide columns have room for a label below their middle.
                 i if n < 8 => (HPos::Center, coord(i) + 0.5),
                 0 => (HPos::Left, 0.0),
                 i if i == n - 1 => (HPos::Right, right),

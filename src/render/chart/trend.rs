@@ -1,4 +1,4 @@
-//! One column over time: the rate of each cohort, oldest to newest.
+//! Draws the trend of a column: the rate of each cohort, oldest to newest.
 
 use plotters::prelude::{Circle, PathElement, Polygon};
 use plotters::style::Color;
@@ -15,7 +15,7 @@ use crate::render::colour::Theme;
 use crate::render::words;
 use crate::reports::retention::{Averaging, Number, Row, State, Table};
 
-/// As wide as the page, with room for the average's words on the right.
+/// Full page width, with room for the average's label on the right.
 const WIDE: Form = Form {
     canvas: Canvas {
         width: 1920,
@@ -27,7 +27,7 @@ const WIDE: Form = Form {
     },
     id: "trend",
     class: "chart trend roomy",
-    // Beyond it their intervals touch, and a band says the same.
+    // With more the whiskers touch, and a band shows the same.
     most_whiskers: 60,
     label: 26.0,
     is_narrow: false,
@@ -50,31 +50,31 @@ const NARROW: Form = Form {
     is_narrow: true,
 };
 
-/// How a trend is drawn for pages of one width.
+/// The layout of a trend for one page width.
 struct Form {
     canvas: Canvas,
     id: &'static str,
     class: &'static str,
-    /// The most cohorts whose intervals are drawn one by one.
+    /// The maximum number of cohorts with single whiskers.
     most_whiskers: usize,
-    /// How large the letters of the point's label may be.
+    /// The maximum font size of the label of the point.
     label: f64,
     is_narrow: bool,
 }
 
-/// One column's rate by cohort, for a page: a line through what is complete, a hollow dot for what
-/// is in progress, gaps where a cohort has no such cell, and the column's average as a rule. A
-/// `column` the table does not have is one without cells.
+/// Draws one column's rate by cohort, for a page: a line through complete cohorts, a hollow dot for
+/// one in progress, gaps where a cohort has no such cell, and a rule for the column's average. A
+/// `column` outside the table has no cells.
 pub fn trend(table: &Table, column: usize) -> String {
     WIDE.draw(table, column)
 }
 
-/// The same for a narrow page.
+/// Draws the trend for a narrow page.
 pub fn trend_small(table: &Table, column: usize) -> String {
     NARROW.draw(table, column)
 }
 
-/// What the trend shows, in a few words: `each cohort's share with its 95% interval; dashed rule:
+/// Returns a short caption of the trend: `each cohort's share with its 95% interval; dashed rule:
 /// weighted average`.
 pub fn trend_caption(table: &Table, column: usize) -> String {
     let cells = cells(table, column);
@@ -108,7 +108,7 @@ impl Point {
         self.cell.state == State::Complete
     }
 
-    /// Both ends of its interval, 0–1.
+    /// Returns both ends of the interval, 0–1.
     fn ends(&self) -> (f64, f64) {
         self.cell
             .interval()
@@ -116,7 +116,8 @@ impl Point {
     }
 }
 
-/// One for each cohort, oldest first; `None` where it has no such number, or only a lower bound.
+/// Returns a point for each cohort, oldest first. `None` if the cohort has no such number or only a
+/// lower bound.
 fn cells(table: &Table, column: usize) -> Vec<Option<Point>> {
     let cell = |row: &Row| {
         row.cells
@@ -149,7 +150,7 @@ fn described(table: &Table, column: usize) -> String {
             words::column(table, column)
         );
     };
-    let said = |point: &Point| {
+    let describe = |point: &Point| {
         format!(
             "{} for {}",
             words::percent(point.cell.rate()),
@@ -158,19 +159,17 @@ fn described(table: &Table, column: usize) -> String {
     };
     let mut text = if points.len() > 1 {
         let by_rate = |a: &&Point, b: &&Point| a.cell.rate().total_cmp(&b.cell.rate());
-        let (low, high) = (
-            points.iter().min_by(by_rate).unwrap_or(first),
-            points.iter().max_by(by_rate).unwrap_or(last),
-        );
+        let low = points.iter().min_by(by_rate).unwrap_or(first);
+        let high = points.iter().max_by(by_rate).unwrap_or(last);
         format!(
             "From {} to {}; the lowest is {}, the highest {}.",
-            said(first),
-            said(last),
-            said(low),
-            said(high)
+            describe(first),
+            describe(last),
+            describe(low),
+            describe(high)
         )
     } else {
-        format!("{}.", said(last))
+        format!("{}.", describe(last))
     };
     if let Some(Some(average)) = table.averages.get(column) {
         text.push_str(&format!(
@@ -188,8 +187,8 @@ fn capital(text: &str) -> String {
     })
 }
 
-/// The axis: to the end of the intervals, unless those of small cohorts would press the rates
-/// themselves to the ground.
+/// Returns the axis. It covers the intervals, unless those of small cohorts would flatten the
+/// rates.
 fn axis_of(points: &[Option<Point>], average: Option<f64>) -> Axis {
     let greatest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
     let rates = greatest(
@@ -200,7 +199,7 @@ fn axis_of(points: &[Option<Point>], average: Option<f64>) -> Axis {
             .chain(average),
     );
     let ends = greatest(&mut points.iter().flatten().map(|point| point.ends().1));
-    // Where nobody came back the whole scale says more than the room for error alone.
+    // If the rate is 0 throughout, the full scale says more than one fitted to the interval.
     Axis::percent_fitted(if rates > 0.0 {
         ends.min(rates * 2.0)
     } else {
@@ -238,7 +237,8 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     let axis = axis_of(&points, average);
     let reach = (coord(n.max(1)), axis.top);
     let theme = Theme::Light;
-    let (accent, mute) = (theme.accent(), theme.mute());
+    let accent = theme.accent();
+    let mute = theme.mute();
     let at = |x: f64, point: &Point| (x + 0.5, point.height());
     let mut out = rules(canvas, &axis, reach.0, |tick| {
         format!("{tick:.0$}%", axis.decimals)
@@ -258,9 +258,9 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         write_at(plane, (reach.0 / 2.0, 0.0), (0, 54), below, &style)
     }));
 
-    // What is still running is low only because it is, so no line leads there.
+    // Numbers in progress are too low, so no line leads to them.
     let all = stretches(points.iter().map(|point| point.filter(Point::is_complete)));
-    // Off the top rather than over what stands there.
+    // An interval above the axis is cut off there, so that it does not cover the text above.
     let ends = |point: &Point| {
         let (low, high) = point.ends();
         (low * 100.0, (high * 100.0).min(axis.top))
@@ -347,7 +347,8 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         ("dots full", true, 1.0, radius, width),
         ("dots running", false, 0.5, radius.min(5), width.min(3)),
     ] {
-        // On a phone, dots as close as that are a thicker line; one without neighbours has no line.
+        // On a phone, dense dots would look like a thicker line. Only points without neighbours get
+        // one there.
         let alone = |i: usize| {
             let there = |i: Option<usize>| {
                 i.and_then(|i| points.get(i)?.filter(Point::is_complete))
@@ -369,7 +370,7 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
                 ))
             })
         });
-        // Whole or hollow, and opaque: the lines end at a dot.
+        // Filled or hollow, and opaque: the lines end at a dot.
         let fill = if complete {
             accent.to_string()
         } else {
@@ -399,7 +400,7 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     out
 }
 
-/// The number of the newest complete cohort, above its point or below it: away from the average's
+/// Draws the number of the newest complete cohort above or below its point, away from the average's
 /// rule and the line.
 fn newest(
     form: &Form,
@@ -445,7 +446,8 @@ fn newest(
         .into_iter()
         .flat_map(|x| [above, below].map(|frame| frame.moved(x, 0.0)));
     let far = (1..12).map(|n| above.moved(0.0, -14.0 * f64::from(n)));
-    let (left, right) = (f64::from(canvas.left), f64::from(canvas.right) + 6.0);
+    let left = f64::from(canvas.left);
+    let right = f64::from(canvas.right) + 6.0;
     let frame = near
         .chain(far)
         .map(|frame| frame.between(left, right))

@@ -20,6 +20,10 @@ pub struct Shown {
 }
 
 impl Exports for Shown {
+    fn grid(&self) -> Option<(&Table, Show)> {
+        Some((&self.table, self.show))
+    }
+
     fn title(&self) -> String {
         self.table.title()
     }
@@ -39,9 +43,9 @@ impl Exports for Shown {
         parts
     }
 
-    /// A cohort a row and a period a column, oldest cohort first. What is future or not recorded is
-    /// empty, as is an empty cohort. A number that is partly recorded stands as it is: only the
-    /// tidy table says which of them are lower bounds.
+    /// Returns one cohort per row and one period per column, oldest cohort first. Cells that are in
+    /// the future, not recorded or of an empty cohort are empty. A partly recorded number looks
+    /// like any other; only the tidy table marks lower bounds.
     fn wide(&self) -> Frame {
         let columns = ["cohort".into(), "size".into()];
         let numbered = (0..self.table.averages.len()).map(|k| Cow::Owned(k.to_string()));
@@ -60,10 +64,10 @@ impl Exports for Shown {
         frame
     }
 
-    /// A row for each cell that is not future. Dates are ISO 8601, ends exclusive; the rate is
-    /// unrounded, 0–1; the state is `complete`, `in_progress`, `partly_recorded` (the number is a
-    /// lower bound) or `not_recorded` (there is no number, nor a size if the cohort is not
-    /// recorded).
+    /// Returns a row for each cell that is not in the future. Dates are ISO 8601 with exclusive
+    /// ends. The rate is unrounded, 0–1. The state is `complete`, `in_progress`, `partly_recorded`
+    /// (the number is a lower bound) or `not_recorded` (there is no number, and no size if the
+    /// cohort is not recorded).
     fn tidy(&self) -> Frame {
         let mut frame = Frame::new([
             "cohort_start",
@@ -99,6 +103,10 @@ impl Exports for Shown {
             }
         }
         frame
+    }
+
+    fn values(&self) -> usize {
+        self.table.rows.len() * self.table.averages.len()
     }
 
     fn json(&self) -> String {

@@ -1,4 +1,4 @@
-//! The few figures that stand above a retention table. None of them looks at a running period.
+//! The key figures above a retention table. None of them uses a period in progress.
 
 use crate::calendar::Grain;
 use crate::reports::coverage::State;
@@ -9,20 +9,19 @@ use crate::stats::{Z_95, mean, median, rate, standard_error};
 /// The figures of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// The averages that stand above the table: of column 1, of a later one (day 7, week 4, month 3
-    /// …), and where the table reaches that far of a much later one (day 30, week 12, month 12 …).
-    /// In place of a column without complete cohorts stands the last one before it that has some;
-    /// without any there is no average.
+    /// The averages above the table: of column 1, of a later one (day 7, week 4, month 3 …), and,
+    /// if the table has it, of a much later one (day 30, week 12, month 12 …). A column without
+    /// complete cohorts is replaced by the last one before it that has some.
     pub returns: Vec<Return>,
-    /// Column 1 in newer cohorts against older ones. Not by hour, where it would be day against
-    /// night; by day only between as many of each weekday, which takes ten cohorts; otherwise from
-    /// three cohorts on either side.
+    /// The change of column 1 from older to newer cohorts. None by hour, because it would compare
+    /// day with night. By day it compares equal numbers of each weekday, which takes ten cohorts;
+    /// otherwise it needs three cohorts on each side.
     pub change: Option<Change>,
-    /// The sizes of the complete cohorts that hold anybody.
+    /// The sizes of the complete cohorts with people.
     pub size: Option<Sizes>,
 }
 
-/// The average of a column that figures look at.
+/// The average of a column in the key figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Return {
     /// The column.
@@ -31,7 +30,7 @@ pub struct Return {
     pub average: Option<Average>,
 }
 
-/// How large cohorts are.
+/// The sizes of cohorts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// The one in the middle.
@@ -44,42 +43,42 @@ pub struct Sizes {
     pub cohorts: usize,
 }
 
-/// Which older cohorts newer ones are compared with.
+/// The older cohorts that newer ones are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Against {
-    /// Those just before them.
+    /// The cohorts just before them.
     Before,
-    /// Those a week before them, weekday by weekday.
+    /// The cohorts a week before them, weekday by weekday.
     WeekBefore,
 }
 
-/// A rate then and now.
+/// The change of a rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
     /// The column compared.
     pub column: usize,
     /// Which cohorts are the older ones.
     pub against: Against,
-    /// Average of the older ones, 0–1, weighted as the table is.
+    /// Average of the older cohorts, 0–1, weighted like the table.
     pub older: f64,
     /// Average of the newer ones, 0–1.
     pub newer: f64,
-    /// Half the width of the 95 % interval of the difference, 0–1; only where the averages are
-    /// weighted and the cohorts share nobody.
+    /// Half the width of the 95 % interval of the difference, 0–1. Only for weighted averages of
+    /// cohorts without common users.
     pub margin: Option<f64>,
     /// How many older cohorts.
     pub older_cohorts: usize,
-    /// How many newer ones: one more where all are halved and their number is odd.
+    /// The number of newer cohorts. It is one larger if an odd number is halved.
     pub newer_cohorts: usize,
 }
 
 impl Change {
-    /// The difference in percentage points.
+    /// Returns the difference in percentage points.
     pub fn points(&self) -> f64 {
         (self.newer - self.older) * 100.0
     }
 
-    /// Whether the difference may well be chance: its 95 % interval holds 0.
+    /// Whether the difference may be chance: its 95 % interval contains 0.
     pub fn may_be_chance(&self) -> bool {
         self.margin
             .is_some_and(|margin| (self.newer - self.older).abs() <= margin)
@@ -87,7 +86,7 @@ impl Change {
 }
 
 impl Figures {
-    /// The figures of a table.
+    /// Returns the key figures of a table.
     pub fn of(table: &Table) -> Self {
         let average = |column: usize| table.averages.get(column).copied().flatten();
         let cols = table.averages.len();
@@ -133,8 +132,8 @@ impl Figures {
     }
 }
 
-/// The later columns that figures look at: days 7 and 30, weeks 4 and 12, months 3 and 12, years 2
-/// and 5, hours 12 and 24.
+/// Returns the later columns of the key figures: days 7 and 30, weeks 4 and 12, months 3 and 12,
+/// years 2 and 5, hours 12 and 24.
 pub const fn later_columns(grain: Grain) -> [usize; 2] {
     match grain {
         Grain::Hour => [12, 24],
@@ -145,13 +144,13 @@ pub const fn later_columns(grain: Grain) -> [usize; 2] {
     }
 }
 
-/// The fewest cohorts on one side that say anything.
+/// The minimum number of cohorts on each side.
 const FEWEST: usize = 3;
 
-/// How many days have each weekday once.
+/// The number of days in a week.
 const WEEK: usize = 7;
 
-/// The cells that are compared, older and newer ones.
+/// Returns the cells to compare, older and newer ones.
 fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Number>, Vec<Number>)> {
     let complete = |row: &Row| row.cells.get(column)?.complete();
     if table.query.grain != Grain::Day {
@@ -159,8 +158,7 @@ fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Number>, Vec<N
         let (older, newer) = cells.split_at(cells.len() / 2);
         return Some((Against::Before, older.to_vec(), newer.to_vec()));
     }
-    // Weekdays differ more from one another than most changes do, and each has its place in an
-    // unbroken row of days.
+    // Weekdays differ more than most changes. Without gaps, every seventh day is the same weekday.
     let unbroken = table
         .rows
         .iter()
@@ -190,7 +188,8 @@ fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Number>, Vec<N
 
 fn change(table: &Table, column: usize) -> Option<Change> {
     let (against, older, newer) = compared(table, column)?;
-    let (older, newer) = (older.as_slice(), newer.as_slice());
+    let older = older.as_slice();
+    let newer = newer.as_slice();
     if older.len() < FEWEST || table.query.grain == Grain::Hour {
         return None;
     }
@@ -243,7 +242,7 @@ mod tests {
     }
 
     /// A table of two columns up to a running period, with as many people retained in column 1 of
-    /// each complete cohort out of 100; `None` for a cohort without anybody.
+    /// each complete cohort out of 100; `None` for an empty cohort.
     fn table(grain: Grain, retained: &[Option<u64>]) -> Table {
         let query = Query {
             rows: u32::try_from(retained.len() + 2).ok(),
@@ -304,7 +303,7 @@ mod tests {
             );
             assert_eq!(halves(Grain::Day, &days(n)), Some(expected), "{n}");
         }
-        // A day without anybody breaks the row of weekdays; the newest stretch counts.
+        // An empty day breaks the sequence of weekdays; the newest unbroken part counts.
         let mut broken = days(30);
         broken[18] = None;
         let expected = (Against::WeekBefore, numbers(19..23), numbers(26..30));

@@ -1,4 +1,4 @@
-//! A retention table as one JSON object. The structs here *are* its documentation, field by field.
+//! A retention table as one JSON object. The structs document every field.
 
 use serde::Serialize;
 
@@ -10,9 +10,9 @@ use crate::reports::retention::table::{Average, Cell, Row, Table};
 /// The object.
 #[derive(Debug, Serialize)]
 pub struct TableJson {
-    /// What was asked.
+    /// The question.
     pub query: QueryJson,
-    /// As of when: RFC 3339, UTC.
+    /// The moment of the answer: RFC 3339, UTC.
     pub now: String,
     /// When the store's data ends, as ISO text, such as `2026-11-26`; `null` in a store that still
     /// receives marks.
@@ -20,17 +20,17 @@ pub struct TableJson {
     /// Whether numbers of the period that holds `now` may include marks made after it: bitmaps are
     /// kept whole. Always false when `now` is the present.
     pub may_include_later_marks: bool,
-    /// The zone that periods begin and end in: always `UTC`.
+    /// The time zone of periods: always `UTC`.
     pub zone: &'static str,
     /// The cohorts, oldest first.
     pub rows: Vec<RowJson>,
     /// The average row, one entry a column; `null` for a column without a complete cell.
     pub average: Vec<Option<AverageJson>>,
-    /// The sizes of all cohorts, added up: somebody in three cohorts counts thrice.
+    /// The sizes of all cohorts, added up: a user in three cohorts counts three times.
     pub entries: u64,
     /// The distinct people behind `entries`.
     pub people: u64,
-    /// The sizes of the cohorts that have a complete cell, added up: what the averages stand on.
+    /// The sizes of the cohorts that have a complete cell, added up: the basis of the averages.
     pub complete_entries: u64,
     /// The distinct people behind `complete_entries`.
     pub complete_people: u64,
@@ -98,7 +98,7 @@ pub struct CellJson {
     /// partly.
     pub interval: Option<(f64, f64)>,
     /// `complete`; `in_progress` when the number can still change; `partly_recorded` when it is a
-    /// lower bound; `not_recorded` when there is none.
+    /// lower bound; `not_recorded` without a number.
     pub state: &'static str,
 }
 
@@ -115,7 +115,7 @@ pub struct AverageJson {
     pub retained: u64,
     /// The sizes of those, added up.
     pub size: u64,
-    /// Wilson's 95 % interval; `null` unless the average is weighted and the cohorts share nobody.
+    /// Wilson's 95 % interval; `null` unless the average is weighted and the cohorts have no common users.
     pub interval: Option<(f64, f64)>,
 }
 

@@ -1,4 +1,4 @@
-//! From a retention question to the counts it needs, and from the counts to its table.
+//! Plans the counts of a retention question, and builds the table from them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +28,7 @@ pub struct Question {
     labels: Labels,
 }
 
-/// Where the counts of one cohort stand among the plan's roots.
+/// The counts of one cohort among the plan's roots.
 #[derive(Debug, Clone)]
 struct Asked {
     period: Period,
@@ -46,7 +46,7 @@ impl Report for Query {
     fn plan(&self, request: &mut Request, context: &Context<'_>) -> Result<Question, QueryError> {
         let expanded = self.expanded(context.sets())?;
         let question = Question::new(&mut request.plan, &expanded, context)?;
-        // The table names the saved segments as they were asked for.
+        // The table shows saved segments by their names.
         Ok(Question {
             query: self.clone(),
             ..question
@@ -73,15 +73,16 @@ impl Query {
 }
 
 impl Question {
-    /// Adds to `plan` what the query has to count. Its segments are written out.
+    /// Adds the counts of a query to `plan`. Saved segments are already expanded.
     fn new(plan: &mut Plan, query: &Query, context: &Context<'_>) -> Result<Self, QueryError> {
         let coverage = context.coverage;
         let periods = query.cohorts(coverage)?;
         let columns = query.cols() as usize;
-        // Cells, and two sets for each period: more if a side is made of several events.
+        // Cells, and two sets for each period; more if a side has several events.
         plan.reserve(periods.len() * (columns + 3) + columns);
         let mut cohorts = Vec::with_capacity(periods.len());
-        let (mut complete, mut rest) = (Vec::new(), Vec::new());
+        let mut complete = Vec::new();
+        let mut rest = Vec::new();
         let mut unrecorded = BTreeSet::new();
         // Each period is come back to by many cohorts: its set is built once. By how many periods
         // it is after the first.
@@ -118,7 +119,8 @@ impl Question {
                 }
                 let back = match *known {
                     Some(back) => back,
-                    None => *known.insert(plan.add(&query.returning.at(window.from, context.catalogue)?)?),
+                    None => *known
+                        .insert(plan.add(&query.returning.at(window.from, context.catalogue)?)?),
                 };
                 returned.push(Some(plan.and([who, back])));
             }
@@ -147,9 +149,10 @@ impl Question {
         let complete = plan.or(complete);
         rest.push(complete);
         let all = plan.or(rest);
-        let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
+        let distinct = plan.count(all);
+        let distinct_complete = plan.count(complete);
         let sides = [query.cohort.clone(), query.returning.clone()];
-        // Nobody is expected there; somebody is found when the list of bitmaps has become old.
+        // These counts are 0 unless the catalogue is out of date.
         let names = dated([&sides[0], &sides[1]]);
         let mut unlisted = Vec::new();
         for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
@@ -184,13 +187,12 @@ impl Question {
         })
     }
 
-    /// The oldest cohort; the others follow one by one. `None` without cohorts.
+    /// Returns the oldest cohort; the others follow. `None` without cohorts.
     pub fn first(&self) -> Option<Period> {
         self.cohorts.first().map(|cohort| cohort.period)
     }
 
-    /// Whether somebody was counted in a period that is not recorded: then the coverage is older
-    /// than the counts.
+    /// Whether a period that is not recorded has users. Then the coverage is older than the counts.
     fn contradicts_coverage(&self, counts: &Counts) -> bool {
         self.unlisted.iter().any(|id| counts[*id] > 0)
     }
@@ -239,7 +241,7 @@ impl Question {
             .collect();
         let people = clamps.at_most(counts[self.distinct], entries);
         clamps.report(&self.query);
-        // The list of bitmaps may be older than the counts.
+        // The catalogue may be older than the counts.
         let nobody_before = |first: &Period| {
             rows.iter()
                 .all(|row| row.people() == 0 || !row.period.is_before(*first))
@@ -271,9 +273,9 @@ impl Question {
 /// How many counts contradicted another count of the same answer, in this process.
 static CLAMPED: AtomicU64 = AtomicU64::new(0);
 
-/// How many counts contradicted another count of the same answer since the process started: more
-/// people came back than are in the cohort, or there were more people than entries. Each was
-/// reduced to what is possible, and logged.
+/// Returns how many counts contradicted another count of the same answer since the process started:
+/// more people came back than the cohort has, or there were more people than entries. Each was
+/// reduced to the possible maximum and logged.
 pub fn clamped_counts() -> u64 {
     CLAMPED.load(Ordering::Relaxed)
 }
@@ -285,7 +287,7 @@ struct Clamps {
 }
 
 impl Clamps {
-    /// The count of a part, given that of the whole.
+    /// Limits the count of a part to that of the whole.
     fn at_most(&mut self, part: u64, whole: u64) -> u64 {
         self.counts += u64::from(part > whole);
         part.min(whole)
@@ -304,9 +306,9 @@ impl Clamps {
     }
 }
 
-/// For each window the union of the nodes of its periods, given one node for each `from` that is
-/// recorded. Windows of more than one period end together, so each is its own first period and the
-/// window behind it.
+/// Returns, for each window, the union of the nodes of its periods, given one node for each
+/// recorded `from`. Windows of more than one period end together, so each is its first period plus
+/// the next window.
 fn suffix_unions(
     plan: &mut Plan,
     windows: &[Window],

@@ -1,4 +1,4 @@
-//! A retention question: what is asked, its defaults and its limits.
+//! A retention question with its defaults and limits.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ choice! {
 }
 
 impl Measure {
-    /// When coming back counts, before a period: `on`, `in`, or `on or after`.
+    /// Returns the word for when a return counts: `on`, `in`, or `on or after`.
     pub const fn words(self, grain: Grain) -> &'static str {
         match self {
             Measure::On => preposition(grain),
@@ -54,7 +54,7 @@ impl Measure {
     }
 }
 
-/// The preposition of a period: `on` a day, `in` a week.
+/// Returns the preposition of a period: `on` a day, `in` a week.
 pub const fn preposition(grain: Grain) -> &'static str {
     match grain {
         Grain::Day => "on",
@@ -65,7 +65,7 @@ pub const fn preposition(grain: Grain) -> &'static str {
 /// A retention question. [`Query::new`] fills in the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// Who starts in a cohort.
+    /// The segment that starts a cohort.
     pub cohort: Segment,
     /// What counts as coming back.
     pub returning: Segment,
@@ -78,8 +78,8 @@ pub struct Query {
     pub cols: Option<u32>,
     /// The period that holds this date is the first cohort.
     pub from: Option<NaiveDate>,
-    /// The period that holds this date is the last cohort, for hours the last hour of the date; a
-    /// date in the future means the running period.
+    /// The period that contains this date is the last cohort; by hour it is the last hour of the
+    /// date. A date in the future means the current period.
     pub to: Option<NaiveDate>,
     /// What a cell counts.
     pub measure: Measure,
@@ -87,7 +87,7 @@ pub struct Query {
     pub averaging: Averaging,
 }
 
-/// The default number of cohorts and of columns for a grain.
+/// Returns the default number of cohorts and columns of a grain.
 pub const fn default_size(grain: Grain) -> u32 {
     match grain {
         Grain::Hour => 24,
@@ -118,14 +118,12 @@ impl Query {
         self.cols.unwrap_or(default_size(self.grain))
     }
 
-    /// How many cohorts and columns were asked for; `None` where that makes no sense.
+    /// Returns the numbers of cohorts and columns. `None` if they are invalid.
     pub fn size(&self) -> Option<(u32, u32)> {
         let rows = match (self.from, self.to) {
             (Some(from), Some(to)) => {
-                let (first, last) = (
-                    Period::of_date(self.grain, from).ok()?,
-                    Period::of_date(self.grain, to).ok()?,
-                );
+                let first = Period::of_date(self.grain, from).ok()?;
+                let last = Period::of_date(self.grain, to).ok()?;
                 u32::try_from(last.since(first)? + 1).ok()?
             }
             _ => self.rows.unwrap_or(default_size(self.grain)),
@@ -133,8 +131,8 @@ impl Query {
         Some((rows, self.cols()))
     }
 
-    /// The question in words, with the names of both sides for people:
-    /// `signup → active, daily cohorts, counted on the day`.
+    /// Describes the question, given labels for both sides: `signup → active, daily cohorts,
+    /// counted on the day`.
     pub fn title(&self, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
         format!(
             "{cohort} → {returning}, {} cohorts, counted {} the {}",
@@ -152,7 +150,8 @@ impl Query {
             .map_while(|k| cohort.shift(k).ok().filter(|p| *p <= current))
             .collect();
         let last = begun.last().copied();
-        // "On or after" is over when the whole row is: until then each of its cells may still rise.
+        // "On or after" is complete only when the whole row is, because its cells can rise until
+        // then.
         let end_of_row = cohort.shift(cols - 1).ok().or(last);
         let is_recorded = coverage.is_recorded(cohort);
         let window = |from: Period| {
@@ -240,11 +239,15 @@ impl Query {
                 (last.shift(1 - i64::from(asked)).map_err(dated("to"))?, last)
             }
         };
-        let count = last.since(first).unwrap_or(0) + 1;
+        let count = last
+            .since(first)
+            .expect("both periods have the grain of the query")
+            + 1;
         let rows = match u32::try_from(count) {
             Ok(rows) if rows <= MAX_ROWS => rows,
             _ => {
-                let (from, to) = (first.start().date_naive(), last.start().date_naive());
+                let from = first.start().date_naive();
+                let to = last.start().date_naive();
                 return Err(QueryError::Between {
                     from,
                     to,
@@ -259,8 +262,9 @@ impl Query {
         Ok(first.range(rows).collect())
     }
 
-    /// The last cohort where no date is given. The data ends with it; for *on or after* its whole
-    /// window is over, unless the table would then begin before the data does.
+    /// Returns the last cohort if no date is given. It is the one in which the data ends; for *on
+    /// or after*, the last one whose whole window is over, unless the table would then begin before
+    /// the data.
     fn newest_cohort(&self, rows: u32, coverage: &Coverage) -> Result<Period, CalendarError> {
         let newest = coverage
             .last(self.grain)
@@ -278,17 +282,15 @@ impl Query {
     }
 }
 
-/// The periods in which coming back counts for one cell, both ends included, and what is known of
-/// them.
+/// The periods in which a return counts for one cell, both ends included, and their state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The period of the cell.
     pub from: Period,
-    /// The last period that counts and has begun: `from` again, or for *on or after* that of the
-    /// last column.
+    /// The last period that counts and has begun: `from`, or the last column for *on or after*.
     pub until: Period,
     /// The state of the cell.
     pub state: State,
-    /// Whether `from` itself is recorded: coming back counts only in such periods.
+    /// Whether `from` is recorded. Returns only count in recorded periods.
     pub is_recorded: bool,
 }

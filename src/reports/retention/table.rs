@@ -1,5 +1,4 @@
-//! The table that answers a retention question: what is not recorded has no number in it, by its
-//! types.
+//! The answer to a retention question. By its types, a cell that is not recorded has no number.
 
 use chrono::{DateTime, Utc};
 
@@ -10,19 +9,19 @@ use crate::reports::retention::query::{Averaging, Query};
 use crate::sets::Labels;
 use crate::stats::{rate, wilson};
 
-/// One place of the table.
+/// One cell of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
-    /// Nothing to show: its period has not begun, or its cohort is empty.
+    /// Empty: its period has not begun, or its cohort has no users.
     Blank,
-    /// Begun, and not recorded: there is no number.
+    /// Its period has begun and is not recorded.
     NotRecorded(Period),
     /// A number.
     Number(Number),
 }
 
 impl Cell {
-    /// Its number; `None` where it has none.
+    /// Returns its number, if it has one.
     pub fn number(&self) -> Option<Number> {
         match self {
             Cell::Number(number) => Some(*number),
@@ -30,7 +29,7 @@ impl Cell {
         }
     }
 
-    /// Its number, if that is final.
+    /// Returns its number, if it is final.
     pub fn complete(&self) -> Option<Number> {
         self.number()
             .filter(|number| number.state == State::Complete)
@@ -40,23 +39,23 @@ impl Cell {
 /// One number of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number {
-    /// The period of coming back.
+    /// The period of the return.
     pub period: Period,
-    /// Complete, in progress or, where the number is a lower bound, partly recorded.
+    /// Complete, in progress, or partly recorded: then the number is a lower bound.
     pub state: State,
-    /// How many came back.
+    /// The users who came back.
     pub retained: u64,
-    /// Out of how many; never 0.
+    /// The users of the cohort, never 0.
     pub size: u64,
 }
 
 impl Number {
-    /// The share that came back, 0–1.
+    /// Returns the share that came back, 0–1.
     pub fn rate(&self) -> f64 {
-        rate(self.retained, self.size).unwrap_or(0.0)
+        rate(self.retained, self.size).expect("cells of empty cohorts are blank")
     }
 
-    /// Its 95 % interval (Wilson), both ends 0–1. `None` for a lower bound.
+    /// Returns its 95 % interval (Wilson), both ends 0–1. `None` for a lower bound.
     pub fn interval(&self) -> Option<(f64, f64)> {
         wilson(self.retained, self.size).filter(|_| self.state != State::PartlyRecorded)
     }
@@ -69,14 +68,14 @@ pub struct Row {
     pub period: Period,
     /// Complete, in progress or not recorded.
     pub state: State,
-    /// How many users; `None` where its period is not recorded.
+    /// The number of users. `None` if its period is not recorded.
     pub size: Option<u64>,
-    /// As many as the table has columns.
+    /// Its cells, one per column.
     pub cells: Vec<Cell>,
 }
 
 impl Row {
-    /// How many users are known to be in it.
+    /// Returns the known number of users, 0 if it is not recorded.
     pub fn people(&self) -> u64 {
         self.size.unwrap_or(0)
     }
@@ -98,7 +97,7 @@ pub struct Average {
     pub retained: u64,
     /// The sizes of those, added up.
     pub size: u64,
-    /// The 95 % interval; only where the average is weighted and the cohorts share nobody.
+    /// The 95 % interval. Only for weighted averages of cohorts without common users.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -115,10 +114,8 @@ impl Average {
             .filter_map(|row| row.cells[column].complete())
             .collect();
         let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
-        let (retained, size) = (
-            cells.iter().map(|c| c.retained).sum(),
-            cells.iter().map(|c| c.size).sum(),
-        );
+        let retained = cells.iter().map(|cell| cell.retained).sum();
+        let size = cells.iter().map(|cell| cell.size).sum();
         Some(Average {
             rate: match averaging {
                 Averaging::Weighted => rate(retained, size)?,
@@ -141,36 +138,35 @@ impl Average {
 pub struct Table {
     /// The question.
     pub query: Query,
-    /// As of when.
+    /// The moment of the answer.
     pub now: DateTime<Utc>,
-    /// The period that holds `now`.
+    /// The period that contains `now`.
     pub current: Period,
-    /// The first period that the store records; `None` where it records none of this grain.
+    /// The first recorded period of the store. `None` if it records none of this grain.
     pub begins: Option<Period>,
-    /// When the store's data ends, where that is before `now`: the day of the newest mark, where
-    /// days are kept.
+    /// When the store's data ends, if before `now`: the day of the newest mark if there are daily
+    /// bitmaps.
     pub data_ends: Option<Period>,
     /// The cohorts, oldest first. Cohorts of the future are left out.
     pub rows: Vec<Row>,
     /// The average row; `None` for a column without complete cells.
     pub averages: Vec<Option<Average>>,
-    /// The sizes of all cohorts, added up: somebody in three cohorts counts thrice.
+    /// The sizes of all cohorts, added up. A user in three cohorts counts three times.
     pub entries: u64,
-    /// The distinct people behind `entries`.
+    /// The distinct users of all cohorts.
     pub people: u64,
-    /// The sizes of the cohorts that have a complete cell, added up: what the average row stands
-    /// on.
+    /// The sizes of the cohorts that have a complete cell, added up: the basis of the average row.
     pub complete_entries: u64,
-    /// The distinct people behind `complete_entries`.
+    /// The distinct users of those cohorts.
     pub complete_people: u64,
     /// Since when its events are recorded.
     pub recorded: Recorded,
-    /// The names of its events for people, as far as they have any.
+    /// The labels of its events.
     pub labels: Labels,
 }
 
 impl Table {
-    /// The question in words.
+    /// Describes the question.
     pub fn title(&self) -> String {
         self.query.title(self.cohort(), self.returning())
     }
@@ -190,8 +186,8 @@ impl Table {
         self.rows.iter().flat_map(Row::numbers)
     }
 
-    /// Whether records of the starting segment begin within the cohort's period, so that it holds a
-    /// part of it only.
+    /// Whether recording of the starting segment began within the cohort's period, so that the
+    /// cohort is incomplete.
     pub fn is_partial(&self, row: &Row) -> bool {
         let within =
             |first: Period| row.period.start() < first.start() && first.start() < row.period.end();
@@ -203,7 +199,7 @@ impl Table {
         self.rows.iter().any(|row| row.size.is_some())
     }
 
-    /// Whether a place of it is not recorded, and whether a number of it is a lower bound.
+    /// Whether any cell is not recorded, and whether any number is a lower bound.
     pub fn has_gaps(&self) -> (bool, bool) {
         let cells = || self.rows.iter().flat_map(|row| &row.cells);
         let missing = cells().any(|cell| matches!(cell, Cell::NotRecorded(_)));
@@ -214,13 +210,13 @@ impl Table {
         )
     }
 
-    /// Whether no cohort holds anybody.
+    /// Whether no cohort has users.
     pub fn is_empty(&self) -> bool {
         self.entries == 0
     }
 
-    /// Whether the cohorts behind the averages share nobody, so that an interval of the weighted
-    /// average means something.
+    /// Whether the cohorts behind the averages have no common users, so that an interval of the
+    /// weighted average is valid.
     pub fn is_disjoint(&self) -> bool {
         self.complete_people == self.complete_entries
     }

@@ -1,4 +1,4 @@
-//! `POST /api/v1/marks`: what users did, from any program that can send JSON.
+//! `POST /api/v1/marks`: records marks from any program that can send JSON.
 
 use std::time::Instant;
 
@@ -23,16 +23,16 @@ use crate::sets::{EventName, UserId, parse_string_id};
 use crate::store::budget::Reservation;
 use crate::tracker::{Extent, Ids, Tracker, Written};
 
-/// The longest body, in bytes: some hundred thousand marks.
+/// The maximum length of a body, in bytes: some hundred thousand marks.
 const MAX_BODY: usize = 16 << 20;
 
-/// What a body is taken to be long that does not say so, in bytes.
+/// The assumed length of a body without Content-Length, in bytes.
 const UNANNOUNCED: u64 = 1 << 20;
 
-/// How many bad entries an answer tells one by one.
-const MAX_TOLD: usize = 100;
+/// The maximum number of invalid entries that an answer lists.
+const MAX_LISTED: usize = 100;
 
-/// A mark as it is sent.
+/// A mark as sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sent<'a> {
@@ -53,11 +53,11 @@ fn yes() -> bool {
     true
 }
 
-/// Who it was: a number, or a text where users are called so. There a number is a text of digits.
+/// The user: a number, or a string. In a store with string ids a number is read as a string.
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "`user` is neither a whole number from 0 on nor a text"
+    expecting = "`user` is neither a whole number (0 or more) nor a string"
 )]
 enum User<'a> {
     Number(u64),
@@ -73,7 +73,7 @@ impl User<'_> {
     }
 }
 
-/// When it happened: Unix seconds, or text as on the command line.
+/// The time: Unix seconds, or text as on the command line.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum At<'a> {
@@ -84,7 +84,7 @@ enum At<'a> {
 impl At<'_> {
     fn moment(&self) -> Result<DateTime<Utc>, String> {
         match self {
-            // Through the same reader, so that the years that are supported are the same.
+            // Uses the same parser, so that the supported years are the same.
             At::Seconds(seconds) => {
                 let moment = DateTime::from_timestamp(*seconds, 0)
                     .ok_or("`at` is outside the supported years")?;
@@ -98,7 +98,7 @@ impl At<'_> {
 #[derive(Serialize)]
 struct Recorded {
     recorded: usize,
-    /// What is to be known although all of them are recorded.
+    /// A warning, although all marks are recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
@@ -118,7 +118,7 @@ async fn recorded(request: &HttpRequest, payload: Payload) -> Result<Recorded, W
         && encoding != "identity"
     {
         return Err(WebError::Unsupported(
-            "send the body as it is: no Content-Encoding is understood here".to_owned(),
+            "Content-Encoding is not supported: send the body uncompressed".to_owned(),
         ));
     }
     let _memory = memory_for(request)?;
@@ -130,9 +130,9 @@ async fn recorded(request: &HttpRequest, payload: Payload) -> Result<Recorded, W
     .await
 }
 
-/// Takes memory for a body and for what is read from it, some four times as much, as long as it is
-/// announced. One body alone is always let in. More than fits beside the others is refused at once:
-/// over HTTP a client knows how to come back.
+/// Reserves memory for a body and the data parsed from it, about four times its length, for as long
+/// as it is processed. A single body is always accepted. If others already use the memory the
+/// request is rejected at once: HTTP clients can retry.
 fn memory_for(request: &HttpRequest) -> Result<Reservation, WebError> {
     let view = View::of(request)?;
     let memory = &view.dashboard.memory;
@@ -146,7 +146,7 @@ fn memory_for(request: &HttpRequest) -> Result<Reservation, WebError> {
         .ok_or(WebError::Crowded(memory.size()))
 }
 
-/// Whether the request carries the token, and the store takes marks at all.
+/// Checks the token, and whether the store accepts marks at all.
 async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
     let view = View::of(request)?;
     if view.read_only {
@@ -166,7 +166,7 @@ async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
         .and_then(|value| value.split_once(' '))
         .filter(|(way, _)| way.eq_ignore_ascii_case("bearer"));
     match sent {
-        // In a time that tells nothing of how much of it was right.
+        // Compares in constant time, which reveals nothing about how much of the token was right.
         Some((_, sent)) if bool::from(sent.trim().as_bytes().ct_eq(token.as_bytes())) => Ok(()),
         Some(_) => {
             if let Some(live) = request.app_data::<Live>() {
@@ -177,7 +177,7 @@ async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
                 .await;
             }
             Err(WebError::Unauthorised(
-                "the token is not the one this dashboard was started with",
+                "wrong token: send the one that this server was started with",
             ))
         }
         None => Err(WebError::Unauthorised(
@@ -186,14 +186,14 @@ async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
     }
 }
 
-/// The entries of a JSON array, or of one object a line.
+/// Returns the entries of a JSON array, or of newline-delimited objects.
 fn entries(body: &[u8]) -> Result<Vec<&RawValue>, WebError> {
     let bad =
         |index: usize, message: String| WebError::Entries(1, vec![BadEntry { index, message }]);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first == Some(&b'[') {
         return serde_json::from_slice(body)
-            .map_err(|error| bad(0, format!("the array is no JSON: {error}")));
+            .map_err(|error| bad(0, format!("the array is not valid JSON: {error}")));
     }
     let mut entries = Vec::new();
     for entry in serde_json::Deserializer::from_slice(body).into_iter() {
@@ -203,7 +203,7 @@ fn entries(body: &[u8]) -> Result<Vec<&RawValue>, WebError> {
     Ok(entries)
 }
 
-/// An entry that makes sense by itself.
+/// A valid entry.
 struct Entry {
     event: EventName,
     user: String,
@@ -214,11 +214,10 @@ struct Entry {
 
 impl Entry {
     fn read(text: &str, now: DateTime<Utc>, ids: Ids) -> Result<Self, String> {
-        // Where in the entry it is, the error says; its line is always 1 or the sender's own
-        // affair.
+        // The error includes the column; its line is always 1, so it is left out.
         let sent: Sent<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let user = match (&sent.user, ids) {
-            // A text of digits may be a number that lost its way, or the id of another system.
+            // A string of digits may be a mistake, or the id of another system.
             (User::Text(text), Ids::Numbers) => return Err(not_a_number(text)),
             (User::Number(number), Ids::Numbers) if UserId::try_from(*number).is_err() => {
                 return Err(not_a_number(&number.to_string()));
@@ -243,7 +242,7 @@ impl Entry {
 
 fn not_a_number(user: &str) -> String {
     format!(
-        "`user`: {} is no whole number from 0 to {}, as users are called in this store",
+        "`user`: {} is not a valid user id. This store uses whole numbers from 0 to {}",
         words::shortened(&format!("{user:?}"), 40),
         UserId::MAX
     )
@@ -252,17 +251,19 @@ fn not_a_number(user: &str) -> String {
 /// Records all entries, or none.
 fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<Recorded, WebError> {
     let ids = tracker.ids().map_err(|error| match error {
-        // The fault is not the sender's.
+        // This is not the client's fault.
         crate::Error::Ids(error) => WebError::Forbidden(error.to_string()),
         error => error.into(),
     })?;
-    let (mut good, mut bad, mut wrong) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
+    let mut good = Vec::with_capacity(entries.len());
+    let mut bad = Vec::new();
+    let mut wrong = 0;
     for (index, entry) in entries.iter().enumerate() {
         match Entry::read(entry.get(), now, ids) {
             Ok(entry) => good.push(entry),
             Err(message) => {
                 wrong += 1;
-                if bad.len() < MAX_TOLD {
+                if bad.len() < MAX_LISTED {
                     bad.push(BadEntry { index, message });
                 }
             }
@@ -271,12 +272,13 @@ fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<R
     if wrong > 0 {
         return Err(WebError::Entries(wrong, bad));
     }
-    // Who is only taken back gets no number for it.
+    // Users who are only unmarked are not assigned an id.
     let (marked, unmarked): (Vec<&Entry>, Vec<&Entry>) = good.iter().partition(|entry| entry.value);
     let texts = |entries: &[&Entry]| -> Vec<String> {
         entries.iter().map(|entry| entry.user.clone()).collect()
     };
-    let (marked, unmarked) = (texts(&marked), texts(&unmarked));
+    let marked = texts(&marked);
+    let unmarked = texts(&unmarked);
     let mut marked = tracker
         .assign(&marked.iter().map(String::as_str).collect::<Vec<_>>())?
         .into_iter();

@@ -1,7 +1,7 @@
-//! `/api/v1`: the same numbers for programs, and the door through which marks come in.
+//! `/api/v1`: the same numbers for programs, and recording marks.
 //!
-//! What is here is described by `static/openapi.json`, served beside it; `tests/it/api.rs` holds
-//! the two together.
+//! `static/openapi.json` describes this API and is served with it; `tests/it/api.rs` checks that
+//! both agree.
 
 pub mod marks;
 
@@ -28,11 +28,10 @@ use crate::server::{State, View};
 use crate::sets::{EventName, Set, parse_set, set_periods};
 use crate::store::Freshness;
 
-/// The most sets a request may count, and the most characters of addresses would soon be the limit
-/// anyway.
+/// The maximum number of sets in a request. The length of an address is a similar limit.
 const MAX_SETS: usize = 200;
 
-/// The description of all this, for people and for generators of clients.
+/// The OpenAPI description, for people and client generators.
 const OPENAPI: &str = include_str!("../../../static/openapi.json");
 
 /// The description with an entry for every report.
@@ -51,7 +50,7 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     format!("{description:#}")
 });
 
-/// The entry of a report that has none of its own.
+/// Describes a report that has no entry in the file.
 fn described(endpoint: &dyn Endpoint) -> Json {
     let parameter = |field: &reports::Field| {
         let schema = match field.kind {
@@ -81,7 +80,7 @@ fn described(endpoint: &dyn Endpoint) -> Json {
     json!({
         "get": {
             "operationId": endpoint.name(),
-            "summary": endpoint.about(),
+            "summary": endpoint.description().about,
             "parameters": endpoint.fields().iter().map(parameter).collect::<Vec<_>>(),
             "responses": {
                 "200": {
@@ -105,12 +104,12 @@ pub async fn openapi() -> HttpResponse {
         .body(DESCRIPTION.as_str())
 }
 
-/// A moment as programs write it.
+/// Formats a moment for programs.
 fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// The values of a parameter.
+/// Returns the values of a parameter.
 fn given<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
     form_urlencoded::parse(query.as_bytes())
         .filter(move |(key, _)| key == name)
@@ -121,7 +120,7 @@ fn wrong(field: Field, message: impl ToString) -> WebError {
     WebError::Query(vec![Problem::new(field, message.to_string())])
 }
 
-/// A set, with its text.
+/// Parses a set.
 fn set(state: &State, text: &str) -> Result<Set, WebError> {
     let catalogue = state.tracker.catalogue()?;
     parse_set(text, state.sets(&catalogue)).map_err(|error| {
@@ -134,7 +133,7 @@ fn set(state: &State, text: &str) -> Result<Set, WebError> {
     })
 }
 
-/// Names in the sets that nothing was ever recorded for: a 0 may be a slip.
+/// Returns names in the sets that were never recorded: a 0 may be caused by a typo.
 fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError> {
     let names = sets
         .iter()
@@ -148,22 +147,22 @@ fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError>
         .collect())
 }
 
-/// The count of a set where it is recorded, and the name of its state, by its periods; `None` for a
-/// set without dates.
+/// Returns the count of a set if it is recorded, and the name of its state. `None` for the state of
+/// an undated set.
 fn known(text: &str, count: u64, coverage: &Coverage) -> (Option<u64>, Option<&'static str>) {
-    // What was read as a set has periods.
-    let state = state_of(count, &set_periods(text).unwrap_or_default(), coverage);
+    let periods = set_periods(text).expect("the text was parsed as a set");
+    let state = state_of(count, &periods, coverage);
     let count = (state != Some(Progress::NotRecorded)).then_some(count);
     (count, state.map(Progress::as_str))
 }
 
-/// Whether a set may include marks made after a given *now*.
+/// Whether a set may include marks made after a chosen *now*.
 fn may_include_later(state: &State, text: &str, set: &Set) -> Result<bool, WebError> {
-    let periods = set_periods(text).unwrap_or_default();
+    let periods = set_periods(text).expect("the text was parsed as a set");
     Ok(!state.later_in(set, &periods)?.is_empty())
 }
 
-/// The last day with data, where that is before now.
+/// Returns the last day with data, if the data ends before now.
 fn data_ends(coverage: &Coverage) -> Option<String> {
     coverage
         .data_ends(Grain::Day)
@@ -203,7 +202,8 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
             .iter()
             .map(|text| set(view, text))
             .collect::<Result<_, _>>()?;
-        let (counts, coverage) = (view.tracker.counts(&sets)?, view.coverage()?);
+        let counts = view.tracker.counts(&sets)?;
+        let coverage = view.coverage()?;
         let count = |((text, set), count): ((String, &Set), u64)| {
             let (count, state) = known(&text, count, &coverage);
             Ok(Count {
@@ -241,7 +241,7 @@ struct Events {
 #[derive(Serialize)]
 struct Segment {
     name: String,
-    /// What it stands for.
+    /// The segment that it stands for.
     means: String,
 }
 
@@ -250,18 +250,18 @@ struct Event {
     name: String,
     label: Option<String>,
     group: Option<String>,
-    /// `null` without dates, as all that follow but the last.
+    /// `null` for an event without dates, like the following fields except the last.
     day: Option<Numbers>,
     week: Option<Numbers>,
     month: Option<Numbers>,
-    /// The first and the last day it was recorded on, or a week or month where no days are kept.
+    /// The first and the last day it was recorded on, or a week or month without daily bitmaps.
     first: Option<String>,
     last: Option<String>,
-    /// People in the undated bitmap; `null` where there is none.
+    /// People in the undated bitmap; `null` if it does not exist.
     ever: Option<u64>,
 }
 
-/// The periods that numbers count back from.
+/// The current periods that numbers count back from.
 #[derive(Serialize)]
 struct RunningPeriods {
     day: String,
@@ -269,8 +269,8 @@ struct RunningPeriods {
     month: String,
 }
 
-/// People in the running period, in the last complete one, and in the one before; `null` where that
-/// is not recorded.
+/// People in the current period, in the last complete one, and in the one before; `null` if it is
+/// not recorded.
 #[derive(Serialize)]
 struct Numbers {
     so_far: Option<u64>,

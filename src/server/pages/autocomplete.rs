@@ -1,4 +1,6 @@
-//! `/events.json`: the events there are, for fields that complete a name while it is typed.
+//! `/autocomplete.json`: the event names and saved segments that fields offer for autocompletion.
+
+use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::SecondsFormat;
@@ -13,29 +15,31 @@ use crate::server::error::WebError;
 use crate::server::respond::answer;
 use crate::server::work::block;
 use crate::sets::{Catalogue, CountId, EventName, Key, Plan, Segment};
-use crate::store::Freshness;
+use crate::store::{Freshness, StoreError};
 
-/// An event as a field offers it.
+/// An entry of the autocompletion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Offered {
     /// Its name.
     pub name: String,
-    /// What to write for it in a segment: quoted where it has to be, with `@ever` where only that
-    /// finds anybody.
+    /// Its text in a segment: quoted if needed, and with `@ever` for an event without dates.
     pub text: String,
-    /// What people call it, where that is not its name.
+    /// Its label, if it differs from the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// What it belongs to.
+    /// Its group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// How many people did it on the running day, so far: today, or the day on which the data ends.
-    /// `None` for an event recorded without dates.
+    /// People on the current day so far: today, or the day on which the data ends. `None` for an
+    /// event without dates.
     pub today: Option<u64>,
+    /// Why a saved segment has no number, where a key that it names is not a bitmap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Offered {
-    /// Whether every word stands somewhere in its name or label, in either case.
+    /// Whether the name or label contains every word, ignoring case.
     fn matches(&self, words: &str) -> bool {
         let mut known = self.name.to_lowercase();
         for text in [&self.label, &self.group].into_iter().flatten() {
@@ -51,16 +55,16 @@ impl Offered {
 
 #[derive(Serialize)]
 struct Answer {
-    /// As of when the numbers are.
+    /// The moment of the numbers.
     as_of: String,
-    /// The day they are of, for the end of a sentence: `today`, `on 26 Nov 2026`.
+    /// The day of the numbers, for the end of a sentence: `today`, `on 26 Nov 2026`.
     when: String,
-    /// Where days begin and end.
+    /// The time zone of days.
     zone: &'static str,
     events: Vec<Offered>,
 }
 
-/// `/events.json?q=`
+/// `/autocomplete.json?q=`
 pub async fn json(request: HttpRequest) -> HttpResponse {
     let search = form_urlencoded::parse(request.query_string().as_bytes())
         .filter(|(name, _)| name == "q")
@@ -69,7 +73,8 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
         .unwrap_or_default();
     let found = block(&request, move |view| {
         let as_of = view.now().to_rfc3339_opts(SecondsFormat::Secs, true);
-        let (mut events, coverage) = (offered(view)?, view.coverage()?);
+        let mut events = offered(view)?;
+        let coverage = view.coverage()?;
         let when = match coverage.data_ends(Grain::Day) {
             Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
             None => "today".to_owned(),
@@ -88,20 +93,31 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
     )
 }
 
-/// Every segment and event there is to offer: those of the glossary's groups first, in its order;
-/// of each the ones with most people on the running day, then by name, those without dates last.
-/// The one place such a list is made: one plan counts the people of all of them.
+/// Returns every saved segment and event: those of the configured groups first, in their order;
+/// within a group by people on the current day, then by name, those without dates last. One plan
+/// counts all of them.
 pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let (now, now_given) = state.as_asked();
-    let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
-    let (listed, counts) = state.tracker.of_listed(|| {
-        let all = state.tracker.catalogue()?;
-        let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
-        let mut plan = Plan::new();
-        let listed = listed(state, &all, today, &mut plan);
-        let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
-        Ok((listed, counts))
-    })?;
+    let glossary = &state.dashboard.glossary;
+    let saved = state.tracker.segments();
+    let counted = |problems: &Problems| {
+        state.tracker.of_listed(|| {
+            let all = state.tracker.catalogue()?;
+            let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
+            let mut plan = Plan::new();
+            let listed = listed(state, &all, today, problems, &mut plan);
+            let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
+            Ok((listed, counts))
+        })
+    };
+    let mut problems = Problems::new();
+    let (listed, counts) = match counted(&problems) {
+        Err(crate::Error::Store(StoreError::NotABitmap { .. })) => {
+            problems = problems_of(state)?;
+            counted(&problems)?
+        }
+        counted => counted?,
+    };
     let offered = listed.into_iter().map(|(name, segment, root)| {
         let (place, group) = match (saved.get(&name), glossary.group(&name)) {
             (_, Some((place, group))) => (place, Some(group)),
@@ -114,32 +130,66 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
             label: glossary.label(&name).map(str::to_owned),
             group: group.map(str::to_owned),
             today: root.map(|id| counts[id]),
+            problem: problems.remove(&name),
         };
         (place, offered)
     });
     let mut offered: Vec<(usize, Offered)> = offered.collect();
-    // Names are sorted already, and the sort is stable.
+    // Names are already sorted, and this sort is stable.
     offered.sort_by_key(|(place, event)| (*place, std::cmp::Reverse(event.today)));
     Ok(offered.into_iter().map(|(_, event)| event).collect())
 }
 
-/// Names with what to write for them, and where the plan counts their people.
+/// Saved segments that cannot be counted, and why.
+type Problems = BTreeMap<EventName, String>;
+
+/// Returns the saved segments that name a key which is not a bitmap. Each is counted separately.
+fn problems_of(state: &State) -> Result<Problems, WebError> {
+    let today = Running::of(&state.coverage()?).day;
+    let saved = state.tracker.segments();
+    let catalogue = state.tracker.catalogue()?;
+    let mut problems = Problems::new();
+    for (name, _) in saved.iter() {
+        let mut plan = Plan::new();
+        // A segment that cannot be evaluated is offered without a number.
+        let Ok(segment) = state.sets(&catalogue).expand(&Segment::event(name)) else {
+            continue;
+        };
+        let set = segment.at(today, &catalogue);
+        if set.and_then(|set| plan.count_set(&set)).is_err() {
+            continue;
+        }
+        match state.tracker.counted(&plan, Freshness::Cached) {
+            Err(crate::Error::Store(error @ StoreError::NotABitmap { .. })) => {
+                problems.insert(name.clone(), error.to_string());
+            }
+            counted => drop(counted?),
+        }
+    }
+    Ok(problems)
+}
+
+/// Adds names with their segment text, and the ids of their counts in the plan.
 fn listed(
     state: &State,
     all: &Catalogue,
     today: Period,
+    problems: &Problems,
     plan: &mut Plan,
 ) -> Vec<(EventName, Segment, Option<CountId>)> {
     let saved = state.tracker.segments();
     let mut listed = Vec::new();
     for (name, _) in saved.iter() {
-        // Long segments beyond what one plan takes are offered without a number.
+        // A segment that is too long for the plan is offered without a number.
         let set = state
             .sets(all)
             .expand(&Segment::event(name))
             .ok()
             .and_then(|segment| segment.at(today, all).ok());
-        let root = set.and_then(|set| plan.count_set(&set).ok());
+        let root = match problems.get(name) {
+            Some(_) => None,
+            None => set.and_then(|set| plan.count_set(&set).ok()),
+        };
         listed.push((name.clone(), Segment::event(name), root));
     }
     let events = all.events().filter(|known| {

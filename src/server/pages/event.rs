@@ -1,4 +1,4 @@
-//! `/events/{name}`: one event over time, and the same numbers as CSV.
+//! `/events/{name}`: one event over time, as a page and as CSV.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -19,17 +19,17 @@ use crate::server::files::{File, Format};
 use crate::server::pages::links::{self, EVENTS};
 use crate::server::query::PageQuery;
 use crate::server::respond::{answer, disposition, html, plain};
-use crate::server::view::place;
+use crate::server::view::state_and_path;
 use crate::server::work::block;
 use crate::server::{Layout, View};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
 
-/// The ending of an event's file.
+/// The extension of an event's file.
 const CSV: &str = ".csv";
 
-/// When something was seen: `today`, `yesterday`, `12 Nov 2026`, or the label of a week or month if
-/// there are no days.
+/// Formats when something was last seen: `today`, `yesterday`, `12 Nov 2026`, or the label of a
+/// week or month without days.
 pub(super) fn seen(period: Period, today: Period) -> String {
     match (period.grain(), today.since(period)) {
         (_, Some(0)) => "today".to_owned(),
@@ -39,8 +39,10 @@ pub(super) fn seen(period: Period, today: Period) -> String {
     }
 }
 
-/// Whose page or file a request is after. `None` when that can be no event's name.
+/// Returns the requested event, and whether its file is requested. `None` if the path cannot be an
+/// event's name.
 fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
+    // A path with escaped letters may match the route without this prefix; it names no event.
     let rest = path.strip_prefix(EVENTS).unwrap_or_default();
     let (rest, is_file) = rest
         .strip_suffix(CSV)
@@ -56,7 +58,7 @@ fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
     (name, is_file)
 }
 
-/// The stretches of time a page offers.
+/// The time ranges that a page offers.
 const STRETCHES: [(Grain, u32, &str); 4] = [
     (Grain::Day, 30, "30 days"),
     (Grain::Day, 90, "90 days"),
@@ -64,7 +66,7 @@ const STRETCHES: [(Grain, u32, &str); 4] = [
     (Grain::Month, 12, "12 months"),
 ];
 
-/// By what, and how many of them.
+/// A time range: its grain, and the number of periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stretch {
     grain: Grain,
@@ -81,17 +83,18 @@ impl Stretch {
     }
 
     fn read(query: &str) -> Result<Self, WebError> {
-        let (mut grain, mut count) = (Grain::Day, None);
+        let mut grain = Grain::Day;
+        let mut count = None;
         for (name, value) in
             form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty())
         {
             let wrong =
-                |what: &str| WebError::Address(format!("`{name}={value}` does not fit: {what}"));
+                |what: &str| WebError::Address(format!("`{name}={value}` is not valid: {what}"));
             match &*name {
                 "by" => {
                     grain = match value.parse() {
                         Ok(grain @ (Grain::Day | Grain::Week | Grain::Month)) => grain,
-                        _ => return Err(wrong("write by=day, by=week or by=month")),
+                        _ => return Err(wrong("use by=day, by=week or by=month")),
                     }
                 }
                 "last" => {
@@ -121,7 +124,7 @@ impl Stretch {
     }
 }
 
-/// A link, and whether it leads here.
+/// A link, and whether it is the current page.
 struct Choice {
     label: &'static str,
     href: String,
@@ -137,7 +140,7 @@ struct Figure {
 
 /// One period of the table.
 struct Line {
-    /// The year, in the middle, is left out where there is little room.
+    /// Before the year, the year, and after it: narrow layouts hide the year.
     label: [String; 3],
     people: String,
     change: String,
@@ -146,28 +149,28 @@ struct Line {
     running: bool,
 }
 
-/// What is known of an event with dates.
+/// The report on an event with dates.
 struct Report {
     grain: Grain,
     stretches: Vec<Choice>,
     figures: Vec<Figure>,
     chart: String,
-    /// The same for a page with little room.
+    /// The chart for a narrow page.
     small_chart: String,
     sticky_grain: Grain,
     sticky: String,
     sticky_data_table: chart::DataTable,
     lines: Vec<Line>,
-    /// Whether any of them is not recorded.
+    /// Whether any number is not recorded.
     gaps: bool,
-    /// What a number in progress is, and what it looks pale like.
+    /// Words for a number in progress, and for its pale colour.
     in_progress: &'static str,
     while_in_progress: &'static str,
-    /// Whether a period is made of days.
+    /// Whether the periods consist of days.
     daily: bool,
-    /// What a change is against.
+    /// The period that a change is compared with.
     against: &'static str,
-    /// From when on there are records, where that cuts the list short.
+    /// The first recorded period, if it shortens the list.
     since: Option<String>,
 }
 
@@ -176,12 +179,12 @@ struct Report {
 struct Page {
     layout: Layout,
     name: String,
-    /// What it is called, where that is something else.
+    /// Its label, if it differs from the name.
     label: Option<String>,
     facts: Vec<String>,
     csv: String,
     retention: String,
-    /// As a segment, for an event without dates.
+    /// Its segment text, for an event without dates.
     undated: String,
     report: Option<Report>,
 }
@@ -194,7 +197,7 @@ struct Missing {
     similar: Vec<(String, String)>,
 }
 
-/// What a request comes to.
+/// The result of a request.
 enum Found {
     Html(StatusCode, String),
     Text(StatusCode, String),
@@ -203,11 +206,11 @@ enum Found {
 
 /// `/events/{name}` and `/events/{name}.csv`
 pub async fn page(request: HttpRequest) -> HttpResponse {
-    let (_, path) = place(&request);
+    let (_, path) = state_and_path(&request);
     let (name, is_file) = wanted(path, request.query_string());
     let query = request.query_string().to_owned();
-    let shown = path.strip_prefix(EVENTS).unwrap_or_default();
-    let shown = percent_decode_str(shown).decode_utf8_lossy().into_owned();
+    let text = path.strip_prefix(EVENTS).unwrap_or_default();
+    let text = percent_decode_str(text).decode_utf8_lossy().into_owned();
     let found = block(&request, move |view| {
         let keys = match &name {
             Some(name) => view.tracker.keys_of(name)?,
@@ -219,11 +222,11 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
                 if is_file {
                     file(view, name, stretch)
                 } else {
-                    written(view, name, stretch)
+                    render(view, name, stretch)
                 }
             }
-            _ if shown.ends_with(".json") => Err(WebError::NotFound),
-            name => missing(view, name.as_ref(), shown.clone(), is_file),
+            _ if text.ends_with(".json") => Err(WebError::NotFound),
+            name => missing(view, name.as_ref(), text.clone(), is_file),
         }
     });
     let respond = |found| match found {
@@ -240,12 +243,12 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 fn missing(
     view: &View,
     name: Option<&EventName>,
-    shown: String,
+    text: String,
     is_file: bool,
 ) -> Result<Found, WebError> {
     let (events, store): (_, StoreInfo) = (view.events()?, view.tracker.describe()?);
     let similar = name.map(|name| name.similar(&events)).unwrap_or_default();
-    let called = words::shortened(name.map_or(&shown, |name| name.as_str()), 200);
+    let called = words::shortened(name.map_or(&text, |name| name.as_str()), 200);
     if is_file {
         let similar: Vec<&str> = similar.iter().map(|name| name.as_str()).collect();
         let mean = if similar.is_empty() {
@@ -255,7 +258,7 @@ fn missing(
         };
         return Ok(Found::Text(
             StatusCode::NOT_FOUND,
-            format!("no event is called “{called}”{mean}\n"),
+            format!("there is no event “{called}”{mean}\n"),
         ));
     }
     let page = Missing {
@@ -286,15 +289,17 @@ fn file(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebErr
     })
 }
 
-fn written(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebError> {
-    let (events, store) = (view.events()?, view.tracker.describe()?);
+fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebError> {
+    let events = view.events()?;
+    let store = view.tracker.describe()?;
     let question = Event {
         name: name.clone(),
         grain: stretch.grain,
         count: stretch.count,
     };
     let answered = view.tracker.run(&question, &view.run(Freshness::Cached))?;
-    let (coverage, age) = (answered.coverage, answered.age);
+    let coverage = answered.coverage;
+    let age = answered.age;
     let EventDetail {
         overview,
         trend: activity,
@@ -306,10 +311,8 @@ fn written(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, Web
 
     let mut facts = Vec::new();
     if let Some(span) = activity.span {
-        let (first, last) = (
-            seen(span.first, overview.today),
-            seen(span.last, overview.today),
-        );
+        let first = seen(span.first, overview.today);
+        let last = seen(span.last, overview.today);
         facts.extend([format!("first seen {first}"), format!("last seen {last}")]);
     }
     if let Some(ever) = entry.and_then(|entry| entry.ever) {
@@ -400,7 +403,8 @@ fn report(
     }
 }
 
-/// Complete periods in large, running ones beside them, and never the one against the other.
+/// Returns figures of complete periods, with current ones beside them. A current period is never
+/// compared with a complete one.
 fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
     let Running { day, week, month } = overview.running;
     let previous = |period: Period| period.previous().unwrap_or(period);
@@ -440,7 +444,7 @@ fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activi
                 month.period.label()
             )
         }
-        None => "needs a month recorded whole".to_owned(),
+        None => "needs a fully recorded month".to_owned(),
     };
     let last_week = if is_now {
         "last week".to_owned()

@@ -1,4 +1,4 @@
-//! `/events`: every event at a glance.
+//! `/events`: overview of all events.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
@@ -18,10 +18,10 @@ use crate::server::{Glossary, Layout, View};
 use crate::sets::EventName;
 use crate::store::Freshness;
 
-/// The most events a page shows: beyond it a search is quicker than the eye.
+/// The maximum number of events on a page. Beyond it a search is faster.
 const MAX_SHOWN: usize = 500;
 
-/// What a list of events is sorted by.
+/// The order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Name,
@@ -46,7 +46,7 @@ impl Sort {
     }
 }
 
-/// What was asked for.
+/// The query of the page.
 struct Asked {
     search: String,
     sort: Sort,
@@ -67,7 +67,7 @@ impl Asked {
                         .find(|sort| sort.as_str() == value)
                         .ok_or_else(|| {
                             WebError::Address(format!(
-                                "`{value}` is no way to sort: write sort=people or sort=name"
+                                "`{value}` is not a sort order: use sort=people or sort=name"
                             ))
                         })?;
                 }
@@ -77,7 +77,7 @@ impl Asked {
         Ok(asked)
     }
 
-    /// The address of this list sorted otherwise.
+    /// Returns the address of this list in another order.
     fn sorted(&self, sort: Sort) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.search.is_empty() {
@@ -94,7 +94,7 @@ impl Asked {
         }
     }
 
-    /// Every word of the search stands somewhere in the name or the label, in either case.
+    /// Whether the name or the label contains every word of the search, ignoring case.
     fn matches(&self, glossary: &Glossary, name: &EventName) -> bool {
         let text = format!("{name} {}", glossary.label(name).unwrap_or_default()).to_lowercase();
         self.search
@@ -104,7 +104,7 @@ impl Asked {
     }
 }
 
-/// The running period, the last complete one, and how that compares with an earlier one.
+/// The numbers of the current and the last complete period, and the change from an earlier one.
 struct Pair {
     current: String,
     last: String,
@@ -129,7 +129,7 @@ struct Dated {
     month: Pair,
     spark: String,
     first: String,
-    /// When it was last seen, where that is not today.
+    /// When it was last seen, if not today.
     last: Option<String>,
     ever: String,
 }
@@ -145,19 +145,19 @@ impl Dated {
     }
 }
 
-/// One event, with what is known of it.
+/// One event of a list.
 struct Line<T> {
-    /// The group that begins with this line, in a list that has groups.
+    /// The group that starts with this line, if the list has groups.
     group: Option<String>,
-    /// What the event is called.
+    /// The label or name of the event.
     label: String,
-    /// Its name, where that is something else.
+    /// Its name, if it differs from the label.
     name: Option<String>,
     href: String,
     numbers: T,
 }
 
-/// The lines of a list, its groups in the order of the glossary.
+/// Returns the lines of a list, with groups in their configured order.
 fn lines<'a, T>(
     view: &View,
     entries: impl Iterator<Item = &'a Entry>,
@@ -182,20 +182,20 @@ fn lines<'a, T>(
     entries.filter_map(line).collect()
 }
 
-/// The group of an event, and its place among the groups.
+/// Returns the group of an event, and its position among the groups.
 fn group<'a>(glossary: &'a Glossary, event: &EventName) -> (usize, &'a str) {
     glossary
         .group(event)
         .unwrap_or((glossary.groups.len(), "Other"))
 }
 
-/// What the columns of the list are about.
+/// The column headings of the list.
 struct Heads {
     /// The last complete day, week and month.
     last: [String; 3],
-    /// The running ones.
+    /// The current ones.
     running: [String; 3],
-    /// The days of the little bars.
+    /// The days of the sparklines.
     days: String,
 }
 
@@ -209,7 +209,7 @@ impl Heads {
             };
         }
         let Running { day, week, month } = overview.running;
-        // The year is that of the date on which the data ends.
+        // Leaves out the year, which is that of the date on which the data ends.
         let short = |period: Period| words::without_year(period)[0].clone();
         Heads {
             last: [day, week, month].map(|period| period.previous().map(short).unwrap_or_default()),
@@ -219,7 +219,7 @@ impl Heads {
     }
 }
 
-/// What the last day of the little bars is called.
+/// Returns the name of the last day of the sparklines.
 fn last_day(overview: &Overview) -> String {
     if overview.running.day == overview.today {
         "today".to_owned()
@@ -241,7 +241,7 @@ fn dated(entry: &Entry, today: Period, last_day: &str) -> Option<Dated> {
     })
 }
 
-/// One way to sort.
+/// A link to an order.
 struct Way {
     label: &'static str,
     href: String,
@@ -257,30 +257,31 @@ struct Page {
     ways: Vec<Way>,
     facts: Vec<String>,
     /// Keys under the prefix that are not read.
-    strays: Option<String>,
+    unparsed: Option<String>,
     heads: Heads,
     lines: Vec<Line<Dated>>,
     /// Whether any number is missing.
     gaps: bool,
-    /// Whether any of them is also marked without a date.
+    /// Whether any of the events is also marked without a date.
     ever: bool,
-    /// Those that are only recorded without dates, and how many people each has.
+    /// Events that are only recorded without dates, and how many people each has.
     undated: Vec<Line<String>>,
     /// How many matching events are not shown.
     more: String,
-    /// Names that may have been meant when none matched, and their pages.
+    /// Similar names if none matched, with their pages.
     similar: Vec<(String, String)>,
 }
 
 /// `/events`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let query = request.query_string().to_owned();
-    let written = block(&request, move |view| written(view, &Asked::read(&query)?)).await;
-    answer(&request, written.map(|page| html((StatusCode::OK, page))))
+    let page = block(&request, move |view| render(view, &Asked::read(&query)?)).await;
+    answer(&request, page.map(|page| html((StatusCode::OK, page))))
 }
 
-fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
-    let (store, glossary) = (view.tracker.describe()?, &view.dashboard.glossary);
+fn render(view: &View, asked: &Asked) -> Result<String, WebError> {
+    let store = view.tracker.describe()?;
+    let glossary = &view.dashboard.glossary;
     let all = view.tracker.catalogue()?;
     let names: Vec<EventName> = all
         .events()
@@ -298,16 +299,16 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     };
     let answered = view.tracker.run(&report, &view.run(Freshness::Cached))?;
     let as_of = view.as_of(view.now(), answered.age);
-    let strays = view.tracker.unparsed_keys();
-    let strays = (strays.count > 0).then(|| {
-        words::curly(&words::strays(
+    let unparsed = view.tracker.unparsed_keys();
+    let unparsed = (unparsed.count > 0).then(|| {
+        words::curly(&words::unparsed_keys(
             store.prefix.as_str(),
-            strays.count,
-            &strays.example,
+            unparsed.count,
+            &unparsed.example,
         ))
     });
     let page = page_of(view, asked, &names, answered.answer, layout, as_of);
-    Ok(Page { strays, ..page }.render()?)
+    Ok(Page { unparsed, ..page }.render()?)
 }
 
 fn page_of(
@@ -319,10 +320,12 @@ fn page_of(
     as_of: String,
 ) -> Page {
     let heads = Heads::new(&overview);
-    let (today, last_day, data_ends) = (overview.today, last_day(&overview), overview.data_ends);
+    let today = overview.today;
+    let last_day = last_day(&overview);
+    let data_ends = overview.data_ends;
     let mut entries = overview.entries;
     if asked.sort == Sort::People {
-        // Names keep their order among equals, and those without dates come last.
+        // Stable: equal events stay in the order of their names. Events without dates come last.
         entries.sort_by_cached_key(|e| {
             std::cmp::Reverse((e.span.is_some(), e.month.current.max(e.month.last), e.ever))
         });
@@ -334,11 +337,9 @@ fn page_of(
         None => Some(words::people(entry.ever.unwrap_or(0))),
         Some(_) => None,
     });
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let (found, without) = (
-        entries.len(),
-        entries.iter().filter(|entry| entry.span.is_none()).count(),
-    );
+    let number = |count: usize| u64::try_from(count).expect("a count fits in 64 bits");
+    let found = entries.len();
+    let without = entries.iter().filter(|entry| entry.span.is_none()).count();
     let mut facts = vec![if found < names.len() {
         format!(
             "{} of {}",
@@ -359,7 +360,7 @@ fn page_of(
     let more = match found.saturating_sub(MAX_SHOWN) {
         0 => String::new(),
         more => format!(
-            "{} match and are not shown: search for a part of the name.",
+            "{} more match. Search for a part of the name to narrow the list.",
             many(number(more), "more event")
         ),
     };
@@ -383,7 +384,7 @@ fn page_of(
             })
             .into(),
         facts,
-        strays: None,
+        unparsed: None,
         heads,
         gaps: known.iter().any(|line| line.numbers.has_gap()),
         ever: known.iter().any(|line| !line.numbers.ever.is_empty()),

@@ -1,4 +1,4 @@
-//! The question as a form.
+//! The form of a retention question.
 
 use crate::calendar::{Grain, parse_date};
 use crate::render::words;
@@ -7,28 +7,27 @@ use crate::reports::retention::{Averaging, Measure, default_size};
 use crate::server::State;
 use crate::server::query::{Field, PageQuery, Problem, Range, RawQuery};
 
-/// A field to type in.
+/// A text field.
 #[derive(Debug)]
 pub struct Input {
     /// Its name in the query string.
     pub name: &'static str,
     /// Its id on the page.
     pub id: String,
-    /// What the page calls it.
+    /// Its label.
     pub label: &'static str,
-    /// What stands in it.
+    /// Its value.
     pub value: String,
-    /// What is wrong with that.
+    /// What is wrong with the value.
     pub problem: Option<String>,
-    /// The character that is about, counted from 1.
+    /// The position of the problem, in characters from 1.
     pub column: Option<usize>,
     /// The address of the question without this filter.
     pub remove: Option<String>,
 }
 
 impl Input {
-    /// Whether it holds a date, or nothing: a date field would hide any other text instead of
-    /// keeping it.
+    /// Whether it contains a date or nothing. A date field would hide any other text.
     pub fn is_date(&self) -> bool {
         self.value.is_empty() || parse_date(&self.value).is_ok()
     }
@@ -39,35 +38,35 @@ impl Input {
 pub struct Choice {
     /// Its value in the query string.
     pub value: &'static str,
-    /// Its words.
+    /// Its label.
     pub label: String,
-    /// Whether it is taken.
+    /// Whether it is selected.
     pub checked: bool,
 }
 
-/// Choices of which one is taken.
+/// A group of choices, one of which is selected.
 #[derive(Debug)]
 pub struct Choices {
     /// Their name in the query string.
     pub name: &'static str,
-    /// What is chosen.
+    /// The label of the group.
     pub legend: &'static str,
     /// The choices.
     pub choices: Vec<Choice>,
-    /// What is wrong with what was given.
+    /// What is wrong with the given value.
     pub problem: Option<String>,
 }
 
-/// The form with what was typed.
+/// The form, filled with the given values.
 #[derive(Debug)]
 pub struct Form {
-    /// Who starts.
+    /// The starting segment.
     pub cohort: Input,
-    /// Who they also have to be; the last one is empty.
+    /// Filters of the cohort; the last one is empty.
     pub cohort_and: Vec<Input>,
-    /// What counts as coming back.
+    /// The returning segment.
     pub returning: Input,
-    /// What else; the last one is empty.
+    /// Filters of returning; the last one is empty.
     pub returning_and: Vec<Input>,
     /// Period, measure, show, average.
     pub choices: [Choices; 4],
@@ -81,18 +80,18 @@ pub struct Form {
     pub from: Input,
     /// The last cohort's date.
     pub to: Input,
-    /// Choices that the form passes on without showing them: name and value.
+    /// Hidden fields: name and value.
     pub kept: Vec<(&'static str, String)>,
-    /// The choices in a few words, for narrow places that fold them away.
+    /// A summary of the choices, for narrow layouts that hide them.
     pub summary: String,
-    /// Ranges to take with one click.
+    /// Ranges to select with one click.
     pub ranges: Vec<Choice>,
-    /// What is wrong that no field of the form can show.
+    /// Problems that belong to no field of the form.
     pub stray: Vec<(&'static str, String)>,
 }
 
 impl Form {
-    /// The form for what was typed. `asked` is the question when there is one.
+    /// Returns the form for the given values. `asked` is the question if they are valid.
     pub fn new(
         state: &State,
         raw: &RawQuery,
@@ -137,6 +136,7 @@ impl Form {
             inputs.push(input(field(values.len()), ""));
             inputs
         };
+        // An invalid value is reported at its field.
         let grain = raw.text("by").parse().unwrap_or(Grain::Day);
         let on = match grain {
             Grain::Day => "On the day".to_owned(),
@@ -237,7 +237,7 @@ impl Form {
         }
     }
 
-    /// What is wrong, in the order of the form.
+    /// Returns the problems in the order of the form.
     pub fn problems(&self) -> Vec<Wrong<'_>> {
         let sides = [&self.cohort]
             .into_iter()
@@ -266,20 +266,20 @@ impl Form {
     }
 }
 
-/// What is wrong with one field.
+/// A problem with one field.
 #[derive(Debug)]
 pub struct Wrong<'a> {
     /// The field's id on the page.
     pub id: &'a str,
-    /// What the page calls it.
+    /// The field's label.
     pub label: &'a str,
     /// What is wrong.
     pub message: &'a str,
-    /// The text before, at and behind the place it is about.
+    /// The text before, at and after the position of the problem.
     pub place: Option<[String; 3]>,
 }
 
-/// A text cut where `column`, counted from 1, is marked; behind its end a blank is.
+/// Splits a text at `column`, counted from 1. Beyond the end a space is marked.
 pub(super) fn place(text: &str, column: usize) -> [String; 3] {
     let mut chars = text.chars();
     let before: String = chars.by_ref().take(column.saturating_sub(1)).collect();
@@ -289,7 +289,7 @@ pub(super) fn place(text: &str, column: usize) -> [String; 3] {
     [before, at, chars.collect()]
 }
 
-/// `By day, on the day, 14 cohorts × 14 periods`, as far as that is what was typed.
+/// Summarizes the choices, as far as they are valid: `By day, on the day, 14 cohorts × 14 periods`.
 fn summary(raw: &RawQuery, grain: Grain) -> String {
     let size = default_size(grain).to_string();
     let number = |raw: &str| {
@@ -299,6 +299,7 @@ fn summary(raw: &RawQuery, grain: Grain) -> String {
             words::shortened(raw, 8)
         }
     };
+    // An invalid value is reported at its field.
     let counted: Measure = raw.text("measure").parse().unwrap_or_default();
     let dates = [("from", raw.text("from")), ("to", raw.text("to"))]
         .into_iter()

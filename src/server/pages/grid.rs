@@ -1,4 +1,4 @@
-//! The table and its figures, in the words of the page.
+//! The table and its figures as the page shows them.
 
 use crate::calendar::{Grain, Period};
 use crate::render::{Order, Scale, colour, many, thousands, words};
@@ -12,24 +12,24 @@ use crate::server::query::PageQuery;
 /// One figure above the chart.
 #[derive(Debug)]
 pub struct Tile {
-    /// The number; `None` when there is none yet.
+    /// The number; `None` if there is none.
     pub value: Option<String>,
-    /// What it is.
+    /// Its description.
     pub label: String,
-    /// How far it can be trusted.
+    /// How reliable it is.
     pub note: String,
 }
 
-/// What a figure says where there is none, as there is nobody.
-fn nobody(table: &Table) -> Option<&'static str> {
+/// Returns why figures are missing: no data, or no people.
+fn why_none(table: &Table) -> Option<&'static str> {
     match () {
         () if !table.is_recorded() => Some("no data for these cohorts"),
-        () if table.is_empty() => Some("nobody in these cohorts"),
+        () if table.is_empty() => Some("no people in these cohorts"),
         () => None,
     }
 }
 
-/// The figures of a table.
+/// Returns the figures of a table.
 pub fn tiles(table: &Table) -> Vec<Tile> {
     let figures = Figures::of(table);
     let grain = table.query.grain;
@@ -38,7 +38,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         label: format!("came back {}", words::column(table, figure.column)),
         note: match figure.average {
             Some(average) => trust(&average),
-            None => nobody(table).map_or_else(
+            None => why_none(table).map_or_else(
                 || words::none_complete("period", table.data_ends),
                 str::to_owned,
             ),
@@ -59,7 +59,8 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
                 )
             },
             note: {
-                let (older, newer) = (words::percent(change.older), words::percent(change.newer));
+                let older = words::percent(change.older);
+                let newer = words::percent(change.newer);
                 let margin = change.margin.map_or_else(String::new, |m| {
                     format!("\u{a0}· ±{:.1}\u{a0}pt", m * 100.0)
                 });
@@ -75,9 +76,11 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
             value: None,
             label: format!("change {}, newer cohorts vs older", words::column(table, 1)),
             note: match grain {
-                _ if table.is_empty() => nobody(table).unwrap_or_default(),
-                Grain::Hour => "not by hour: day against night",
-                Grain::Day => "by day it needs ten complete cohorts in a row, as weekdays differ",
+                _ if table.is_empty() => why_none(table).unwrap_or_default(),
+                Grain::Hour => "not by hour: it would compare day with night",
+                Grain::Day => {
+                    "by day it needs ten complete cohorts in a row, because weekdays differ"
+                }
                 _ => "needs six complete cohorts",
             }
             .to_owned(),
@@ -102,7 +105,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         None => Tile {
             value: None,
             label: "people in a median cohort".to_owned(),
-            note: nobody(table).map_or_else(
+            note: why_none(table).map_or_else(
                 || words::none_complete("cohort", table.data_ends),
                 str::to_owned,
             ),
@@ -116,7 +119,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         .collect()
 }
 
-/// A difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
+/// Formats a difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
 fn points(points: f64) -> String {
     match format!("{points:+.1}").as_str() {
         "+0.0" | "-0.0" => "0.0\u{a0}pt".to_owned(),
@@ -124,7 +127,7 @@ fn points(points: f64) -> String {
     }
 }
 
-/// How many cohorts stand behind an average, and how wide its interval is.
+/// Says how many cohorts an average includes, and its interval.
 fn trust(average: &Average) -> String {
     let cohorts = many(average.cohorts.into(), "complete cohort");
     match average.interval {
@@ -137,15 +140,15 @@ fn trust(average: &Average) -> String {
 }
 
 fn len(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
+    u64::try_from(length).expect("a count fits in 64 bits")
 }
 
-/// One cell of the table, or several in a row without a number.
+/// One cell of the table, or several adjacent ones without numbers.
 #[derive(Debug)]
-pub enum Place {
+pub enum GridCell {
     /// A number.
     Number(Number),
-    /// So many that are not recorded.
+    /// This many cells that are not recorded.
     NoData(usize),
 }
 
@@ -156,36 +159,36 @@ pub struct Number {
     pub heat: u8,
     /// Its column.
     pub column: usize,
-    /// The class of its state, after a space: ` run` while it can still change, ` part` for a lower
+    /// The class of its state, after a space: ` run` if it can still change, ` part` for a lower
     /// bound.
     pub class: &'static str,
-    /// The number, with a star while it can still change.
+    /// The number, with an asterisk if it can still change.
     pub text: String,
-    /// The sentence that says what the number means.
+    /// A sentence that describes the number.
     pub name: String,
 }
 
 /// One cohort's line.
 #[derive(Debug)]
 pub struct Line {
-    /// Its place among the cohorts, the oldest being 0: where its people are, behind the page's
+    /// The index of the cohort, oldest first: the address of its people, relative to the page's
     /// base address.
     pub row: usize,
-    /// Its period, by which its marks in the charts are found.
+    /// Its period. The script finds its marks in the charts by it.
     pub at: Period,
-    /// Its period; the year, in the middle, is left out where there is little room.
+    /// Before the year, the year, and after it: narrow layouts hide the year.
     pub label: [String; 3],
-    /// How many people; `None` where that is not recorded.
+    /// The number of people; `None` if it is not recorded.
     pub size: Option<String>,
-    /// Whether that can still grow.
+    /// Whether the number can still grow.
     pub running: bool,
-    /// Whether nobody is in it.
+    /// Whether it has no people.
     pub empty: bool,
-    /// Whether records begin within it.
+    /// Whether recording started within it.
     pub partial: bool,
     /// Its cells that have begun.
-    pub places: Vec<Place>,
-    /// How many columns behind them have not begun.
+    pub cells: Vec<GridCell>,
+    /// The number of columns after them that have not begun.
     pub future: usize,
 }
 
@@ -196,16 +199,16 @@ pub struct Mean {
     pub heat: u8,
     /// The average.
     pub text: String,
-    /// The whole sentence.
+    /// A sentence that describes the average.
     pub name: String,
-    /// Of how many cohorts.
+    /// The number of cohorts.
     pub cohorts: u32,
 }
 
 /// The grid.
 #[derive(Debug)]
 pub struct Grid {
-    /// What it is, for those who do not see it.
+    /// A description for screen readers.
     pub caption: String,
     /// `Day`
     pub unit: String,
@@ -215,19 +218,19 @@ pub struct Grid {
     pub cols: usize,
     /// `Weighted average`
     pub average: &'static str,
-    /// What its numbers are, and those below them.
+    /// What the average row and the small numbers in it show.
     pub average_of: &'static str,
     /// The column whose trend is drawn.
     pub trend: Option<usize>,
-    /// The people behind the averages.
+    /// The sizes of the cohorts in the averages, added up.
     pub entries: String,
     /// The average row; `None` for a column without a complete cell.
     pub means: Vec<Option<Mean>>,
-    /// What the lowest and the highest shade stand for.
+    /// The rates of the lightest and the strongest shade.
     pub shades: (String, String),
-    /// What a number in progress is.
+    /// Words for a number in progress.
     pub in_progress: &'static str,
-    /// What cohorts in progress look pale like.
+    /// Words for the pale colour of cohorts in progress.
     pub while_in_progress: &'static str,
     /// The cohorts, in the order they are shown.
     pub lines: Vec<Line>,
@@ -235,19 +238,19 @@ pub struct Grid {
     pub running: bool,
     /// Whether a cell is not recorded, and whether a number is a lower bound.
     pub gaps: (bool, bool),
-    /// Why the average row has no interval, or what its interval stands on.
+    /// Why the average row has no interval, or how its interval is computed.
     pub statement: String,
-    /// What the table says too little of, as records began within it.
+    /// Notes on events whose recording started within the table.
     pub recorded: Vec<String>,
 }
 
 impl Grid {
-    /// Whether the average row has anything to show.
+    /// Whether the average row has any value.
     pub fn has_means(&self) -> bool {
         self.means.iter().any(Option::is_some)
     }
 
-    /// Whether there are so many columns that their numbers have to be short.
+    /// Whether the table has so many columns that its numbers must be short.
     pub fn is_dense(&self) -> bool {
         is_dense(self.cols)
     }
@@ -257,7 +260,7 @@ impl Grid {
         self.trend == Some(*column)
     }
 
-    /// The grid of a table, shown as asked.
+    /// Returns the grid of a table for a question.
     pub fn new(table: &Table, asked: &PageQuery) -> Self {
         let shades = Shades::new(table, asked.scale);
         let show = asked.show;
@@ -266,7 +269,7 @@ impl Grid {
             Averaging::Weighted => "Weighted average",
             Averaging::Simple => "Simple average",
         };
-        // A mean of counts of cohorts of any size would say nothing.
+        // The mean of counts would mix cohorts of different sizes.
         let average_of = if show == Show::Count {
             "share of the cohort; complete cohorts in it"
         } else {
@@ -334,8 +337,8 @@ fn is_dense(cols: usize) -> bool {
     cols > 16
 }
 
-/// A rate as its cell has room for.
-fn shown(table: &Table, rate: f64) -> String {
+/// Formats a rate for a cell of the table.
+fn rate_text(table: &Table, rate: f64) -> String {
     if is_dense(table.averages.len()) {
         words::whole_percent(rate)
     } else {
@@ -343,7 +346,7 @@ fn shown(table: &Table, rate: f64) -> String {
     }
 }
 
-/// What the shades of the cells stand for.
+/// The range of the shades.
 #[derive(Debug, Clone, Copy)]
 struct Shades {
     /// The rate of the lowest one, 0–1.
@@ -354,7 +357,7 @@ struct Shades {
 
 impl Shades {
     fn new(table: &Table, scale: Scale) -> Self {
-        // Column 0 is mostly everybody: fitted to it, all that follows would look alike.
+        // Column 0 is often close to 100 %, and would make all others look alike.
         let from = usize::from(table.averages.len() > 1);
         let cells = || {
             table
@@ -362,8 +365,8 @@ impl Shades {
                 .iter()
                 .flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::number))
         };
-        // A running cell begins near 0 and would set the scale for all others; only where nothing
-        // is over, it may.
+        // A cell in progress starts near 0 and would stretch the scale. It is used only if no cell
+        // is complete.
         let none_is_complete = cells().all(|number| number.state != State::Complete);
         let is_fitted = |number: &Counted| number.state == State::Complete || none_is_complete;
         let averages = table
@@ -389,7 +392,7 @@ impl Shades {
         }
     }
 
-    /// Both ends in words; a cell may lie beyond them.
+    /// Formats both ends. Cells may lie beyond them.
     fn ends(self, table: &Table) -> (String, String) {
         let all = || table.numbers().map(|number| number.rate());
         let lower = if all().any(|rate| rate < self.low) {
@@ -402,10 +405,8 @@ impl Shades {
         } else {
             ""
         };
-        let (low, high) = (
-            words::percent_of_scale(self.low),
-            words::percent_of_scale(self.high),
-        );
+        let low = words::percent_of_scale(self.low);
+        let high = words::percent_of_scale(self.high);
         (format!("{low}{lower}"), format!("{high}{higher}"))
     }
 
@@ -425,7 +426,7 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) 
         .map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
     Mean {
         heat: shades.step(average.rate),
-        text: shown(table, average.rate),
+        text: rate_text(table, average.rate),
         name: format!(
             "{name} of {}: {} of {}, {}{interval}, came back {}",
             many(average.cohorts.into(), "complete cohort"),
@@ -441,7 +442,7 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) 
 fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> Line {
     let number = |column: usize, number: &Counted| {
         let text = match show {
-            Show::Percent => shown(table, number.rate()),
+            Show::Percent => rate_text(table, number.rate()),
             Show::Count => thousands(number.retained),
         };
         let (class, text) = match number.state {
@@ -457,19 +458,19 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
             name: words::cell(table, number),
         }
     };
-    let mut places: Vec<Place> = Vec::new();
+    let mut cells: Vec<GridCell> = Vec::new();
     let mut future = 0;
     for (column, cell) in row.cells.iter().enumerate() {
-        match (cell, places.last_mut()) {
-            (Cell::Number(counted), Some(Place::NoData(cells))) => {
-                // Numbers behind it stay in their columns, one cell each.
-                let more = std::mem::replace(cells, 1) - 1;
-                places.extend((0..more).map(|_| Place::NoData(1)));
-                places.push(Place::Number(number(column, counted)));
+        match (cell, cells.last_mut()) {
+            (Cell::Number(counted), Some(GridCell::NoData(count))) => {
+                // Numbers after the gap stay in their columns, one cell each.
+                let more = std::mem::replace(count, 1) - 1;
+                cells.extend((0..more).map(|_| GridCell::NoData(1)));
+                cells.push(GridCell::Number(number(column, counted)));
             }
-            (Cell::Number(counted), _) => places.push(Place::Number(number(column, counted))),
-            (Cell::NotRecorded(_), Some(Place::NoData(cells))) => *cells += 1,
-            (Cell::NotRecorded(_), _) => places.push(Place::NoData(1)),
+            (Cell::Number(counted), _) => cells.push(GridCell::Number(number(column, counted))),
+            (Cell::NotRecorded(_), Some(GridCell::NoData(count))) => *count += 1,
+            (Cell::NotRecorded(_), _) => cells.push(GridCell::NoData(1)),
             (Cell::Blank, _) => future += 1,
         }
     }
@@ -481,7 +482,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         running: row.state == State::InProgress,
         empty: row.size == Some(0),
         partial: table.is_partial(row),
-        places,
+        cells,
         future,
     }
 }
@@ -489,7 +490,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
 fn statement(table: &Table) -> String {
     let until = match (table.query.measure, table.averages.len()) {
         (Measure::OnOrAfter, cols @ 2..) => format!(
-            "“On or after” counts up to {} {}, so the last columns are low: little time is left in them. ",
+            "“On or after” counts up to {} {}, so the last columns are low: they cover little time. ",
             table.query.grain,
             cols - 1
         ),
@@ -503,7 +504,7 @@ fn statement(table: &Table) -> String {
             "The simple average is the mean of the cohorts' rates; an interval belongs to the weighted one.".to_owned()
         }
         Averaging::Weighted if table.is_disjoint() => {
-            "No one is in two cohorts, so the 95% interval of the average is Wilson's over all of them.".to_owned()
+            "No person is in two cohorts, so the average has a 95% interval (Wilson).".to_owned()
         }
         Averaging::Weighted => format!(
             "The average has no 95% interval because its cohorts overlap: {} stand behind {}.",
@@ -548,7 +549,7 @@ mod tests {
         }
     }
 
-    /// The label and the note of the tile that tells a change.
+    /// Returns the label and the note of the tile with the change.
     fn change(table: &Table) -> String {
         let tile = tiles(table).swap_remove(2);
         format!(
@@ -564,7 +565,7 @@ mod tests {
         let by_day = |rows| change(&table(query(Grain::Day, rows)));
         insta::assert_snapshot!(by_day(14), @"0.0 pt | day 1, last 5 cohorts vs the same weekdays a week before | 30.0% → 30.0%");
         insta::assert_snapshot!(by_day(16), @"0.0 pt | day 1, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
-        insta::assert_snapshot!(by_day(11), @"– | change on day 1, newer cohorts vs older | by day it needs ten complete cohorts in a row, as weekdays differ");
+        insta::assert_snapshot!(by_day(11), @"– | change on day 1, newer cohorts vs older | by day it needs ten complete cohorts in a row, because weekdays differ");
         insta::assert_snapshot!(change(&table(query(Grain::Week, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
         insta::assert_snapshot!(change(&table(query(Grain::Week, 4))), @"– | change in week 1, newer cohorts vs older | needs six complete cohorts");
         let later = Query {
@@ -584,7 +585,10 @@ mod tests {
                 .map(|tile| tile.note)
                 .collect();
             assert!(
-                notes.len() >= 4 && notes.iter().all(|note| note == "nobody in these cohorts"),
+                notes.len() >= 4
+                    && notes
+                        .iter()
+                        .all(|note| note == "no people in these cohorts"),
                 "{grain}: {notes:?}"
             );
         }

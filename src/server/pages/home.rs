@@ -1,4 +1,4 @@
-//! `/`: on to the question a newcomer would ask first.
+//! `/`: redirects to the most useful question.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::server::work::block;
 use crate::sets::{CountId, EventName, Key, Plan, Segment, When};
 use crate::store::{Freshness, StoreError};
 
-/// Names under which products record that somebody joined, best first.
+/// Names of events that often record a signup, best first.
 const JOINING: [&str; 8] = [
     "signup",
     "sign_up",
@@ -29,13 +29,13 @@ const JOINING: [&str; 8] = [
     "install",
 ];
 
-/// Names under which products record that somebody was there, best first.
+/// Names of events that often record activity, best first.
 const BEING_THERE: [&str; 8] = [
     "active", "activity", "login", "visit", "session", "open", "pageview", "seen",
 ];
 
-/// Redirects to `/retention` with the question asked, as bitmapist's old bookmarks do at the root,
-/// or the default one; without one when nothing was recorded yet.
+/// Redirects to `/retention` with the question of the address, for bitmapist's old bookmarks, or
+/// with the default question; with none if nothing is recorded yet.
 pub async fn get(request: HttpRequest) -> HttpResponse {
     let query = request.query_string().to_owned();
     let location = block(&request, move |view| {
@@ -51,8 +51,8 @@ pub async fn get(request: HttpRequest) -> HttpResponse {
     answer(&request, location.await.map(found))
 }
 
-/// The question of whoever asks none: the dashboard's own, or the most sensible one, shown where
-/// its data are. `None` without events.
+/// Returns the configured default question, or the most useful one, for dates with data. `None`
+/// without events.
 pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebError> {
     if let Some(own) = &state.dashboard.question {
         return Ok(Some(up_to_data(state, own.clone())));
@@ -60,12 +60,13 @@ pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebEr
     let Some(mut asked) = likely_question(&state.events()?) else {
         return Ok(None);
     };
-    let (all, coverage) = (state.tracker.catalogue()?, state.coverage()?);
+    let all = state.tracker.catalogue()?;
+    let coverage = state.coverage()?;
     if let Segment::Event(name) = &asked.bare.cohort {
         let samples = samples(all.of(name), &coverage);
         asked.bare.grain = likely_grain(&returns(state, &asked, &samples)?);
     }
-    // Data of an event that has stopped is shown where it is, and not as a fortnight of nobody.
+    // If an event has stopped, show its last data instead of two weeks of zeros.
     let grain = asked.bare.grain;
     if let Segment::Event(name) = &asked.bare.cohort
         && let Some(last) = Span::of(all.of(name), state.now()).map(|span| span.last.within(grain))
@@ -82,7 +83,8 @@ pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebEr
     Ok(Some(asked))
 }
 
-/// The dashboard's own question: the year to date is that of the data, where it ends before now.
+/// Returns the configured question. If the data ends before now, the year to date is that of the
+/// data.
 fn up_to_data(state: &State, own: PageQuery) -> PageQuery {
     let range = Range::YearToDate;
     if !range.is_of(&own, state.now(), None) || state.ends().is_none() {
@@ -90,11 +92,11 @@ fn up_to_data(state: &State, own: PageQuery) -> PageQuery {
     }
     let query = format!("{}&range={}", own.canonical(), range.as_str());
     let raw = RawQuery::read(&query).carried_out(state.now(), || state.ends());
+    // Near the first supported year the range does not fit.
     raw.check().unwrap_or(own)
 }
 
-/// The grains the front page chooses from, finest first, each with the fewest periods of data that
-/// it is chosen for.
+/// The grains of the front page, finest first, with the minimum number of periods with data.
 const GRAINS: [(Grain, i64); 4] = [
     (Grain::Day, 1),
     (Grain::Week, 4),
@@ -102,22 +104,21 @@ const GRAINS: [(Grain, i64); 4] = [
     (Grain::Year, 3),
 ];
 
-/// How many of the newest complete cohorts are looked at for each grain.
+/// The number of newest complete cohorts to sample for each grain.
 const COHORTS: usize = 8;
 
-/// What share of them has to come back in the next period, in percent: a table of fewer reads as
-/// if nobody came back.
+/// The minimum share of returning people in the next period, in percent. A table with less looks as
+/// if all people left.
 const COME_BACK: u64 = 15;
 
-/// The cohorts of a grain that are looked at.
+/// The cohorts to sample for one grain.
 #[derive(Debug, PartialEq, Eq)]
 struct Sample {
     grain: Grain,
     cohorts: Vec<Period>,
 }
 
-/// How many people were in the cohorts of a sample, and how many of them came back in the next
-/// period.
+/// The number of people in a sample, and of those who came back in the next period.
 #[derive(Debug, Clone, Copy)]
 struct Returns {
     grain: Grain,
@@ -125,8 +126,8 @@ struct Returns {
     returned: u64,
 }
 
-/// The cohorts to look at for each grain that there is enough data of, given the bitmaps of the
-/// starting event.
+/// Returns the cohorts to sample for each grain with enough data, given the bitmaps of the starting
+/// event.
 fn samples(keys: &[Key], coverage: &Coverage) -> Vec<Sample> {
     let is_long = |grain: Grain, fewest: i64| {
         let extent = coverage.first(grain).zip(coverage.last(grain));
@@ -159,7 +160,7 @@ fn samples(keys: &[Key], coverage: &Coverage) -> Vec<Sample> {
     grains.map(|(grain, _)| sample(grain)).collect()
 }
 
-/// Counts who came back: at most two counts for each cohort, 64 in all.
+/// Counts the returns: at most two counts per cohort, 64 in all.
 fn returns(
     state: &State,
     asked: &PageQuery,
@@ -172,12 +173,12 @@ fn returns(
         let mut counts = Vec::new();
         for cohort in &sample.cohorts {
             let next = cohort.shift(1)?;
-            let who = plan
-                .add(&asked.bare.cohort.at(*cohort, &catalogue)?)
-                .map_err(StoreError::from)?;
-            let back = plan
-                .add(&asked.bare.returning.at(next, &catalogue)?)
-                .map_err(StoreError::from)?;
+            let mut add = |segment: &Segment, period| {
+                let set = segment.at(period, &catalogue)?;
+                plan.add(&set)
+            };
+            let who = add(&asked.bare.cohort, *cohort).map_err(StoreError::from)?;
+            let back = add(&asked.bare.returning, next).map_err(StoreError::from)?;
             let returned = plan.and([who, back]);
             counts.push([plan.count(who), plan.count(returned)]);
         }
@@ -192,8 +193,8 @@ fn returns(
     Ok(returns.collect())
 }
 
-/// The finest grain at which people come back from one period to the next. Where there is none, the
-/// longest periods show the most.
+/// Returns the finest grain with enough returns from one period to the next. If there is none, the
+/// coarsest grain shows the most.
 fn likely_grain(returns: &[Returns]) -> Grain {
     let come_back = |returns: &&Returns| {
         returns.people > 0 && 100 * returns.returned >= COME_BACK * returns.people
@@ -202,10 +203,10 @@ fn likely_grain(returns: &[Returns]) -> Grain {
     chosen.map_or(Grain::Day, |returns| returns.grain)
 }
 
-/// signup → active where both exist, otherwise the two events that look most like them. `None`
-/// without events.
+/// Returns signup → active if both exist, otherwise the two most similar events. `None` without
+/// events.
 pub(super) fn likely_question(events: &[EventName]) -> Option<PageQuery> {
-    // `plan:pro` is more likely what somebody *is* than what somebody did.
+    // A name like `plan:pro` is probably a property.
     let did: Vec<&EventName> = events
         .iter()
         .filter(|name| !name.as_str().contains(':'))
@@ -257,17 +258,15 @@ mod tests {
         assert_eq!(chosen(&shop), Month);
         let renewals = [(Day, 8, 0), (Week, 40, 0), (Month, 90, 0), (Year, 500, 450)];
         assert_eq!(chosen(&renewals), Year);
-        // Where nobody comes back; and where nothing is over, or recorded.
+        // No returns; and no complete or recorded cohorts.
         assert_eq!(chosen(&[(Day, 8, 0), (Week, 40, 0)]), Week);
         assert_eq!((chosen(&[(Day, 0, 0)]), chosen(&[])), (Day, Day));
     }
 
     #[test]
     fn the_newest_complete_cohorts_are_looked_at() {
-        let (event, now) = (
-            EventName::new("a").unwrap(),
-            parse_moment("2026-11-23T14:05:00Z").unwrap(),
-        );
+        let event = EventName::new("a").unwrap();
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
         let samples = |every: usize, days: i64| {
             let marks = (0..days)
                 .step_by(every)
@@ -283,7 +282,7 @@ mod tests {
             });
             told.collect::<Vec<_>>().join(", ")
         };
-        // The running period is not complete, and the one before it has no complete next one.
+        // The current period is incomplete, and so is the next period of the one before.
         assert_eq!(samples(1, 9), "day 2026-11-15…2026-11-21");
         assert_eq!(
             samples(1, 60),

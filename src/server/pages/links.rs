@@ -8,10 +8,10 @@ use crate::server::State;
 use crate::server::query::PageQuery;
 use crate::sets::EventName;
 
-/// The beginning of the addresses of events.
+/// The beginning of the addresses of event pages.
 pub(super) const EVENTS: &str = "/events/";
 
-/// The beginning of the addresses of users.
+/// The beginning of the addresses of user pages.
 pub(super) const USERS: &str = "/users/";
 
 /// The characters that are not escaped in a path. Everything else is, so that no proxy interprets

@@ -1,5 +1,5 @@
-//! `/metrics`: what Prometheus reads. `docs/reference/metrics.md` lists every metric; a test
-//! compares the two.
+//! `/metrics` for Prometheus. `docs/reference/metrics.md` lists every metric; a test compares the
+//! two.
 
 use std::sync::Arc;
 
@@ -72,12 +72,13 @@ fn stores(page: &mut Exposition, stores: &[NamedStore]) {
     let known = stores.iter().map(|NamedStore { name, tracker, .. }| {
         (
             name.as_str(),
+            // `cohortist_store_up` reports the failure.
             tracker.describe().ok(),
             tracker.health(),
             tracker.cache_stats(),
         )
     });
-    // Each store is asked once: one that is away takes its time to say so.
+    // Describes each store once: an unreachable store answers slowly.
     let known: Vec<_> = known.collect();
     let mut up = page.gauge("cohortist_store_up", "Whether the store answered just now.");
     for (name, info, ..) in &known {
@@ -108,11 +109,10 @@ fn stores(page: &mut Exposition, stores: &[NamedStore]) {
     }
 }
 
-/// What is known of a store: its name, what it says of itself, its health, and how well its counts
-/// are remembered.
+/// A store for metrics: its name, description, health, and cache statistics.
 type Known<'a> = (&'a str, Option<StoreInfo>, Health, Option<CacheStats>);
 
-/// What an embedded store does with its files. Other stores keep theirs themselves.
+/// Metrics on the files of embedded stores. Other stores manage their own files.
 fn files(page: &mut Exposition, known: &[Known<'_>]) {
     let files: Vec<_> = known
         .iter()

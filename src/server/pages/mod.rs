@@ -1,4 +1,4 @@
-//! The pages: a file each, with its handler and the struct of its template.
+//! The pages: one file each, with its handler and the struct of its template.
 
 pub mod autocomplete;
 pub mod event;

@@ -1,5 +1,5 @@
-//! What is to be known before a retention table is read: which side of it is empty, and since when
-//! there is data.
+//! Notices above a retention table, for example which side of it is empty, and since when there is
+//! data.
 
 use std::collections::HashSet;
 
@@ -14,15 +14,14 @@ use crate::server::State;
 use crate::server::error::WebError;
 use crate::server::query::PageQuery;
 use crate::sets::{Catalogue, EventName, Segment};
-use crate::store::StoreError;
 
-/// Something to know before reading the table.
+/// A notice above the table.
 #[derive(Clone)]
 pub(super) struct Notice {
     pub(super) text: String,
-    /// Words and address of questions that may have been meant.
+    /// Texts and addresses of suggested questions.
     pub(super) instead: Vec<(String, String)>,
-    /// Where all events are listed, when none of them looks like the one that was meant.
+    /// The address of the list of events, if no event is similar to the unknown one.
     pub(super) all: Option<String>,
 }
 
@@ -36,10 +35,10 @@ impl Notice {
     }
 }
 
-/// The most names of an expression that are told one by one.
-pub(super) const MAX_TOLD: usize = 6;
+/// The maximum number of names of an expression that are listed.
+pub(super) const MAX_LISTED: usize = 6;
 
-/// Everything there is to know about a table.
+/// Returns all notices for a table.
 pub(super) fn notices(
     state: &State,
     asked: &PageQuery,
@@ -73,7 +72,9 @@ pub(super) fn notices(
             .last()
             .is_some_and(|row| row.cells.iter().all(|cell| cell.complete().is_some()))
     {
-        let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
+        let rows = table.rows.len();
+        let cols = table.query.cols();
+        let grain = table.query.grain;
         let last = if rows == 1 {
             "the last cohort".to_owned()
         } else {
@@ -90,11 +91,13 @@ pub(super) fn notices(
             "ask for fewer periods, or "
         };
         notices.push(Notice::new(format!(
-            "Shown: {last} whose {over}; for younger ones {fewer}set “from”."
+            "Shown: {last} whose {over}; to see newer ones, {fewer}set “from”."
         )));
     }
     if table.rows.is_empty() {
-        notices.push(Notice::new("These dates hold no cohort.".to_owned()));
+        notices.push(Notice::new(
+            "There are no cohorts between these dates.".to_owned(),
+        ));
     } else if table.is_empty() || retained == 0 {
         let all = state.tracker.catalogue()?;
         notices.extend(empty(state, asked, table, &query, &all)?);
@@ -102,7 +105,7 @@ pub(super) fn notices(
     Ok(notices)
 }
 
-/// How many people came back, over all cells.
+/// Returns the number of returns over all cells.
 fn retained(table: &Table) -> u64 {
     table.numbers().map(|number| number.retained).sum()
 }
@@ -111,12 +114,12 @@ fn link(state: &State, asked: &PageQuery) -> String {
     state.to(&format!("/retention?{}", asked.canonical()))
 }
 
-/// A segment as people know it.
+/// Formats a segment with the labels of its events.
 fn called(state: &State, segment: &Segment) -> String {
     segment.with_labels(&state.dashboard.glossary.labels)
 }
 
-/// Names that nothing was ever recorded for, with those that may have been meant.
+/// Reports names that were never recorded, with similar ones.
 fn never_recorded(
     state: &State,
     asked: &PageQuery,
@@ -124,13 +127,14 @@ fn never_recorded(
     query: &Query,
     events: &[EventName],
 ) -> Result<Vec<Notice>, WebError> {
-    // A long expression may name thousands.
+    // A set, because a long expression may contain thousands of names.
     let raw: HashSet<&EventName> = asked.segments().flat_map(Segment::names).collect();
     let mut names: Vec<&EventName> = Vec::new();
     [&query.cohort, &query.returning]
         .into_iter()
         .for_each(|side| names.extend(side.names()));
-    // Whoever was counted was recorded, whatever a list of names that is a second old may say.
+    // Events with counted people are recorded, even if the cached list of names does not contain
+    // them yet.
     let mut counted: Vec<&EventName> = Vec::new();
     for (segment, users) in [
         (&table.query.cohort, table.entries),
@@ -144,7 +148,7 @@ fn never_recorded(
         .tracker
         .never_recorded(names.into_iter().filter(|name| !counted.contains(name)))?;
     let notice = |name: &EventName| {
-        // One that stands in a saved segment is not to be mended in the question.
+        // A name within a saved segment cannot be fixed in the question.
         let raw = raw.contains(name);
         let similar = name.similar(events);
         let all = similar.is_empty().then(|| state.to("/events"));
@@ -165,8 +169,8 @@ fn never_recorded(
             all,
         }
     };
-    let more = unknown.len().saturating_sub(MAX_TOLD);
-    let mut notices: Vec<Notice> = unknown.into_iter().take(MAX_TOLD).map(notice).collect();
+    let more = unknown.len().saturating_sub(MAX_LISTED);
+    let mut notices: Vec<Notice> = unknown.into_iter().take(MAX_LISTED).map(notice).collect();
     if more > 0 {
         notices.push(Notice::new(format!(
             "Nothing was ever recorded for {} more.",
@@ -176,9 +180,11 @@ fn never_recorded(
     Ok(notices)
 }
 
-/// `plan:pro` for `plan:pro@ever` is easily written, and gives a table full of zeros.
+/// Reports dated use of undated events: `plan:pro` instead of `plan:pro@ever` gives a table of
+/// zeros.
 fn undated(state: &State, asked: &PageQuery, query: &Query) -> Result<Vec<Notice>, WebError> {
-    let (mut dated, mut seen) = (Vec::new(), HashSet::new());
+    let mut dated = Vec::new();
+    let mut seen = HashSet::new();
     for side in [&query.cohort, &query.returning] {
         side.visit(&mut |name, ever| {
             if !ever && seen.insert(name) {
@@ -188,7 +194,7 @@ fn undated(state: &State, asked: &PageQuery, query: &Query) -> Result<Vec<Notice
     }
     let mut notices = Vec::new();
     for name in dated {
-        if notices.len() < MAX_TOLD && state.tracker.is_undated(name)? {
+        if notices.len() < MAX_LISTED && state.tracker.is_undated(name)? {
             notices.push(Notice {
                 text: format!(
                     "“{}” is only recorded without dates.",
@@ -205,8 +211,8 @@ fn undated(state: &State, asked: &PageQuery, query: &Query) -> Result<Vec<Notice
     Ok(notices)
 }
 
-/// Which side of the table is empty, from when to when each of its events is recorded, and a range
-/// that has somebody.
+/// Says which side of the table is empty, when each of its events is recorded, and suggests a range
+/// with people.
 fn empty(
     state: &State,
     asked: &PageQuery,
@@ -222,7 +228,7 @@ fn empty(
         (&query.returning, &table.query.returning)
     };
     let leaves = leaves(side, all, now);
-    // That was said already, and is all there is to say of a single event.
+    // Another notice already reports a single event that was never recorded.
     if let [
         (Segment::Event(_), Found::Never | Found::OnlyUndated) | (Segment::Ever(_), Found::Never),
     ] = &leaves[..]
@@ -231,7 +237,7 @@ fn empty(
         return Ok(None);
     }
     let what = words::shortened(&called(state, asked_as), 120);
-    let begun = if nobody {
+    let beginning = if nobody {
         let when = match &table.rows[..] {
             [row] => words::when(row.period),
             _ => format!("in {}", words::range(table).unwrap_or_default()),
@@ -240,17 +246,17 @@ fn empty(
     } else {
         format!("Nobody came back to “{what}” in these periods")
     };
-    let told = leaves
+    let parts = leaves
         .iter()
-        .take(MAX_TOLD)
-        .map(|(leaf, found)| told(&called(state, leaf), *found));
-    let mut told: Vec<String> = told.collect();
-    if leaves.len() > MAX_TOLD {
-        told.push(format!("{} more are in it", leaves.len() - MAX_TOLD));
+        .take(MAX_LISTED)
+        .map(|(leaf, found)| describe(&called(state, leaf), *found));
+    let mut parts: Vec<String> = parts.collect();
+    if leaves.len() > MAX_LISTED {
+        parts.push(format!("{} more", leaves.len() - MAX_LISTED));
     }
     let hint = match (table.query.grain, table.query.measure) {
         _ if !nobody => "",
-        (Grain::Hour, _) => " Hours are only kept for marks made with --hourly.",
+        (Grain::Hour, _) => " Hours are recorded only with --hourly.",
         (_, Measure::OnOrAfter) if asked.bare.from.is_none() && asked.bare.to.is_none() => {
             " “On or after” takes cohorts whose whole window is over: ask for fewer periods, or set “from” to see \
              younger ones."
@@ -263,7 +269,7 @@ fn empty(
         table,
         [&query.cohort, &query.returning].map(|s| Dates::of(s, all, now)),
     ) {
-        // A range in which there may be somebody is only worth a click when there is.
+        // Only suggest a range that has people.
         let Some(found) = state.retention(&other.query())? else {
             continue;
         };
@@ -277,14 +283,15 @@ fn empty(
         }
     }
     Ok(Some(Notice {
-        text: format!("{begun}; {}.{hint}", told.join(", ")),
+        text: format!("{beginning}; {}.{hint}", parts.join(", ")),
         instead,
         all: None,
     }))
 }
 
-/// What is known of one name: `“signup” is recorded from Tue 28 Jul 2026 to Mon 23 Nov 2026`.
-fn told(name: &str, found: Found) -> String {
+/// Describes when a name is recorded: `“signup” is recorded from Tue 28 Jul 2026 to Mon 23 Nov
+/// 2026`.
+fn describe(name: &str, found: Found) -> String {
     let name = words::shortened(name, 60);
     let dates = |span: crate::reports::spans::Span| match (span.first, span.last) {
         (first, last) if first == last => format!("{} only", words::when(first)),
@@ -302,13 +309,13 @@ fn told(name: &str, found: Found) -> String {
     }
 }
 
-/// Ranges that may have somebody where the table has nobody, the likeliest first.
+/// Returns ranges that may have people although the table has none, best first.
 fn ranges(
     asked: &PageQuery,
     table: &Table,
     [cohort, returning]: [Dates; 2],
 ) -> Vec<(String, PageQuery)> {
-    // People may also come back when nobody joins any more.
+    // People may still come back after the last signup.
     let dates = match cohort.both(returning) {
         _ if table.is_empty() => cohort,
         Dates::Never if returning != Dates::Never => cohort,
@@ -331,7 +338,7 @@ fn ranges(
         },
         ..asked.clone()
     };
-    // As many cohorts as were asked for, up to the last one that may hold anybody.
+    // Keeps the number of cohorts, and ends at the last one that may have people.
     let rows = i64::from(asked.bare.rows.unwrap_or(default_size(asked.bare.grain)));
     let begin = |last: NaiveDate| {
         let first = Period::of_date(asked.bare.grain, last).and_then(|last| last.shift(1 - rows));
@@ -357,21 +364,22 @@ fn ranges(
     }
 }
 
-/// That nothing at all is recorded for these cohorts, what is, and where to see it.
+/// Reports that the store has no data for these cohorts, and links to a range with data.
 fn no_data(state: &State, asked: &PageQuery, table: &Table, coverage: &Coverage) -> Notice {
     let grain = table.query.grain;
     let when = match &table.rows[..] {
         [row] => words::when(row.period),
         _ => format!("in {}", words::range(table).unwrap_or_default()),
     };
-    let begun = format!("The store has no data {when}");
+    let beginning = format!("The store has no data {when}");
     match coverage.first(grain).zip(coverage.last(grain)) {
         None if grain == Grain::Hour => Notice::new(format!(
-            "{begun}. Hours are only kept for marks made with --hourly."
+            "{beginning}. Hours are recorded only with --hourly."
         )),
-        None => Notice::new(format!("{begun}: it has no dated data by {grain}.")),
+        None => Notice::new(format!("{beginning}: it has no data by {grain}.")),
         Some((first, last)) => {
-            let (from, to) = (words::full_label(first), words::full_label(last));
+            let from = words::full_label(first);
+            let to = words::full_label(last);
             let range = if from == to {
                 format!("{} only", words::when(first))
             } else {
@@ -389,20 +397,21 @@ fn no_data(state: &State, asked: &PageQuery, table: &Table, coverage: &Coverage)
             let instead = vec![("its latest cohorts".to_owned(), link(state, &latest))];
             Notice {
                 instead,
-                ..Notice::new(format!("{begun}; it has data {range}."))
+                ..Notice::new(format!("{beginning}; it has data {range}."))
             }
         }
     }
 }
 
-/// That the window of no cohort is over, and how many columns the data is long enough for.
+/// Reports that no cohort's window is over, and how many columns the data allows.
 fn fewer_periods(
     state: &State,
     asked: &PageQuery,
     table: &Table,
     coverage: &Coverage,
 ) -> Result<Notice, WebError> {
-    let (cols, grain) = (table.query.cols(), table.query.grain);
+    let cols = table.query.cols();
+    let grain = table.query.grain;
     let missing = table
         .rows
         .iter()
@@ -413,7 +422,7 @@ fn fewer_periods(
         "No cohort shown has {} that {why}, so there is no average.",
         many(cols.into(), grain.as_str())
     );
-    // Half of the data for the cohorts, and half for coming back.
+    // Half of the data is for the cohorts, and half for their returns.
     let known = coverage
         .first(grain)
         .zip(coverage.last(grain))

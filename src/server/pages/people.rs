@@ -1,4 +1,5 @@
-//! `/people`: who is behind a cell of the table, or in any set; and `/people.csv`: all of them.
+//! `/people`: the users of a cell of the table or of any set, and `/people.csv`: all of them as a
+//! file.
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
@@ -20,39 +21,39 @@ use crate::server::arrival::body;
 use crate::server::client::is_own_page;
 use crate::server::error::WebError;
 use crate::server::pages::form::place as place_of;
-use crate::server::pages::notices::MAX_TOLD;
+use crate::server::pages::notices::MAX_LISTED;
 use crate::server::pages::set_notices::{cell_notice, set_notices};
 use crate::server::pages::user::{self, Linked};
 use crate::server::pages::{home, links};
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
 use crate::server::respond::{answer, disposition, html};
-use crate::server::view::place;
+use crate::server::view::state_and_path;
 use crate::server::work::{admitted, block, changed};
 use crate::server::{Layout, State, View};
-use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
+use crate::sets::{EventName, Segment, Set, SetContext, UserId, labelled, parse_set, set_periods};
 use crate::stats::{rate, wilson};
 use crate::store::Saved;
 use crate::tracker::{Members, Tracker, Written};
 
-/// The longest body of a form, in bytes: one field.
+/// The maximum length of a form's body, in bytes. It has one field.
 const MAX_FORM: usize = 1 << 20;
 
-/// The value of `saved` in the address of people who were saved, and whom a power cut may lose.
+/// The value of `saved` in an address if a power failure may lose the saved people.
 const UNSYNCED: &str = "unsynced";
 
-/// How many ids stand on a page.
+/// The number of ids per page.
 const PAGE: usize = 100;
 
-/// The most periods that are written out in the text of a set.
+/// The maximum number of periods in the text of a cell's set.
 const MOST_PERIODS: u32 = 7;
 
 /// The first line of the CSV file.
 const HEAD_LINE: &str = "user_id\n";
 
-/// How many ids a piece of the CSV file holds.
+/// The number of ids in a chunk of the CSV file.
 const PIECE: usize = 65_536;
 
-/// What was typed, as it was typed; blank fields are empty.
+/// The fields as given; blank ones are empty.
 #[derive(Debug, Default)]
 struct Given {
     question: RawQuery,
@@ -63,9 +64,9 @@ struct Given {
     who: String,
     set: String,
     after: String,
-    /// Whether the people were saved just now.
+    /// Whether the people were just saved.
     saved: bool,
-    /// Whether a power cut may lose what was saved just now.
+    /// Whether a power failure may lose the saved people.
     unsynced: bool,
 }
 
@@ -93,17 +94,19 @@ impl Given {
         given
     }
 
-    /// What is wanted, when every field is right; `None` when nothing was asked.
+    /// Returns the request if every field is valid. `None` without fields.
     fn check(&self, state: &State) -> Result<Option<Wanted>, Vec<Problem>> {
         let after = match self.after.as_str() {
             "" => None,
             text => Some(
                 text.parse::<UserId>()
-                    .map_err(|_| wrong(Field::After, "that is no user id"))?,
+                    .map_err(|_| wrong(Field::After, "not a valid user id"))?,
             ),
         };
         let whom = if !self.set.is_empty() {
-            let set = parse_set(&self.set, state.tracker.segments()).map_err(|error| {
+            // A store that is away is reported when its people are requested.
+            let catalogue = state.tracker.catalogue().unwrap_or_default();
+            let set = parse_set(&self.set, state.sets(&catalogue)).map_err(|error| {
                 let message = error.to_string();
                 vec![Problem {
                     field: Field::Set,
@@ -125,10 +128,12 @@ impl Given {
 
     fn cell(&self, state: &State) -> Result<Whom, Vec<Problem>> {
         let asked = self.question.check()?;
-        let (now, query) = (state.now(), asked.query());
-        // What is counted has its saved segments written out; what is said names them.
+        let now = state.now();
+        let query = asked.query();
+        // Counts need expanded segments; texts name the saved ones.
+        let catalogue = state.tracker.catalogue().unwrap_or_default();
         let counted = query
-            .expanded(state.tracker.segments())
+            .expanded(state.sets(&catalogue))
             .map_err(|error| vec![Problem::of_query(&error.into())])?;
         counted
             .check(now)
@@ -149,12 +154,12 @@ impl Given {
             "" => Who::Returned,
             word => word.parse().map_err(|error| wrong(Field::Who, error))?,
         };
-        // A store that is away says so when its people are asked for.
+        // An unreachable store is reported when its people are read.
         let coverage = state
             .coverage()
             .or_else(|_| Coverage::whole(now))
             .map_err(|error| wrong(Field::At, error))?;
-        let crowd = CellMembers::at(&counted, at, column, &coverage).map_err(
+        let members = CellMembers::at(&counted, at, column, &coverage, &catalogue).map_err(
             |error: CellMembersError| {
                 let field = if error.is_column() {
                     Field::Column
@@ -164,16 +169,13 @@ impl Given {
                 wrong(field, error)
             },
         )?;
-        let Some(set) = crowd.set(who).cloned() else {
-            return Err(wrong(
-                Field::Column,
-                "name the column, k=1, whose people you want",
-            ));
+        let Some(set) = members.set(who).cloned() else {
+            return Err(wrong(Field::Column, "name a column, such as k=1"));
         };
         Ok(Whom::Cell(Box::new(Cell {
             asked,
             query,
-            crowd,
+            members,
             who,
             set,
         })))
@@ -184,39 +186,44 @@ fn wrong(field: Field, message: impl ToString) -> Vec<Problem> {
     vec![Problem::new(field, message.to_string())]
 }
 
-/// People, and which page of them.
+/// A list of people, and its page.
 struct Wanted {
     whom: Whom,
     after: Option<UserId>,
 }
 
-/// Whose ids are wanted.
+/// The people of a list.
 enum Whom {
-    /// Some of a cohort.
+    /// People of a cell.
     Cell(Box<Cell>),
-    /// Those in a set.
+    /// The users in a set.
     Set { text: String, set: Set },
 }
 
-/// Some of a cohort.
+/// People of a cell.
 struct Cell {
     asked: PageQuery,
     query: Query,
-    crowd: CellMembers,
+    members: CellMembers,
     who: Who,
     set: Set,
 }
 
 impl Cell {
-    /// The same people as the text of a set, where that is short enough to be read in a field.
-    fn text(&self, segments: &Segments) -> Option<String> {
+    /// Returns the people as the text of a set, if it is short enough for a field.
+    fn text(&self, context: SetContext<'_>) -> Option<String> {
         let tied = |segment: &Segment, period: Period| match segment {
             Segment::Ever(_) => segment.to_string(),
             Segment::Event(_) => format!("{segment}@{period}"),
             _ => format!("({segment})@{period}"),
         };
-        let cohort = tied(&self.query.cohort, self.crowd.period);
-        let text = match self.crowd.back.as_ref().filter(|_| self.who != Who::Cohort) {
+        let cohort = tied(&self.query.cohort, self.members.period);
+        let text = match self
+            .members
+            .back
+            .as_ref()
+            .filter(|_| self.who != Who::Cohort)
+        {
             None => cohort,
             Some(back) => {
                 let periods = back
@@ -244,19 +251,19 @@ impl Cell {
                 )
             }
         };
-        parse_set(&text, segments).is_ok().then_some(text)
+        parse_set(&text, context).is_ok().then_some(text)
     }
 
     fn link(&self, who: Who) -> String {
         let column = self
-            .crowd
+            .members
             .back
             .as_ref()
             .map_or_else(String::new, |back| format!("&k={}", back.column));
         format!(
             "{}&at={}{column}&who={}",
             self.asked.canonical(),
-            self.crowd.period,
+            self.members.period,
             who.as_str()
         )
     }
@@ -270,7 +277,7 @@ impl Whom {
         }
     }
 
-    /// The one query string for these people.
+    /// Returns the canonical query string of these people.
     fn canonical(&self) -> String {
         match self {
             Whom::Cell(cell) => cell.link(cell.who),
@@ -280,7 +287,7 @@ impl Whom {
 
     fn file_name(&self) -> FileName {
         let name = match self {
-            Whom::Cell(cell) => render::people_name(&cell.query, &cell.crowd, cell.who),
+            Whom::Cell(cell) => render::people_name(&cell.query, &cell.members, cell.who),
             Whom::Set { text, .. } => render::set_name(text),
         };
         name.ending("csv")
@@ -297,11 +304,11 @@ struct Tab {
 
 /// The form that saves a list as a segment.
 struct Save {
-    /// Where it is sent.
+    /// The address to send the form to.
     action: String,
-    /// What stands in the field.
+    /// The value of the field.
     name: String,
-    /// What is wrong with it.
+    /// What is wrong with the value.
     wrong: Option<String>,
     /// `372 people`
     people: String,
@@ -310,30 +317,30 @@ struct Save {
 /// A list of people.
 struct List {
     heading: String,
-    /// The heading in pieces, and which of them are dates, in which no line breaks.
+    /// The heading in parts, and whether a part is a date, which must not wrap.
     pieces: Vec<(String, bool)>,
-    /// What share of the cohort came back, and how far that can be trusted.
+    /// The share of the cohort that came back, with its interval.
     share: Option<String>,
-    /// Why the numbers can still change, or what has not begun.
+    /// Notices about numbers that can still change and periods that have not begun.
     notices: Vec<String>,
-    /// Names in the set that were never recorded, with those perhaps meant, or where all names are
-    /// when there is none.
+    /// Names in the set that were never recorded, with suggestions, or the address of all events
+    /// without one.
     unknown: Vec<(String, Option<String>)>,
     back: Option<String>,
     tabs: Vec<Tab>,
     total: String,
     users: Vec<Linked>,
-    /// Whether nobody is in it, on this page or any other.
+    /// Whether the list has no users, on this page or any other.
     empty: bool,
-    /// Whether that is because the store has no data of the set's periods.
+    /// Whether the store has no data for the set's periods.
     unrecorded: bool,
-    /// Whether this is all of them.
+    /// Whether this page shows all users.
     whole: bool,
     first: Option<String>,
     next: Option<String>,
     csv: String,
     save: Option<Save>,
-    /// A question about people who were just saved: the segment, and the address.
+    /// A question about the people just saved: the segment and the address.
     saved: Option<(String, String)>,
 }
 
@@ -342,23 +349,25 @@ struct List {
 struct Page {
     layout: Layout,
     title: String,
-    /// What stands in the field: what was typed, or the people of a cell written down.
+    /// The value of the field: as given, or the text of the cell's set.
     typed: String,
-    /// What is wrong with it, and where: the text before, at and behind that place.
+    /// What is wrong with it, and the text before, at and after the position.
     wrong: Option<(String, Option<[String; 3]>)>,
-    /// What is wrong with an address that nobody typed into a field.
+    /// Problems with an address that was not typed into a field.
     problems: Vec<Problem>,
-    /// The table of the same question, whose form can mend it.
+    /// The table of the same question, whose form can fix them.
     table: String,
-    /// Sets to try, with their addresses.
+    /// Example sets with their addresses.
     examples: Vec<(String, String)>,
     list: Option<List>,
 }
 
-/// The address that one behind [`links::cells`] stands for.
+/// Expands a relative address below [`links::cells`].
 fn of_cell(path: &str) -> Option<String> {
     let mut parts = path.strip_prefix("/people/")?.split('/');
-    let (question, first, cell) = (parts.next()?, parts.next()?, parts.next()?);
+    let question = parts.next()?;
+    let first = parts.next()?;
+    let cell = parts.next()?;
     let question = percent_decode_str(question).decode_utf8().ok()?;
     if let Some(column) = cell.strip_prefix("trend-") {
         return Some(format!(
@@ -369,7 +378,8 @@ fn of_cell(path: &str) -> Option<String> {
     let (row, column) = cell
         .split_once('.')
         .map_or((cell, None), |(row, column)| (row, Some(column)));
-    let (first, row) = (first.parse::<Period>().ok()?, row.parse::<u32>().ok()?);
+    let first = first.parse::<Period>().ok()?;
+    let row = row.parse::<u32>().ok()?;
     let at = first.shift(row.into()).ok()?;
     let column = match column {
         Some(column) => format!("&k={}", column.parse::<u32>().ok()?),
@@ -378,14 +388,14 @@ fn of_cell(path: &str) -> Option<String> {
     Some(format!("/people?{question}&at={at}{column}"))
 }
 
-/// `/people/{question}/{first}/{cell}`: on to what stands behind a cell or a column's head.
+/// `/people/{question}/{first}/{cell}`: redirects to the page of a cell or a column.
 pub async fn cell(request: HttpRequest) -> HttpResponse {
-    let (state, path) = place(&request);
+    let (state, path) = state_and_path(&request);
     let base = state.as_ref().map_or("", |state| state.base.as_str());
     let to = of_cell(path)
         .map(|to| format!("{base}{to}"))
         .ok_or(WebError::NotFound);
-    // What was decoded may be anything; an address that is none is not sent.
+    // The decoded text may contain anything; only a valid header value is sent.
     let found = |to: String| {
         let to = HeaderValue::from_str(&to).map_err(|_| WebError::NotFound)?;
         Ok(HttpResponse::Found().insert_header((LOCATION, to)).finish())
@@ -396,18 +406,18 @@ pub async fn cell(request: HttpRequest) -> HttpResponse {
 /// `/people`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let given = Given::read(request.query_string());
-    let written = block(&request, move |view| written(view, &given, None)).await;
-    answer(&request, written.map(html))
+    let page = block(&request, move |view| render(view, &given, None)).await;
+    answer(&request, page.map(html))
 }
 
-/// Saving people was tried and did not work: the name that was typed, and why.
+/// A failed attempt to save people: the given name, and the reason.
 struct Refused {
     name: String,
     why: String,
 }
 
-/// `POST /people?…` with `name=…`: the people that the address stands for become the undated event
-/// of that name.
+/// `POST /people?…` with `name=…`: saves the people of the address as the undated event of that
+/// name.
 pub async fn save(request: HttpRequest, payload: Payload) -> HttpResponse {
     match body(&request, payload, MAX_FORM).await {
         Ok(body) => saved(&request, &body).await,
@@ -425,16 +435,16 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
     let saved = block(request, move |view| {
         if view.read_only {
             return Err(WebError::Forbidden(
-                "this dashboard is read-only: nothing can be saved from its pages".to_owned(),
+                "this dashboard is read-only: its pages cannot save".to_owned(),
             ));
         }
         if !own {
             return Err(WebError::Forbidden(
-                "the page that sent this is not one of this dashboard".to_owned(),
+                "the form was not sent by a page of this dashboard".to_owned(),
             ));
         }
         let refused = |why: String| {
-            written(
+            render(
                 view,
                 &given,
                 Some(Refused {
@@ -445,14 +455,13 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
             .map(Outcome::Page)
         };
         let Ok(Some(wanted)) = given.check(view) else {
-            return written(view, &given, None).map(Outcome::Page);
+            return render(view, &given, None).map(Outcome::Page);
         };
         let event = match EventName::new(&name) {
             Ok(event) => event,
             Err(error) => return refused(error.to_string()),
         };
-        let taken =
-            format!("“{event}” exists already, and nothing is overwritten: take another name");
+        let taken = format!("“{event}” already exists and is not overwritten: choose another name");
         if view.tracker.segments().get(&event).is_some() {
             return refused(taken);
         }
@@ -461,9 +470,7 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
         match answer {
             Some(Saved::Taken) => return refused(taken),
             Some(Saved::Nobody) => {
-                return refused(
-                    "nobody is in this list any more, so there is nothing to save".to_owned(),
-                );
+                return refused("this list is empty now, so there is nothing to save".to_owned());
             }
             Some(Saved::People(count)) => {
                 tracing::info!(event = event.as_str(), count, "people saved as a segment")
@@ -487,13 +494,13 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
     )
 }
 
-/// What saving came to.
+/// The result of saving.
 enum Outcome {
     Saved(String),
     Page((StatusCode, String)),
 }
 
-fn written(
+fn render(
     view: &View,
     given: &Given,
     refused: Option<Refused>,
@@ -504,7 +511,7 @@ fn written(
         .and_then(|events| Ok((view.tracker.describe()?, events)));
     let (layout, events) = match known {
         Ok((store, events)) => (Layout::new(view, &store, Some(&events)), events),
-        // A slip of the pen is told without a store.
+        // Invalid fields are reported without reading the store.
         Err(_) if checked.is_err() => (Layout::bare(Some(view), &view.here), Vec::new()),
         Err(error) => return Err(error),
     };
@@ -541,7 +548,9 @@ fn written(
             }
             page.title = list.heading.clone();
             if let Whom::Cell(cell) = &wanted.whom {
-                page.typed = cell.text(view.tracker.segments()).unwrap_or_default();
+                page.typed = cell
+                    .text(view.sets(&*view.tracker.catalogue()?))
+                    .unwrap_or_default();
             }
             page.list = Some(list);
             status
@@ -568,7 +577,8 @@ fn written(
 }
 
 fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
-    let (set, labels) = (wanted.whom.set(), &view.dashboard.glossary.labels);
+    let set = wanted.whom.set();
+    let labels = &view.dashboard.glossary.labels;
     let mut users = view.tracker.members_after(set, wanted.after, PAGE + 1)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
@@ -604,8 +614,8 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         Whom::Set { text, set } => {
             let count = view.tracker.count(set)?;
             list.total = words::people(count);
-            // What was read as a set before has periods.
-            let (periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+            let periods = set_periods(text).expect("the text was parsed as a set");
+            let coverage = view.coverage()?;
             list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
             list.heading = match list.unrecorded {
                 true => format!("No data for {}", labelled(text, labels)),
@@ -614,8 +624,8 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             let unknown = view
                 .tracker
                 .never_recorded(set.keys().into_iter().map(|key| key.event()))?;
-            let more = unknown.len().saturating_sub(MAX_TOLD);
-            for name in unknown.into_iter().take(MAX_TOLD) {
+            let more = unknown.len().saturating_sub(MAX_LISTED);
+            for name in unknown.into_iter().take(MAX_LISTED) {
                 let called = Segment::event(name).with_labels(labels);
                 let meant: Vec<String> = name
                     .similar(events)
@@ -643,23 +653,25 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             count
         }
         Whom::Cell(cell) => {
-            let sets = Who::ALL.map(|who| cell.crowd.set(who).unwrap_or(&cell.crowd.cohort));
+            // Without a column there is only the cohort.
+            let sets = Who::ALL.map(|who| cell.members.set(who).unwrap_or(&cell.members.cohort));
             let counts = view.tracker.counts(sets)?;
-            let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
+            let count = |who: Who| counts[who as usize];
             list.total = words::people(count(cell.who));
-            list.heading = words::crowd(
+            list.heading = words::cell_members(
                 &cell.query,
                 labels,
-                &cell.crowd,
+                &cell.members,
                 cell.who,
                 count(Who::Cohort),
                 count(cell.who),
             );
-            let back = cell.crowd.back.iter().map(|back| back.window);
+            let back = cell.members.back.iter().map(|back| back.window);
             let periods = back.flat_map(|window| [window.from, window.until]);
-            dates.push(words::full_label(cell.crowd.period));
+            dates.push(words::full_label(cell.members.period));
             dates.extend(periods.map(words::full_label));
-            let (part, whole) = (count(Who::Returned), count(Who::Cohort));
+            let part = count(Who::Returned);
+            let whole = count(Who::Cohort);
             let share = rate(part, whole)
                 .zip(wilson(part, whole))
                 .filter(|_| cell.who == Who::Returned);
@@ -672,18 +684,18 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             });
             list.notices.extend(cell_notice(
                 &cell.query,
-                &cell.crowd,
+                &cell.members,
                 cell.who,
                 &view.coverage()?,
             ));
-            let windows = cell.crowd.back.iter().map(|back| back.window);
+            let windows = cell.members.back.iter().map(|back| back.window);
             let periods: Vec<Period> = windows
                 .flat_map(|window| [window.from, window.until])
-                .chain([cell.crowd.period])
+                .chain([cell.members.period])
                 .collect();
             list.notices.extend(later_notice(view, set, &periods)?);
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
-            if cell.crowd.back.is_some() {
+            if cell.members.back.is_some() {
                 list.tabs = Who::ALL
                     .map(|who| Tab {
                         label: match who {
@@ -713,13 +725,13 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
     Ok(list)
 }
 
-/// That people may be in a list by what they did after a given *now*.
+/// Reports that a list may include people because of marks after a chosen *now*.
 fn later_notice(view: &View, set: &Set, periods: &[Period]) -> Result<Option<String>, WebError> {
-    let told = words::includes_later(&view.later_in(set, periods)?, view.now());
-    Ok(told.map(|told| format!("This list {told}.")))
+    let later = words::includes_later(&view.later_in(set, periods)?, view.now());
+    Ok(later.map(|later| format!("This list {later}.")))
 }
 
-/// A text cut at the dates in it.
+/// Splits a text at its dates.
 fn pieces(text: &str, dates: &[String]) -> Vec<(String, bool)> {
     let found = dates
         .iter()
@@ -735,7 +747,7 @@ fn pieces(text: &str, dates: &[String]) -> Vec<(String, bool)> {
     }
 }
 
-/// The default question, of those among its cohorts who are in a segment.
+/// Returns the default question for the users in a segment.
 fn question_about(view: &View, segment: &str) -> Result<Option<(String, String)>, WebError> {
     let Ok(filter) = segment.parse::<Segment>() else {
         return Ok(None);
@@ -750,13 +762,14 @@ fn question_about(view: &View, segment: &str) -> Result<Option<(String, String)>
     )))
 }
 
-/// Sets to try, of events there are.
+/// Returns example sets of existing events.
 fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(String, String)> {
     let Some(asked) = home::likely_question(events) else {
         return Vec::new();
     };
     let Running { day, week, month } = Running::of(coverage);
-    let (cohort, returning) = (&asked.bare.cohort, &asked.bare.returning);
+    let cohort = &asked.bare.cohort;
+    let returning = &asked.bare.returning;
     let sets = [
         format!("{returning}@{day}"),
         format!("{returning}@{month} & !{returning}@{week}"),
@@ -769,7 +782,7 @@ fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(Stri
 pub async fn file(request: HttpRequest) -> HttpResponse {
     let given = Given::read(request.query_string());
     let head = request.method() == Method::HEAD;
-    // The first piece is read before anything is said, so that a store that is away is a 503.
+    // The first chunk is read before the response starts, so that an unreachable store gives a 503.
     let begun = block(&request, move |view| {
         let nothing = || {
             WebError::Query(wrong(
@@ -798,8 +811,8 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
         Ok((wanted.whom.file_name(), view.clone(), members, first))
     });
     let begun = begun.await.map(|(name, view, members, first)| {
-        // As fast as the client takes it, one piece in memory. When the store fails on the way the
-        // answer is broken off, which every client can tell from its end.
+        // Streams as fast as the client reads, with one chunk in memory. If the store fails the
+        // response is aborted, which every client can detect.
         let rest = stream::try_unfold((view, members), |(view, members)| async {
             let tracker = view.tracker.clone();
             let next = move || piece(&tracker, members.clone(), "");
@@ -807,7 +820,7 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
                 admitted(&view, Patience::Endless, next)
                     .await
                     .inspect_err(|error| {
-                        tracing::error!("a list of people was broken off: {error}");
+                        tracing::error!("a list of people was aborted: {error}");
                     })?;
             Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, (view, members))))
         });
@@ -825,13 +838,14 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
     answer(&request, begun)
 }
 
-/// An error where the store has no data of a set: nobody being in it would not be known.
+/// Returns an error if the store has no data for a set: an empty list would be misleading.
 fn no_data(view: &View, wanted: &Wanted) -> Result<(), WebError> {
-    // Cells without data are no cells.
+    // The table has no cells without data.
     let Whom::Set { text, set } = &wanted.whom else {
         return Ok(());
     };
-    let (mut periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+    let mut periods = set_periods(text).expect("the text was parsed as a set");
+    let coverage = view.coverage()?;
     let state = state_of(view.tracker.count(set)?, &periods, &coverage);
     if state != Some(Progress::NotRecorded) {
         return Ok(());
@@ -841,7 +855,7 @@ fn no_data(view: &View, wanted: &Wanted) -> Result<(), WebError> {
     Err(WebError::NoData(format!("{text} is not recorded{extent}")))
 }
 
-/// The next ids, one a line, behind some text. Without any, the list is at its end.
+/// Returns the next ids, one per line, after a prefix. The list ends with an empty chunk.
 fn piece(
     tracker: &Tracker,
     mut members: Members,

@@ -1,5 +1,4 @@
-//! The page of a report that has no page of its own: its fields as a form, its chart, its table and
-//! its files.
+//! The page of a report without a page of its own: fields as a form, chart, table and files.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
@@ -17,18 +16,27 @@ use crate::server::work::block;
 use crate::server::{Layout, View};
 use crate::store::Freshness;
 
-/// The most rows that the page shows; the files have all.
+/// The maximum number of rows on the page; the files have all.
 const MAX_ROWS: usize = 1_000;
 
 /// One field of the form.
 struct Input {
     name: &'static str,
+    label: String,
     help: String,
     value: String,
-    /// The words to choose from; none if it takes any text.
-    words: &'static [&'static str],
+    /// The words to choose from; empty for any text.
+    words: Vec<Choice>,
+    /// Whether event names are offered.
+    is_segment: bool,
     is_required: bool,
     problem: Option<String>,
+}
+
+/// A word to choose.
+struct Choice {
+    word: &'static str,
+    is_chosen: bool,
 }
 
 /// One cell of the table.
@@ -44,7 +52,7 @@ struct Report {
     chart: Option<String>,
     columns: Vec<String>,
     rows: Vec<Vec<Cell>>,
-    /// How many rows are not shown.
+    /// The number of rows that are not shown.
     more: usize,
     files: Vec<(String, &'static str)>,
 }
@@ -61,11 +69,11 @@ struct Page {
 
 /// `/NAME`
 pub async fn page(request: HttpRequest, endpoint: &'static dyn Endpoint) -> HttpResponse {
-    let written = block(&request, move |view| written(view, endpoint)).await;
-    answer(&request, written.map(html))
+    let page = block(&request, move |view| render(view, endpoint)).await;
+    answer(&request, page.map(html))
 }
 
-fn written(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), WebError> {
+fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), WebError> {
     let store = view.tracker.describe()?;
     let events = view.events()?;
     let params = params(view, endpoint, view.query())?;
@@ -88,7 +96,7 @@ fn written(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String),
     let page = Page {
         layout: Layout::new(view, &store, Some(&events)),
         name: endpoint.name(),
-        about: endpoint.about(),
+        about: endpoint.description().about,
         inputs: inputs(endpoint, &params, problems),
         report: answered.ok().flatten().map(|answer| {
             let mut facts: Vec<String> = Vec::new();
@@ -105,14 +113,22 @@ fn inputs(endpoint: &dyn Endpoint, params: &Params, problems: &[Problem]) -> Vec
     let fields = endpoint.fields().iter();
     let input = |field: &crate::reports::Field| {
         let problem = problems.iter().find(|problem| problem.field == field.name);
+        let value = params.text(field.name);
+        let choice = |(place, word): (usize, &&'static str)| Choice {
+            word,
+            // The first word is the default.
+            is_chosen: value == *word || (value.is_empty() && place == 0),
+        };
         Input {
             name: field.name,
+            label: field.name.replace('_', " "),
             help: words::curly(field.help),
-            value: params.text(field.name).to_owned(),
+            value: value.to_owned(),
             words: match field.kind {
-                Kind::Word(words) => words,
-                _ => &[],
+                Kind::Word(words) => words.iter().enumerate().map(choice).collect(),
+                _ => Vec::new(),
             },
+            is_segment: field.kind == Kind::Segment,
             is_required: field.arity == Arity::Required,
             problem: problem.map(|problem| words::curly(&problem.message)),
         }
@@ -131,7 +147,14 @@ fn report(
     // The newest rows are the last ones.
     rows.drain(..more);
     let cell = |value: &Value| Cell {
-        text: text::cell(value),
+        // Our own words, such as `in_progress`, are for programs.
+        text: text::cell(value).replace(
+            '_',
+            match value {
+                Value::Word(_) => " ",
+                _ => "_",
+            },
+        ),
         is_number: !matches!(value, Value::Text(_) | Value::Word(_)),
     };
     let rows = rows.iter().rev();

@@ -1,4 +1,4 @@
-//! `/retention`: form, figures, curve and table; and the same question as a file.
+//! `/retention`: form, figures, charts and table, and links to files of the same question.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,13 +21,13 @@ use crate::server::error::WebError;
 use crate::server::files::Format;
 use crate::server::page_cache::{CachedPage, PageEncoding, Validator};
 use crate::server::pages::form::Form;
-use crate::server::pages::grid::{Grid, Place, Tile, tiles};
+use crate::server::pages::grid::{Grid, GridCell, Tile, tiles};
 use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{home, links};
 use crate::server::query::{PageQuery, Problem, RawQuery};
 use crate::server::respond::{self, answer, cached, html};
-use crate::server::work::{admitted, block};
+use crate::server::work::{admitted, block, writing};
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
@@ -36,33 +36,33 @@ use crate::tracker::Asked;
 /// The name of the report, as in its addresses.
 pub const NAME: &str = "retention";
 
-/// A link to a file with the same question.
+/// A link to a file of the same question.
 struct Export {
     href: String,
     label: &'static str,
 }
 
-/// A choice between two ways to see the same numbers.
+/// A choice between two views of the same numbers.
 struct Switch {
     legend: &'static str,
-    /// Words, address, and whether it is the one taken.
+    /// Label, address, and whether it is selected.
     ways: [(&'static str, String, bool); 2],
 }
 
-/// The rate of one column over the cohorts.
+/// The rates of one column over the cohorts.
 struct Trend {
     /// `on day 7`
     when: String,
     chart: String,
-    /// The same for a page with little room.
+    /// The chart for a narrow page.
     small_chart: String,
     caption: String,
     data_table: chart::DataTable,
-    /// The page without it.
+    /// The address of the page without it.
     close: String,
 }
 
-/// One side of the question as the heading says it.
+/// One side of the question in the heading.
 struct Side {
     text: String,
     filters: Vec<String>,
@@ -73,11 +73,11 @@ struct Report {
     cohort: Side,
     returning: Side,
     facts: Vec<String>,
-    /// Saved segments in the question, and what they stand for.
+    /// Saved segments in the question, and their expressions.
     meanings: Vec<(String, String)>,
     /// The canonical address of this page.
     link: String,
-    /// Where it is counted anew, when counts are remembered.
+    /// The address that recounts, if counts are cached.
     refresh: Option<String>,
     exports: Vec<Export>,
     tiles: Vec<Tile>,
@@ -97,10 +97,10 @@ struct Report {
 struct Page {
     layout: Layout,
     title: String,
-    /// What the addresses of the cells are relative to.
+    /// The base address of the cells.
     cells: Option<String>,
     form: Form,
-    /// Events to offer, as segment text.
+    /// Segment texts for autocompletion.
     offered: Vec<String>,
     notices: Vec<Notice>,
     report: Option<Report>,
@@ -119,7 +119,7 @@ impl Page {
         }
     }
 
-    /// What the page says as soon as the question is known.
+    /// Returns the parts that are known before anything is counted.
     fn of(
         view: &View,
         store: &StoreInfo,
@@ -137,21 +137,21 @@ impl Page {
     }
 }
 
-/// The most event names offered while typing without a script, and how many bytes of them: with
-/// five hundred events the list would outweigh the page. The script asks for all of them when a
+/// The maximum number of names for autocompletion without a script, and their maximum length in
+/// bytes. Five hundred names would be longer than the page. The script loads all of them when a
 /// field is used.
 const MAX_OFFERED: (usize, usize) = (60, 1_000);
 
-/// The parameter that has everything counted anew. It leads on to the address without it, which may
-/// be sent to others.
-const ANEW: &str = "anew";
+/// The parameter that recounts everything. The response redirects to the address without it, which
+/// is safe to share.
+const RECOUNT: &str = "anew";
 
 /// `/retention`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let raw = RawQuery::read(request.query_string());
-    let anew =
-        form_urlencoded::parse(request.query_string().as_bytes()).any(|(name, _)| name == ANEW);
-    if raw.is_command() || raw.export_csv || anew {
+    let recount =
+        form_urlencoded::parse(request.query_string().as_bytes()).any(|(name, _)| name == RECOUNT);
+    if raw.is_command() || raw.export_csv || recount {
         let to = block(&request, move |view| {
             let path = if raw.export_csv {
                 "/retention.csv"
@@ -159,9 +159,9 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
                 "/retention"
             };
             let raw = raw.clone().carried_out(view.now(), || view.ends());
-            // What cannot be asked is shown with what is wrong in it, at the address it then has.
+            // An invalid question is shown with its problems, at its new address.
             Ok(match asked(view, &raw) {
-                Ok(asked) if anew => match recounted(view, &asked) {
+                Ok(asked) if recount => match recounted(view, &asked) {
                     Ok(()) => Some(view.to(&format!("{path}?{}", asked.canonical()))),
                     Err(WebError::Query(_)) => None,
                     Err(error) => return Err(error),
@@ -173,22 +173,17 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         });
         match to.await {
             Ok(None) => {}
-            other => {
-                let other = other.map_err(|error| sized(error, &request));
-                let found = |to: Option<String>| {
-                    HttpResponse::Found()
-                        .insert_header((LOCATION, to.unwrap_or_default()))
-                        .finish()
-                };
-                return answer(&request, other.map(found));
+            Ok(Some(to)) => {
+                return HttpResponse::Found().insert_header((LOCATION, to)).finish();
             }
+            Err(error) => return answer(&request, Err(sized(error, &request))),
         }
     }
-    let written = shown(&request).await;
-    answer(&request, written.map_err(|error| sized(error, &request)))
+    let response = render_soon(&request).await;
+    answer(&request, response.map_err(|error| sized(error, &request)))
 }
 
-/// An error that says how large the table is where that is what is wrong.
+/// Adds the size of the table to an error that depends on it.
 pub fn sized(error: WebError, request: &HttpRequest) -> WebError {
     match error {
         WebError::Busy(busy) => {
@@ -202,42 +197,44 @@ pub fn sized(error: WebError, request: &HttpRequest) -> WebError {
     }
 }
 
-/// Counts everything anew, for the next to ask.
+/// Recounts everything and updates the cache.
 fn recounted(view: &View, asked: &PageQuery) -> Result<(), WebError> {
     view.tracker
         .run(&asked.query(), &view.run(Freshness::Anew))?;
     Ok(())
 }
 
-/// How long an answer may take before the page begins without it.
+/// How long an answer may take before the first part of the page is sent without it.
 const FRAME_AFTER: Duration = Duration::from_millis(600);
 
-/// The page when it is ready soon; otherwise its frame at once, and the rest as soon as there is
-/// one.
-async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
-    // A store that is away is said with the status it deserves, so nothing is sent before it has
-    // answered once.
+/// Returns the page if it is ready soon. Otherwise sends its first part at once, and the rest when
+/// it is ready.
+async fn render_soon(request: &HttpRequest) -> Result<HttpResponse, WebError> {
+    // The store must answer once before anything is sent, so that an unreachable store gives an
+    // error status.
     let begun = block(request, |view| {
         let raw = RawQuery::read(view.query()).carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
-            // A slip of the pen is told without a store.
-            Err(error) => Ok(Err(slip(view, &raw)?.ok_or(error)?)),
+            // Invalid fields are reported without reading the store.
+            Err(error) => Ok(Err(form_problems(view, &raw)?.ok_or(error)?)),
         }
     });
     let (view, store, raw) = match begun.await? {
         Ok(begun) => begun,
         Err(page) => return Ok(html(page)),
     };
-    let (frame_of, frame_store, frame_typed) = (view.clone(), store.clone(), raw.clone());
-    let packing = PageEncoding::of(request);
-    // Known as soon as the bitmaps are listed, before anything is counted.
+    let frame_of = view.clone();
+    let frame_store = store.clone();
+    let frame_typed = raw.clone();
+    let encoding = PageEncoding::of(request);
+    // Known once the bitmaps are listed, before anything is counted.
     let found = Arc::new(OnceLock::new());
     let planned = Arc::clone(&found);
     let own = view.clone();
-    let work = move || written(&own, store.clone(), raw.clone(), packing, &planned);
+    let work = move || render(&own, store.clone(), raw.clone(), encoding, &planned);
     let mut work = Box::pin(async move { admitted(&view, Patience::Bounded, work).await });
-    // Who asks for the head alone wants the status, which is only known at the end.
+    // A HEAD request needs the final status.
     if request.method() == Method::HEAD {
         return work.await.map(|page| cached(request, page));
     }
@@ -253,25 +250,25 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     let request = request.clone();
     let rest = stream::once(async move {
         let rest = match work.await {
-            Ok(sheet) => after_frame(sheet.text()),
+            Ok(page_html) => after_frame(page_html.text()),
             Err(error) => after_frame(respond::page(&request, &sized(error, &request)).1),
         };
         Ok::<_, WebError>(Bytes::from(rest))
     });
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
-        // Compressed, the frame would wait in the compressor for the rest.
+        // Compression would hold back the first part until the rest is ready.
         .insert_header((CONTENT_ENCODING, "identity"))
         .streaming(stream::once(async { Ok(Bytes::from(frame)) }).chain(rest)))
 }
 
-/// The form with what is wrong in it, without a word from the store; `None` when nothing is.
-fn slip(view: &View, raw: &RawQuery) -> Result<Option<(StatusCode, String)>, WebError> {
+/// Returns the form with its problems, without reading the store. `None` if it is valid.
+fn form_problems(view: &View, raw: &RawQuery) -> Result<Option<(StatusCode, String)>, WebError> {
     if raw.asks_nothing() {
         return Ok(None);
     }
     let asked = raw.check().and_then(|asked| {
-        // Where the data ends makes no query right or wrong.
+        // Whether a query is valid does not depend on the end of the data.
         let checked = asked.query().check(view.now());
         checked
             .map(drop)
@@ -292,7 +289,7 @@ fn slip(view: &View, raw: &RawQuery) -> Result<Option<(StatusCode, String)>, Web
     Ok(Some((StatusCode::BAD_REQUEST, page.render()?)))
 }
 
-/// Where a page that comes in two parts is cut: every template that can be the second part has it.
+/// Separates the two parts of a page. Every template that can be the second part contains it.
 const CUT: &str = "<!--answer-->";
 
 fn after_frame(html: String) -> String {
@@ -300,7 +297,7 @@ fn after_frame(html: String) -> String {
         .map_or(html.clone(), |(_, rest)| rest.to_owned())
 }
 
-/// The page up to its answer; `None` when the question has none to wait for.
+/// Returns the first part of a page. `None` if the question is invalid.
 fn frame(
     view: &View,
     store: &StoreInfo,
@@ -311,20 +308,20 @@ fn frame(
         return Ok(None);
     };
     let html = Page::of(view, store, raw, &asked, question).render()?;
-    let words = "Counting … The table appears here by itself; loading this page again would only begin anew.";
+    let words = "Counting … The table will appear here. Reloading the page would start over.";
     Ok(html.split_once(CUT).map(|(frame, _)| {
         format!("{frame}<p class=\"notice waiting\" role=\"status\">{words}</p>\n")
     }))
 }
 
-/// The fields of the question that a file of the report asks, with both sides of the default
-/// question if neither was given.
+/// Returns the fields of the question for a file, with both sides of the default question if
+/// neither was given.
 pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
     let raw = RawQuery::read(query).carried_out(state.now(), || state.ends());
     Ok(completed(state, &raw)?.params)
 }
 
-/// What was typed, with both sides of the default question when neither was.
+/// Returns the given fields, with both sides of the default question if neither was given.
 fn completed(state: &State, raw: &RawQuery) -> Result<RawQuery, WebError> {
     let default = if raw.asks_nothing() {
         home::default_question(state)?
@@ -334,24 +331,25 @@ fn completed(state: &State, raw: &RawQuery) -> Result<RawQuery, WebError> {
     Ok(default.map_or_else(|| raw.clone(), |default| raw.or(&default)))
 }
 
-/// The question that was typed, or the default one when no event was named.
+/// Returns the given question, or the default one without events.
 fn asked(state: &State, raw: &RawQuery) -> Result<PageQuery, WebError> {
     completed(state, raw)?.check().map_err(WebError::Query)
 }
 
-/// The page; one that was kept where `packing` says how it is wanted. The question is `planned`
-/// before it is counted.
-fn written(
+/// Renders the page, or returns it from the cache in the given encoding. Sets `planned` before
+/// counting starts.
+fn render(
     view: &View,
     store: StoreInfo,
     raw: RawQuery,
-    packing: Option<PageEncoding>,
+    encoding: Option<PageEncoding>,
     planned: &OnceLock<Question>,
 ) -> Result<CachedPage, WebError> {
-    // Before anything else that changes by itself is looked at.
+    // Before the pages' other inputs are read, which may change at any time.
     let run = view.run(Freshness::Cached);
     let now = run.now;
-    let (raw, events) = (completed(view, &raw)?, view.events()?);
+    let raw = completed(view, &raw)?;
+    let events = view.events()?;
     if raw.asks_nothing() {
         let welcome = Welcome::new(
             view,
@@ -395,7 +393,7 @@ fn written(
         results,
         age,
     } = answer;
-    let ground = Validator {
+    let validator = Validator {
         now,
         as_of: view.as_of(now, age),
         layout,
@@ -403,48 +401,53 @@ fn written(
         coverage,
         counts: results.counts,
     };
-    let place = packing.map(|packing| (view.index, view.here.clone(), packing));
+    let place = encoding.map(|encoding| (view.index, view.here.clone(), encoding));
     if let Some(found) = place
         .as_ref()
-        .and_then(|place| view.dashboard.page_cache.find(place, &ground))
+        .and_then(|place| view.dashboard.page_cache.find(place, &validator))
     {
         return Ok(found);
     }
-    let table = question.table(&ground.counts);
+    let table = question.table(&validator.counts);
+    writing(table.rows.len() * table.averages.len())?;
     let lost: Vec<Notice> = raw
         .lost_trend(&asked)
         .map(Notice::new)
         .into_iter()
         .collect();
     let page = Page {
-        layout: ground.layout.clone(),
+        layout: validator.layout.clone(),
         offered: offered(Some(&asked))?,
         notices: [
             lost,
-            notices(view, &asked, &table, &ground.coverage, &events)?,
+            notices(view, &asked, &table, &validator.coverage, &events)?,
         ]
         .concat(),
         report: Some(report(view, &asked, &table, age)),
         ..Page::of(view, &store, &raw, &asked, &question)
     };
-    let sheet = (StatusCode::OK, page.render()?).into();
-    // A notice may stand on more: whether another range has somebody, or a name that is a second
-    // old.
+    let page_html = (StatusCode::OK, page.render()?).into();
+    // A page with notices is not cached: they may depend on other counts, or on a list of names
+    // that is a second old.
     let place = place.filter(|_| page.notices.is_empty());
     Ok(match place {
-        Some(place) => view.dashboard.page_cache.insert(place, ground, sheet),
-        None => sheet,
+        Some(place) => view
+            .dashboard
+            .page_cache
+            .insert(place, validator, page_html),
+        None => page_html,
     })
 }
 
-/// What the fields offer without a script, as segment text: the names of the question, saved
-/// segments, and the events that were recorded in the most periods, as far as there is room.
+/// Returns segment texts for autocompletion without a script: the names of the question, saved
+/// segments, and the events recorded in the most periods, as far as they fit.
 fn offered(
     state: &State,
     events: &[EventName],
     asked: Option<&PageQuery>,
 ) -> Result<Vec<String>, WebError> {
-    let (saved, catalogue) = (state.tracker.segments(), state.tracker.catalogue()?);
+    let saved = state.tracker.segments();
+    let catalogue = state.tracker.catalogue()?;
     let mut used: Vec<&EventName> = asked
         .into_iter()
         .flat_map(PageQuery::segments)
@@ -452,10 +455,11 @@ fn offered(
         .collect();
     used.retain(|name| events.contains(name) || saved.get(name).is_some());
     let mut biggest: Vec<&EventName> = events.iter().collect();
-    // How many people there were would cost a count for each of them; names are sorted already, and
-    // the sort is stable.
+    // Sorting by people would need a count for each event. Names are already sorted, and this sort
+    // is stable.
     biggest.sort_by_key(|name| std::cmp::Reverse(catalogue.of(name).len()));
-    let (mut offered, mut bytes) = (Vec::new(), 0);
+    let mut offered = Vec::new();
+    let mut bytes = 0;
     let names = saved.iter().map(|(name, _)| name).chain(biggest);
     for (name, always) in used
         .into_iter()
@@ -478,7 +482,7 @@ fn offered(
     Ok(offered)
 }
 
-/// A segment as people know it: its events by their labels.
+/// Formats a segment with the labels of its events.
 fn called(state: &State, segment: &Segment) -> String {
     segment.with_labels(&state.dashboard.glossary.labels)
 }
@@ -492,10 +496,8 @@ fn title(state: &State, asked: &PageQuery) -> String {
             .collect();
         all.join(" and ")
     };
-    let (cohort, returning) = (
-        side(&asked.bare.cohort, &asked.cohort_and),
-        side(&asked.bare.returning, &asked.returning_and),
-    );
+    let cohort = side(&asked.bare.cohort, &asked.cohort_and);
+    let returning = side(&asked.bare.returning, &asked.returning_and);
     asked.query().title(cohort, returning)
 }
 
@@ -565,7 +567,7 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
         refresh: state
             .tracker
             .cache_stats()
-            .map(|_| format!("{}&{ANEW}=1", address(asked))),
+            .map(|_| format!("{}&{RECOUNT}=1", address(asked))),
         exports: Format::ALL
             .map(|format| Export {
                 href: state.to(&format!("/{NAME}.{}?{query}", format.ending())),

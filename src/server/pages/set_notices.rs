@@ -1,5 +1,4 @@
-//! What is to be known of a list besides its people: that it may change, has not begun, or is not
-//! recorded whole.
+//! Notices about a list of people: it may still change, has not begun, or is only partly recorded.
 
 use crate::calendar::Period;
 use crate::render::words;
@@ -7,7 +6,7 @@ use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, Who};
 use crate::reports::retention::Query;
 
-/// Why the people of a set can still change, and why there may be nobody yet, or no data.
+/// Explains why the people of a set can still change, and why there may be none yet, or no data.
 pub(super) fn set_notices(periods: &[Period], coverage: &Coverage) -> Vec<String> {
     let of = |wanted: &dyn Fn(Progress) -> bool| -> Vec<Period> {
         periods
@@ -45,7 +44,7 @@ pub(super) fn set_notices(periods: &[Period], coverage: &Coverage) -> Vec<String
     notices
 }
 
-/// That a period is in progress, and what may come of that; or that the data ends in it.
+/// Says that a period is in progress and what that may change, or that the data ends in it.
 fn so_far(period: Period, coverage: &Coverage, then: &str) -> String {
     match coverage.data_ends(period.grain()) {
         None => {
@@ -59,23 +58,23 @@ fn so_far(period: Period, coverage: &Coverage, then: &str) -> String {
     }
 }
 
-/// Why the people of a cell can still change, or are not all there were.
+/// Explains why the people of a cell can still change, or may be incomplete.
 pub(super) fn cell_notice(
     query: &Query,
-    crowd: &CellMembers,
+    members: &CellMembers,
     who: Who,
     coverage: &Coverage,
 ) -> Option<String> {
-    if crowd.state == Progress::InProgress {
+    if members.state == Progress::InProgress {
         if coverage.data_ends(query.grain).is_some() {
-            return Some(so_far(crowd.period, coverage, "the cohort may grow"));
+            return Some(so_far(members.period, coverage, "the cohort may grow"));
         }
         return Some(format!(
             "So far: this {} is still in progress, and the cohort may grow.",
             query.grain
         ));
     }
-    let window = crowd.back.as_ref().filter(|_| who != Who::Cohort)?.window;
+    let window = members.back.as_ref().filter(|_| who != Who::Cohort)?.window;
     match window.state {
         Progress::InProgress => Some(so_far(window.until, coverage, "more may come back")),
         Progress::PartlyRecorded if who == Who::Returned => Some(

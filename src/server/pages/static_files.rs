@@ -18,7 +18,7 @@ pub async fn by_name(request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// `/favicon.ico` and `/favicon.svg`: the icon, for whoever asks without having read a page.
+/// `/favicon.ico` and `/favicon.svg`: the icon, for clients that request it without reading a page.
 pub async fn icon() -> HttpResponse {
     serve(&ICON, "public, max-age=86400")
 }

@@ -1,4 +1,4 @@
-//! `/users/{id}`: what one user did, in a page or as JSON; and `/users?id=…`, which leads there.
+//! `/users/{id}`: one user's activity, as a page or JSON; and `/users?id=…`, which redirects there.
 
 use std::time::Duration;
 
@@ -18,53 +18,53 @@ use crate::server::error::WebError;
 use crate::server::pages::links;
 use crate::server::query::{Field, Problem};
 use crate::server::respond::{answer, html};
-use crate::server::view::place;
+use crate::server::view::state_and_path;
 use crate::server::work::block;
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment, UserId, UserIdError};
 use crate::store::Freshness;
 use crate::tracker::{Ids, IdsError};
 
-/// The ending of a user's file.
+/// The extension of a user's file.
 const JSON: &str = ".json";
 
-/// An event's name, and where the people like this user are.
+/// An event's name, and a link to all people who did it.
 struct Chip {
     name: String,
     href: String,
 }
 
-/// Whether the user was there at all in a period, and to what.
+/// Whether the user was active in a period, and in which events.
 struct Answer {
     /// `Today`
     label: &'static str,
     /// `Mon 23 Nov 2026`
     period: String,
     yes: bool,
-    /// Whether a no would be known: without data of the period it is not.
+    /// Whether the store has data of the period, so that "no" is known.
     known: bool,
-    /// Whether it speaks of no time, so that there is no yes or no.
+    /// Whether it is about undated events, so that there is no yes or no.
     undated: bool,
-    /// What was also said of a shorter period, where it is not said again: `today`.
+    /// The shorter period whose events are not repeated: `today`.
     as_before: &'static str,
-    /// The rest.
+    /// The other events.
     chips: Vec<Chip>,
 }
 
-/// The days of one event.
+/// The active days of one event.
 struct Days {
     name: String,
     facts: Vec<String>,
     strip: String,
-    /// The same days in words.
+    /// The same days as text.
     months: Vec<(String, String)>,
 }
 
-/// What a page says of a user.
+/// The report on a user.
 struct Report {
     facts: Vec<String>,
     answers: Vec<Answer>,
-    /// The months above the strips.
+    /// The months above the bars.
     axis: String,
     days: Vec<Days>,
     json: String,
@@ -75,7 +75,7 @@ struct Report {
 #[template(path = "user.html")]
 struct Page {
     layout: Layout,
-    /// The user, or what was typed instead.
+    /// The user's id, or the text that was given.
     id: String,
     wrong: Option<String>,
     report: Option<Report>,
@@ -87,7 +87,7 @@ pub(super) struct Linked {
     pub href: String,
 }
 
-/// Users as a list shows them.
+/// Returns users as a list shows them.
 pub(super) fn linked(state: &State, users: &[UserId]) -> Result<Vec<Linked>, WebError> {
     let named = state.tracker.called(users)?.into_iter();
     Ok(named
@@ -98,14 +98,14 @@ pub(super) fn linked(state: &State, users: &[UserId]) -> Result<Vec<Linked>, Web
         .collect())
 }
 
-/// What is to be said of the user that an address or a form names.
+/// The response to an address or form that names a user.
 enum Outcome {
     Page((StatusCode, String)),
     Json(NamedHistory),
     Moved(String),
 }
 
-/// `/users?id=123`: on to that user's page; without an id, a field to type one in.
+/// `/users?id=123`: redirects to that user's page; without an id, shows a search field.
 pub async fn find(request: HttpRequest) -> HttpResponse {
     let query = form_urlencoded::parse(request.query_string().as_bytes());
     let raw = query
@@ -117,14 +117,14 @@ pub async fn find(request: HttpRequest) -> HttpResponse {
             let name = view.tracker.called(&[user])?.concat();
             Ok(Outcome::Moved(links::user(view, &name)))
         }
-        _ => shown(view, raw.clone()),
+        _ => render(view, raw.clone()),
     });
-    told(&request, found.await)
+    respond(&request, found.await)
 }
 
-/// `/user?id=…`: the name of the report leads to its page.
+/// `/user?id=…`: redirects from the name of the report to the user's page.
 pub async fn moved(request: HttpRequest) -> HttpResponse {
-    let (state, _) = place(&request);
+    let (state, _) = state_and_path(&request);
     let base = state.as_ref().map_or("", |state| state.base.as_str());
     let to = format!("{base}/users?{}", request.query_string());
     HttpResponse::Found().insert_header((LOCATION, to)).finish()
@@ -132,8 +132,13 @@ pub async fn moved(request: HttpRequest) -> HttpResponse {
 
 /// `/users/{id}` and `/users/{id}.json`
 pub async fn page(request: HttpRequest) -> HttpResponse {
-    // As it was sent: what is escaped there is no part of the address.
-    let sent = request.uri().path().rsplit('/').next().unwrap_or_default();
+    // The raw path: escaped characters belong to the id.
+    let sent = request
+        .uri()
+        .path()
+        .rsplit('/')
+        .next()
+        .expect("rsplit returns at least one part");
     let (sent, as_json) = sent
         .strip_suffix(JSON)
         .map_or((sent, false), |id| (id, true));
@@ -142,25 +147,26 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         if as_json {
             json(view, &raw)
         } else {
-            shown(view, raw.clone())
+            render(view, raw.clone())
         }
     });
-    told(&request, found.await)
+    respond(&request, found.await)
 }
 
-fn told(request: &HttpRequest, found: Result<Outcome, WebError>) -> HttpResponse {
-    let written = found.map(|outcome| match outcome {
+fn respond(request: &HttpRequest, found: Result<Outcome, WebError>) -> HttpResponse {
+    let response = found.map(|outcome| match outcome {
         Outcome::Page(page) => html(page),
         Outcome::Json(named) => HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "application/json"))
             .body(named.json()),
         Outcome::Moved(to) => HttpResponse::Found().insert_header((LOCATION, to)).finish(),
     });
-    answer(request, written)
+    answer(request, response)
 }
 
-fn shown(view: &View, raw: String) -> Result<Outcome, WebError> {
-    let (store, events) = (view.tracker.describe()?, view.events()?);
+fn render(view: &View, raw: String) -> Result<Outcome, WebError> {
+    let store = view.tracker.describe()?;
+    let events = view.events()?;
     let layout = Layout::new(view, &store, Some(&events));
     let (status, page) = match read(view, &raw)? {
         Ok((user, name)) => {
@@ -216,23 +222,23 @@ fn json(view: &View, raw: &str) -> Result<Outcome, WebError> {
     }))
 }
 
-/// A user and what they are called, or what is wrong with what was typed.
+/// A user and the id to show, or what is wrong with the given text.
 type Known = Result<(UserId, String), (StatusCode, String)>;
 
-/// Who was typed.
+/// Finds the user of a text.
 fn read(view: &View, raw: &str) -> Result<Known, WebError> {
     let shown = words::shortened(raw, 40);
     match view.tracker.user(raw) {
         Ok(Some(user)) => Ok(Ok((user, view.tracker.called(&[user])?.concat()))),
         Ok(None) => Ok(Err((
             StatusCode::NOT_FOUND,
-            format!("“{shown}”: nobody here is called so"),
+            format!("“{shown}”: no user has this id"),
         ))),
         Err(crate::Error::Ids(IdsError::Malformed(
             UserIdError::NotANumber(_) | UserIdError::NotANumberButText(_),
         ))) => {
             let message = format!(
-                "“{shown}” is no user id: ask for a whole number from 0 to {}",
+                "“{shown}” is not a valid user id: use a whole number from 0 to {}",
                 UserId::MAX
             );
             Ok(Err((StatusCode::BAD_REQUEST, message)))
@@ -245,7 +251,7 @@ fn read(view: &View, raw: &str) -> Result<Known, WebError> {
     }
 }
 
-/// The address of everybody who did an event in a period, or ever.
+/// Links to all people who did an event in a period, or ever.
 fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
     let set = format!("{}@{}", Segment::event(&seen.event), when.to_string());
     Chip {
@@ -254,7 +260,7 @@ fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
     }
 }
 
-/// An event's label, or its name.
+/// Returns an event's label, or its name.
 fn called(state: &State, event: &EventName) -> String {
     state
         .dashboard
@@ -265,13 +271,14 @@ fn called(state: &State, event: &EventName) -> String {
 }
 
 fn report(state: &State, history: &History, name: &str) -> Report {
-    let (span, events) = (history.span, &history.events);
+    let span = history.span;
+    let events = &history.events;
     let running = |label,
                    period: Period,
                    is: fn(&Seen) -> bool,
                    shorter: (&'static str, fn(&Seen) -> bool)| {
-        // Nothing is said twice, unless a week began in the month before and holds what the month
-        // does not.
+        // Events are not repeated, unless a week began in the previous month and contains events
+        // that the month does not.
         let (name, before) = shorter;
         let as_before =
             events.iter().any(before) && events.iter().all(|seen| is(seen) || !before(seen));
@@ -352,7 +359,7 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         .max_by_key(|p| p.start());
     facts.extend(first.map(|period| format!("First seen {}", day(period))));
     facts.extend(last.map(|period| format!("last seen {}", day(period))));
-    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let count = |number: usize| u64::try_from(number).expect("a count fits in 64 bits");
     let (properties, deeds): (Vec<&Seen>, Vec<&Seen>) =
         events.iter().partition(|seen| seen.property);
     let known = count(history.known.saturating_sub(history.properties));
@@ -371,8 +378,7 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     }
     facts.extend(data_ends.map(words::ends));
     facts.push(state.as_of(state.now(), Duration::ZERO));
-    // From when on anybody could be missed: no sooner than this user was there at all, and only
-    // where there is data.
+    // Absence is only shown from the first recorded day of the event and of this user.
     let begun = |period: Option<Period>| {
         period
             .map_or(span.today, |period| period)
@@ -395,7 +401,10 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     };
     let days = dated().map(|seen| {
         let name = called(state, &seen.event);
-        let count = many(u64::try_from(seen.days.len()).unwrap_or(u64::MAX), "day");
+        let count = many(
+            u64::try_from(seen.days.len()).expect("a year has few days"),
+            "day",
+        );
         let label = format!("Calendar of {name}: {count} {weeks}; which ones is listed below");
         Days {
             strip: axis.strip(
@@ -423,7 +432,8 @@ fn report(state: &State, history: &History, name: &str) -> Report {
                 .collect(),
         }
     });
-    let (days, axis) = (days.collect(), axis.svg());
+    let days = days.collect();
+    let axis = axis.svg();
     let json = format!("{}.json", links::user(state, name));
     Report {
         facts,
@@ -435,14 +445,14 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     }
 }
 
-/// The days of the calendar without data, in stretches, both ends included.
+/// Returns the parts of the calendar without data, both ends included.
 fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
     let span = history.span;
     let days = span
         .today
         .since(span.since)
         .and_then(|days| u32::try_from(days + 1).ok())
-        .unwrap_or(0);
+        .expect("the calendar begins before today");
     let without: Vec<Period> = span
         .since
         .range(days)
@@ -459,7 +469,7 @@ fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
         .collect()
 }
 
-/// `today`, `10 Aug 2026`, or a month where no days are known.
+/// Formats a day: `today`, `10 Aug 2026`, or a month without known days.
 fn short(period: Period, today: Period) -> String {
     match period.grain() {
         _ if period == today => "today".to_owned(),

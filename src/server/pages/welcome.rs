@@ -1,4 +1,4 @@
-//! The page of a store without events: where it is, what may be wrong, and how to fill it.
+//! The page of an empty store: where it is, what may be wrong, and how to fill it.
 
 use askama::Template;
 
@@ -13,21 +13,21 @@ use crate::store::StoreInfo;
 pub(super) struct Welcome {
     layout: Layout,
     store: StoreInfo,
-    /// The page it stands for: `retention`, `events`.
+    /// The page that it replaces: `retention`, `events`.
     here: &'static str,
-    /// How commands name this store: ` --store PATH --prefix PREFIX`; nothing where none can reach
-    /// it.
+    /// The options that select this store in commands: ` --store PATH --prefix PREFIX`. Empty for a
+    /// store in memory.
     options: String,
-    /// ` --prefix PREFIX`, where that is not the default.
+    /// ` --prefix PREFIX`, if it is not the default.
     prefix: String,
-    /// Where there are events instead, and how a server that shows them is started.
+    /// A prefix with events, and the command that serves it.
     other: Option<(String, String)>,
     /// Keys under the prefix that are not read.
-    strays: Option<String>,
+    unparsed: Option<String>,
 }
 
 impl Welcome {
-    /// For an empty store, in place of the page `here`.
+    /// Returns the page for an empty store, in place of the page `here`.
     pub(super) fn new(
         view: &View,
         layout: Layout,
@@ -40,22 +40,22 @@ impl Welcome {
         } else {
             format!(" --store {}", words::quoted(&store.location))
         };
-        // Events that lists hide are events all the same.
+        // Hidden events count as well.
         let others = view.tracker.other_prefixes(&store.prefix)?;
         let other = words::other_prefixes(store.prefix.as_str(), &others.found, others.complete)
             .zip(others.found.first())
-            .map(|(told, (prefix, _))| {
+            .map(|(note, (prefix, _))| {
                 (
-                    words::curly(&told),
+                    words::curly(&note),
                     format!("cohortist{place} --prefix {} serve", words::quoted(prefix)),
                 )
             });
-        let strays = view.tracker.unparsed_keys();
-        let strays = (strays.count > 0).then(|| {
-            words::curly(&words::strays(
+        let unparsed = view.tracker.unparsed_keys();
+        let unparsed = (unparsed.count > 0).then(|| {
+            words::curly(&words::unparsed_keys(
                 store.prefix.as_str(),
-                strays.count,
-                &strays.example,
+                unparsed.count,
+                &unparsed.example,
             ))
         });
         let prefix = prefix_option(store.prefix.as_str());
@@ -65,7 +65,7 @@ impl Welcome {
             format!("{place}{prefix}")
         };
         Ok(Welcome {
-            // It says more of that itself.
+            // The page contains the notes itself.
             layout: Layout {
                 notes: Vec::new(),
                 ..layout
@@ -74,13 +74,13 @@ impl Welcome {
             options,
             prefix,
             other,
-            strays,
+            unparsed,
             store,
         })
     }
 }
 
-/// ` --prefix PREFIX`; nothing for the default one.
+/// Returns ` --prefix PREFIX`, or nothing for the default prefix.
 fn prefix_option(prefix: &str) -> String {
     if prefix == Prefix::default().as_str() {
         String::new()

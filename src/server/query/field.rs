@@ -1,4 +1,4 @@
-//! The fields of the forms, and what is wrong with what stands in them.
+//! The fields of the forms, and problems with their values.
 
 use std::fmt;
 
@@ -40,9 +40,9 @@ pub enum Field {
     Trend,
     /// `range`: one of the [`Range`](super::Range)s, to be put in place of dates and sizes.
     Range,
-    /// `name`: what a list of people is to be called.
+    /// `name`: the name for a saved list of people.
     Name,
-    /// `at`: a cohort's period, on the people page, as all that follow.
+    /// `at`: a cohort's period, on the people page, like the following fields.
     At,
     /// `k`: a column.
     Column,
@@ -50,18 +50,18 @@ pub enum Field {
     Who,
     /// `set`
     Set,
-    /// `after`: the user id that a page begins behind.
+    /// `after`: the user id after which a page begins.
     After,
-    /// `limit`: how many users at most.
+    /// `limit`: the maximum number of users.
     Limit,
     /// `id`: a user.
     User,
-    /// A field of a report that has no place of its own on a page.
+    /// A field of a report that has no label of its own.
     Other(&'static str),
 }
 
 impl Field {
-    /// The field of a report by its name, and which of its values.
+    /// Returns the field of a report by its name, and which of its values.
     pub fn of_report(name: &'static str, index: Option<usize>) -> Self {
         match (name, index) {
             ("cohort_and", Some(index)) => Field::CohortAnd(index),
@@ -86,7 +86,7 @@ impl Field {
 }
 
 impl Field {
-    /// Its name in the query string.
+    /// Returns its name in the query string.
     pub const fn name(self) -> &'static str {
         match self {
             Field::Cohort => "cohort",
@@ -119,7 +119,7 @@ impl Field {
 }
 
 impl Field {
-    /// What the page calls it.
+    /// Returns its label on pages.
     pub const fn label(self) -> &'static str {
         match self {
             Field::Cohort => "People who did",
@@ -146,7 +146,7 @@ impl Field {
     }
 }
 
-/// The field's name, which also is its id on the page: `cohort`, `cohort_and-1`.
+/// Formats the field's name, which is also its id on the page: `cohort`, `cohort_and-1`.
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -156,14 +156,14 @@ impl fmt::Display for Field {
     }
 }
 
-/// What is wrong with one field.
+/// A problem with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The field.
     pub field: Field,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and a valid example.
     pub message: String,
-    /// The character it is about, counted from 1, in a segment.
+    /// The position of the problem in a segment, in characters from 1.
     pub column: Option<usize>,
 }
 
@@ -176,7 +176,7 @@ impl Problem {
         }
     }
 
-    /// The same in the words of a page, which has no backticks.
+    /// Replaces backticks by quotes, for pages.
     pub fn for_page(self) -> Self {
         Problem {
             message: words::curly(&self.message),
@@ -184,7 +184,7 @@ impl Problem {
         }
     }
 
-    /// A problem with a field of a report.
+    /// Converts a problem with a field of a report.
     pub fn of_report(problem: crate::reports::Problem) -> Self {
         Problem {
             field: Field::of_report(problem.field, problem.index),
@@ -193,8 +193,9 @@ impl Problem {
         }
     }
 
-    /// A question that cannot be answered, at the field that asks too much.
+    /// Converts an error to a problem of the field that causes it.
     pub fn of_query(error: &QueryError) -> Self {
+        // Errors about the size of the table have no field of their own.
         let field = error.field().unwrap_or("rows");
         Problem::new(Field::of_report(field, None), error.to_string())
     }

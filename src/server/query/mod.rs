@@ -1,5 +1,5 @@
-//! Query strings ⇄ questions: the page's own names, and bitmapist's, so that old bookmarks open.
-//! Pure.
+//! Converts query strings to questions and back. Accepts the page's own names and bitmapist's, so
+//! that old bookmarks work. Pure.
 
 mod field;
 mod range;
@@ -19,30 +19,30 @@ use crate::sets::{EventName, Segment};
 pub use field::{Field, Problem};
 pub use range::Range;
 
-/// A retention query string as it was typed. Blank values are as if they were not given.
+/// A retention query string as typed. Blank values count as missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawQuery {
     /// The fields of the report.
     pub params: Params,
     /// The order of the rows.
     pub order: String,
-    /// What the shades stand for.
+    /// The range of the shades.
     pub scale: String,
     /// The column whose trend is drawn.
     pub trend: String,
     /// A range that replaces dates and sizes.
     pub range: String,
-    /// Whether the two sides are to be exchanged.
+    /// Whether to swap the two sides.
     pub swap: bool,
-    /// bitmapist's `export_csv=1`: the CSV file is wanted instead of the page.
+    /// bitmapist's `export_csv=1`: requests the CSV file instead of the page.
     pub export_csv: bool,
     /// The fields of the page that were given twice with different values.
     pub twice: Vec<Field>,
 }
 
 impl RawQuery {
-    /// Reads a query string. Unknown names are ignored. If a field is given by its own name and by
-    /// bitmapist's, its own counts.
+    /// Reads a query string. Unknown names are ignored. The page's own name of a field takes
+    /// precedence over bitmapist's.
     pub fn read(query: &str) -> Self {
         let mut raw = RawQuery::default();
         let mut old = Params::default();
@@ -77,7 +77,7 @@ impl RawQuery {
         raw
     }
 
-    /// A field of the page, and where its value is kept.
+    /// Returns a field of the page, and its value.
     fn page_field(&mut self, name: &str) -> Option<(Field, &mut String)> {
         Some(match name {
             "order" => (Field::Order, &mut self.order),
@@ -88,19 +88,18 @@ impl RawQuery {
         })
     }
 
-    /// The value of a field of the report; empty if it was not given.
+    /// Returns the value of a field of the report; empty if missing.
     pub fn text(&self, name: &str) -> &str {
         self.params.text(name)
     }
 
-    /// Whether it asks for something to be done to the question before it is asked: exchange its
-    /// sides, or take a range.
+    /// Whether it contains a command that changes the question: swap its sides, or apply a range.
     pub fn is_command(&self) -> bool {
         self.swap || !self.range.is_empty()
     }
 
-    /// The same with its command carried out, as of `now`; `ends` finds out when the data ends,
-    /// where that is before. An unknown range is left for [`check`](Self::check) to refuse.
+    /// Returns the query after its command, as of `now`. `ends` returns when the data ends, if
+    /// before now. [`check`](Self::check) reports an unknown range.
     pub fn carried_out(
         mut self,
         now: DateTime<Utc>,
@@ -123,7 +122,7 @@ impl RawQuery {
             };
             let (mut rows, cols) = range.size();
             let mut last = now.date_naive();
-            // Only this one has a date that it begins on.
+            // Only this range starts at a fixed date.
             if range == Range::YearToDate
                 && let Some(ends) = ends()
             {
@@ -140,8 +139,8 @@ impl RawQuery {
         self
     }
 
-    /// What to say of a trend that was asked for and is not drawn, because the table has no such
-    /// column: fewer columns than before, and the one picked is gone with the others.
+    /// Returns a message if the requested trend is not drawn because the table has no such column,
+    /// for example after the number of columns was reduced.
     pub fn lost_trend(&self, asked: &PageQuery) -> Option<String> {
         let column: u32 = self.trend.parse().ok().filter(|_| asked.trend.is_none())?;
         let last = asked.bare.cols() - 1;
@@ -155,13 +154,13 @@ impl RawQuery {
         ))
     }
 
-    /// Whether neither side of the question was given, so that the default question is meant.
+    /// Whether neither side of the question was given, so that the default question applies.
     pub fn asks_nothing(&self) -> bool {
         self.text("cohort").is_empty() && self.text("returning").is_empty()
     }
 
-    /// The same, asking `default` where it names no event. What else was given stays, and all of
-    /// `default` counts when nothing else was.
+    /// Returns the query with `default` for missing events. All other given fields stay. If nothing
+    /// was given, all of `default` applies.
     pub fn or(&self, default: &PageQuery) -> RawQuery {
         let default = RawQuery::read(&default.canonical());
         if *self == RawQuery::default() {
@@ -220,7 +219,7 @@ impl RawQuery {
     }
 }
 
-/// Adds a value that was given by bitmapist's name.
+/// Adds a value given by bitmapist's name.
 fn push_old(params: &mut Params, name: &str, value: &str) {
     match name {
         "select1" => params.set("cohort", &name_as_segment(value)),
@@ -250,12 +249,11 @@ fn push_old(params: &mut Params, name: &str, value: &str) {
 
 fn twice(field: Field) -> Problem {
     let name = field.name();
-    let message =
-        format!("`{name}` is given twice with different values; leave one of the two out");
+    let message = format!("`{name}` is given twice with different values; remove one of them");
     Problem::new(field, message)
 }
 
-/// bitmapist's fields hold a raw event name, whatever characters it has.
+/// bitmapist's fields hold a raw event name with any characters.
 fn name_as_segment(name: &str) -> String {
     match EventName::new(name) {
         Ok(name) => Segment::event(&name).to_string(),
@@ -274,7 +272,7 @@ fn word<T: FromStr<Err: fmt::Display>>(
         .ok()
 }
 
-/// A column of a table that has `cols` of them.
+/// Reads a column of a table that has `cols` of them.
 fn column(problems: &mut Vec<Problem>, text: &str, cols: Option<u32>) -> Option<u32> {
     if text.is_empty() {
         return None;
@@ -284,10 +282,10 @@ fn column(problems: &mut Vec<Problem>, text: &str, cols: Option<u32>) -> Option<
         let shown = words::shortened(text, 24);
         problems.push(Problem::new(
             Field::Trend,
-            format!("`{shown}` is no column: ask for a whole number from 0 on"),
+            format!("`{shown}` is not a column: use a whole number, 0 or more"),
         ));
     }
-    // One that is not there is not drawn, and the page says so.
+    // A column outside the table is not drawn, and the page reports it.
     parsed.filter(|k| cols.is_some_and(|cols| *k < cols))
 }
 
@@ -295,7 +293,7 @@ fn column(problems: &mut Vec<Problem>, text: &str, cols: Option<u32>) -> Option<
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // Named as the fields are.
 pub struct PageQuery {
-    /// The report's question, but for the filters of both sides.
+    /// The report's question, without the filters of both sides.
     pub bare: Query,
     pub cohort_and: Vec<Segment>,
     pub returning_and: Vec<Segment>,
@@ -307,7 +305,7 @@ pub struct PageQuery {
 }
 
 impl PageQuery {
-    /// The question of two segments, everything else by default.
+    /// Returns the question of two segments with defaults for everything else.
     pub fn new(cohort: Segment, returning: Segment) -> Self {
         PageQuery {
             bare: Query::new(cohort, returning, Grain::Day),
@@ -320,8 +318,7 @@ impl PageQuery {
         }
     }
 
-    /// The same question without what only concerns the page: order, scale and trend change no
-    /// number.
+    /// Returns the question without order, scale and trend, which change no number.
     pub fn numbers(&self) -> Self {
         PageQuery {
             order: Order::default(),
@@ -331,7 +328,7 @@ impl PageQuery {
         }
     }
 
-    /// The report's question.
+    /// Returns the report's question.
     pub fn query(&self) -> Query {
         Query {
             cohort: self
@@ -348,9 +345,8 @@ impl PageQuery {
         }
     }
 
-    /// The one query string of this question: own names, fixed order, defaults left out.
-    /// [`RawQuery::read`] and
-    /// [`RawQuery::check`] give the question back.
+    /// Returns the canonical query string: own names, fixed order, defaults left out.
+    /// [`RawQuery::read`] and [`RawQuery::check`] restore the question.
     pub fn canonical(&self) -> String {
         let mut out = form_urlencoded::Serializer::new(String::new());
         out.append_pair("cohort", &self.bare.cohort.to_string());
@@ -411,7 +407,7 @@ impl PageQuery {
         out.finish()
     }
 
-    /// The same question without one of its filters.
+    /// Returns the question without one of its filters.
     pub fn without(&self, filter: Field) -> Self {
         let mut asked = self.clone();
         match filter {
@@ -424,7 +420,7 @@ impl PageQuery {
         asked
     }
 
-    /// The same question with one event's name replaced wherever it stands.
+    /// Returns the question with one event's name replaced everywhere.
     pub fn renamed(&self, from: &EventName, to: &EventName) -> Self {
         let name = |name: &EventName| {
             if name == from {
@@ -440,7 +436,7 @@ impl PageQuery {
         })
     }
 
-    /// The same question with the undated bitmap of one event for its dated ones.
+    /// Returns the question with the undated bitmap of one event instead of its dated ones.
     pub fn ever(&self, name: &EventName) -> Self {
         self.changed(&|leaf| match leaf {
             Segment::Event(event) if event == name => Segment::Ever(event.clone()),
@@ -449,11 +445,11 @@ impl PageQuery {
     }
 
     fn changed(&self, leaf: &dyn Fn(&Segment) -> Segment) -> Self {
-        let all = |list: &[Segment]| list.iter().map(|s| changed(s, leaf)).collect();
+        let all = |list: &[Segment]| list.iter().map(|s| s.map_leaves(leaf)).collect();
         PageQuery {
             bare: Query {
-                cohort: changed(&self.bare.cohort, leaf),
-                returning: changed(&self.bare.returning, leaf),
+                cohort: self.bare.cohort.map_leaves(leaf),
+                returning: self.bare.returning.map_leaves(leaf),
                 ..self.bare.clone()
             },
             cohort_and: all(&self.cohort_and),
@@ -462,27 +458,13 @@ impl PageQuery {
         }
     }
 
-    /// Every segment of the question.
+    /// Returns every segment of the question.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         [&self.bare.cohort]
             .into_iter()
             .chain(&self.cohort_and)
             .chain([&self.bare.returning])
             .chain(&self.returning_and)
-    }
-}
-
-/// The segment with each of its events replaced.
-fn changed(segment: &Segment, leaf: &dyn Fn(&Segment) -> Segment) -> Segment {
-    let all = |list: &[Segment]| list.iter().map(|s| changed(s, leaf)).collect();
-    match segment {
-        Segment::Event(_) | Segment::Ever(_) => leaf(segment),
-        Segment::And(list) => Segment::And(all(list)),
-        Segment::Or(list) => Segment::Or(all(list)),
-        Segment::Xor(list) => Segment::Xor(all(list)),
-        Segment::Diff(a, b) => {
-            Segment::Diff(Box::new(changed(a, leaf)), Box::new(changed(b, leaf)))
-        }
     }
 }
 
@@ -583,7 +565,7 @@ mod tests {
                 .collect();
             assert_eq!(taken, [range]);
         }
-        // A year's data that ended is shown as far as it goes.
+        // A year whose data has ended is shown up to its end.
         let ends = chrono::NaiveDate::from_ymd_opt(1998, 6, 1);
         let asked = RawQuery::read("cohort=a&returning=b&range=ytd").carried_out(now, || ends);
         let asked = asked.check().unwrap();
@@ -593,7 +575,7 @@ mod tests {
         );
         assert!(Range::YearToDate.is_of(&asked, now, ends));
         assert!(!Range::YearToDate.is_of(&asked, now, None));
-        // Without dates "on or after" covers older cohorts than these.
+        // Without dates "on or after" shows older cohorts.
         let pressed = |query: &str| {
             let asked =
                 RawQuery::read(&format!("cohort=a&returning=b&measure=on_or_after&{query}"))

@@ -1,4 +1,4 @@
-//! Ranges with a name: the last seven days, the year to date.
+//! Named ranges: the last seven days, the year to date.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
@@ -6,7 +6,7 @@ use crate::calendar::Grain;
 use crate::reports::retention::{Measure, default_size};
 use crate::server::query::PageQuery;
 
-/// Ranges people ask for by name.
+/// A named range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Named as they are.
 pub enum Range {
@@ -31,13 +31,13 @@ impl Range {
         Range::YearToDate,
     ];
 
-    /// Word, label, grain, cohorts (none where a date says how many) and columns.
+    /// Returns word, label, grain, cohorts (`None` if a date determines them) and columns.
     const fn parts(self) -> (&'static str, &'static str, Grain, Option<u32>, u32) {
         match self {
             Range::Last7Days => ("7d", "7 days", Grain::Day, Some(7), 7),
             Range::Last14Days => ("14d", "14 days", Grain::Day, Some(14), 14),
             Range::Last30Days => ("30d", "30 days", Grain::Day, Some(30), 30),
-            // Ninety columns of days would be a wall, and a month's tell as much.
+            // Ninety columns would be too wide, and 30 show as much.
             Range::Last90Days => ("90d", "90 days", Grain::Day, Some(90), 30),
             Range::Last12Weeks => ("12w", "12 weeks", Grain::Week, Some(12), 12),
             Range::Last12Months => ("12m", "12 months", Grain::Month, Some(12), 12),
@@ -65,19 +65,20 @@ impl Range {
         (rows, cols)
     }
 
-    /// The first cohort's date, where it is not counted back from the last one, which is of `last`.
+    /// Returns the date of the first cohort, if it is not counted back from `last`, the date of the
+    /// last one.
     pub(super) fn from(self, last: NaiveDate) -> Option<NaiveDate> {
         (self == Range::YearToDate)
             .then(|| NaiveDate::from_ymd_opt(last.year(), 1, 1))
             .flatten()
     }
 
-    /// Whether this is the range of a question as of `now`, or as of when the data `ends` before.
+    /// Whether a question has this range as of `now`, or as of `ends` if the data ends before.
     pub fn is_of(self, asked: &PageQuery, now: DateTime<Utc>, ends: Option<NaiveDate>) -> bool {
         let last = ends.unwrap_or(now.date_naive());
         let asked = &asked.bare;
         let (rows, cols) = self.size();
-        // Without dates "on or after" takes older cohorts: the last whose whole window is over.
+        // Without dates "on or after" ends at the last cohort whose whole window is over.
         let up_to_now = asked.measure == Measure::On || asked.from.is_some();
         up_to_now
             && (asked.grain, asked.cols(), asked.from, asked.to)

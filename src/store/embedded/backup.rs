@@ -13,25 +13,19 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::embedded::backup_files::UNFINISHED;
+use crate::store::embedded::backup_files::{DONE, FAILED, REQUESTED};
+use crate::store::embedded::directory::lock;
+use crate::store::embedded::directory::{LOCK, OWNER, check_directory, is_store};
+use crate::store::embedded::engine::{Disk, Engine};
 use crate::store::embedded::expirations::Expirations;
-use crate::store::embedded::recovery::{LOCK, check_directory, is_store, lock};
+use crate::store::embedded::legacy;
 use crate::store::embedded::table::segment::{self, Segment, Writer};
 use crate::store::embedded::table::{
     FORMAT, METADATA, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory,
 };
 use crate::store::embedded::table_cache::{self, Checkpoint};
-use crate::store::embedded::{Disk, Engine, OWNER, legacy};
 use crate::store::{Result, StoreError, private};
-
-/// The start of the name of a request file. The names of all of these files end with the process id
-/// of the requesting process.
-const REQUESTED: &str = "backup-wanted-";
-/// The start of the name of a backup that is being written.
-const UNFINISHED: &str = "backup-under-way-";
-/// The start of the name of a finished backup.
-const DONE: &str = "backup-done-";
-/// The start of the name of a file that contains why a backup failed.
-const FAILED: &str = "backup-failed-";
 
 /// The time within which the owner must notice a request.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
@@ -265,18 +259,6 @@ fn take(from: &Path, to: &Path) -> io::Result<()> {
 struct Metadata {
     format: u32,
     next_key: u64,
-}
-
-/// Returns whether a file in a store's directory belongs to a requested backup.
-pub(super) fn is_ours(name: &str) -> bool {
-    [REQUESTED, UNFINISHED, DONE, FAILED]
-        .iter()
-        .any(|start| name.starts_with(start))
-}
-
-/// Returns whether a file in a store's directory is an unfinished backup.
-pub(super) fn is_unfinished(name: &str) -> bool {
-    name.starts_with(UNFINISHED)
 }
 
 /// Creates a store from a backup, in a directory without a store. Reads and checks everything in

@@ -5,13 +5,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::embedded::recovery::log_path;
+use crate::store::embedded::directory::OWNER;
+use crate::store::embedded::engine::{Disk, Engine, Pending, now};
+use crate::store::embedded::log_files::log_path;
 use crate::store::embedded::signal::WaitOutcome;
 use crate::store::embedded::table::{Pace, sync_directory};
 use crate::store::embedded::table_cache::Checkpoint;
 use crate::store::embedded::wal::{Change, Log};
-use crate::store::embedded::{Disk, Engine, MIN_CHECKPOINT_AT_CLOSE, OWNER, Pending, now};
 use crate::store::{Result, StoreError};
+
+/// The minimum length of a log, in bytes, for a checkpoint when the store is closed. A shorter log
+/// is replayed quickly.
+const MIN_CHECKPOINT_AT_CLOSE: u64 = 1 << 20;
 
 /// The maximum time that a writer waits for a checkpoint to make room.
 const ROOM_WITHIN: Duration = Duration::from_secs(20);
@@ -25,6 +30,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time from a checkpoint to the next one if bitmaps were deleted.
 const DELETED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The time from one probe of the disk to the next. A failed one is repeated each
+/// [`CHECK_INTERVAL`].
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The time from a failed checkpoint or merge to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -102,6 +111,7 @@ impl Engine {
         let log_len_at_start = self.log_len();
         let mut attempted = Instant::now();
         let mut has_unresolved = true;
+        let mut probed = Instant::now();
         loop {
             let next_check = Instant::now() + CHECK_INTERVAL;
             if has_unresolved {
@@ -137,6 +147,10 @@ impl Engine {
             self.retry_write(disk);
             if work.stop {
                 return;
+            }
+            if disk.write_health.wants_probe() || probed.elapsed() > PROBE_INTERVAL {
+                probed = Instant::now();
+                disk.probe();
             }
         }
     }

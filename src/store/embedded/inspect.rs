@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use crate::store::embedded::keyspace::Keyspace;
-use crate::store::embedded::recovery::{
-    LOCK, acquire, cannot_open, check_directory, is_store, log_files, log_name, log_path,
-    unnamed_log,
+use crate::store::embedded::directory::{
+    LOCK, acquire, cannot_open, check_directory, is_store, unnamed_log,
 };
+use crate::store::embedded::keyspace::Keyspace;
+use crate::store::embedded::log_files::{log_files, log_name, log_path};
 use crate::store::embedded::replay::replay_log;
 use crate::store::embedded::table::segment::{self, Cursor, REMOVED, Segment, SegmentInfo};
 use crate::store::embedded::table::{
@@ -274,6 +274,14 @@ impl Keyspace {
             bytes,
             losses: manifest.losses,
         }))
+    }
+
+    /// Returns the losses accepted with `--accept-loss`.
+    pub fn losses(&self) -> Vec<String> {
+        self.engine()
+            .disk
+            .as_ref()
+            .map_or_else(Vec::new, |disk| disk.table_cache.table().manifest().losses)
     }
 
     /// Writes everything to the table and merges all its segments into one, so that unused data

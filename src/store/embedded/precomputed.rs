@@ -11,66 +11,32 @@ use std::sync::Arc;
 
 use crate::bitmap::{self, Combined, Operation};
 use crate::store::Result;
-use crate::store::embedded::Engine;
-use crate::store::embedded::keyspace::WriteTxn;
-use crate::store::embedded::memtable::{Leaves, Memtable, Memtables, Older, Overlay, TileChange};
+use crate::store::embedded::memtable::{Leaves, Memtables};
+use crate::store::embedded::overlay::{Memtable, Older, Overlay, TileChange};
 use crate::store::embedded::table_cache::Reader;
-
-/// How often a change is rehearsed at most, because checkpoints come in between.
-const REHEARSALS: usize = 3;
 
 /// The results of a rehearsal, in the order in which they are needed.
 #[derive(Default)]
 pub struct Precomputed {
-    older: OlderVersions,
-    combinations: VecDeque<Combination>,
+    pub(super) older: OlderVersions,
+    pub(super) combinations: VecDeque<Combination>,
     /// Whether this is the rehearsal.
-    recording: bool,
+    pub(super) recording: bool,
 }
 
 /// The older versions that the active changes of a snapshot apply to. A snapshot shares them with
 /// the store until a checkpoint moves changes into them.
 #[derive(Default)]
-struct OlderVersions {
-    immutable: Option<Arc<Memtable>>,
-    epoch: Option<u64>,
+pub(super) struct OlderVersions {
+    pub(super) immutable: Option<Arc<Memtable>>,
+    pub(super) epoch: Option<u64>,
 }
 
 /// An operation, the changes of its sources at that moment, and its result.
-struct Combination {
-    operation: Operation,
-    sources: Vec<(String, Option<Arc<Overlay>>)>,
-    result: Combined,
-}
-
-impl Engine {
-    /// Rehearses a change of `keys`. The change itself must do the same first, and may then do more.
-    pub(super) fn precompute(
-        &self,
-        keys: &[&str],
-        mut work: impl FnMut(&mut WriteTxn<'_>),
-    ) -> Result<Precomputed> {
-        let mut rehearsals = 0;
-        loop {
-            let read = self.begin_read(|memtables| memtables.subset(keys.iter().copied()));
-            let (mut memtables, reader) = (read.memtables, read.reader);
-            let recording = Precomputed {
-                older: OlderVersions::of(&memtables, reader.as_ref()),
-                combinations: VecDeque::new(),
-                recording: true,
-            };
-            let mut space = WriteTxn::new(&mut memtables, reader.as_ref(), None).using(recording);
-            work(&mut space);
-            let done = Precomputed {
-                recording: false,
-                ..space.precomputed()
-            };
-            rehearsals += 1;
-            if rehearsals == REHEARSALS || done.older.is_of(&self.read(), self.reader().as_ref()) {
-                return Ok(done);
-            }
-        }
-    }
+pub(super) struct Combination {
+    pub(super) operation: Operation,
+    pub(super) sources: Vec<(String, Option<Arc<Overlay>>)>,
+    pub(super) result: Combined,
 }
 
 impl Precomputed {
@@ -104,7 +70,7 @@ impl Precomputed {
 }
 
 impl OlderVersions {
-    fn of(memtables: &Memtables, reader: Option<&Reader<'_>>) -> Self {
+    pub(super) fn of(memtables: &Memtables, reader: Option<&Reader<'_>>) -> Self {
         OlderVersions {
             immutable: memtables.immutable.clone(),
             epoch: reader.map(Reader::epoch),
@@ -112,7 +78,7 @@ impl OlderVersions {
     }
 
     /// Returns whether the changes of these memtables apply to the same older versions.
-    fn is_of(&self, memtables: &Memtables, reader: Option<&Reader<'_>>) -> bool {
+    pub(super) fn is_of(&self, memtables: &Memtables, reader: Option<&Reader<'_>>) -> bool {
         let same_immutable = match (&self.immutable, &memtables.immutable) {
             (Some(own), Some(other)) => Arc::ptr_eq(own, other),
             (own, other) => own.is_none() && other.is_none(),
@@ -122,13 +88,17 @@ impl OlderVersions {
 }
 
 impl Combination {
-    fn is_of(&self, operation: Operation, sources: &[String]) -> bool {
+    pub(super) fn is_of(&self, operation: Operation, sources: &[String]) -> bool {
         let own = self.sources.iter().map(|(text, _)| text);
         self.operation == operation && own.eq(sources)
     }
 
     /// Returns the current result. The memtables must have the same older versions.
-    fn now(self, memtables: &Memtables, reader: Option<&Reader<'_>>) -> Result<Combined> {
+    pub(super) fn now(
+        self,
+        memtables: &Memtables,
+        reader: Option<&Reader<'_>>,
+    ) -> Result<Combined> {
         let keys = self.sources.iter().map(|(key, _)| Some(key.as_str()));
         let leaves = Leaves::of(keys, memtables, reader)?;
         let count = self.sources.len();
@@ -158,7 +128,11 @@ impl Combination {
 
 /// Adds the tiles in which two states of a key differ. Returns `false` if the overlays alone do not
 /// show them.
-fn differ(then: Option<&Overlay>, now: Option<&Overlay>, changed: &mut BTreeSet<u16>) -> bool {
+pub(super) fn differ(
+    then: Option<&Overlay>,
+    now: Option<&Overlay>,
+    changed: &mut BTreeSet<u16>,
+) -> bool {
     if then.map(std::ptr::from_ref) == now.map(std::ptr::from_ref) {
         return true;
     }
@@ -188,7 +162,7 @@ mod tests {
 
     use super::*;
     use crate::store::Options;
-    use crate::store::embedded::{EmbeddedStore, Keyspace};
+    use crate::store::embedded::{EmbeddedStore, Keyspace, WriteTxn};
 
     const KEYS: [&str; 5] = ["a", "b", "c", "t", "u"];
     const USERS: [u32; 6] = [0, 7, 65_536, 65_600, 200_000, 4_600_000];
@@ -239,7 +213,10 @@ mod tests {
 
     fn change(keyspace: &Keyspace, steps: &[Step]) {
         keyspace
-            .change(|space| Ok(carry_out(steps, space)))
+            .change(|space| {
+                carry_out(steps, space);
+                Ok(())
+            })
             .unwrap();
     }
 
@@ -281,7 +258,12 @@ mod tests {
             if checkpoints[1] {
                 store.checkpoint().unwrap();
             }
-            keyspace.change_with(precomputed, |space| Ok(carry_out(&done, space))).unwrap();
+            keyspace
+                .change_with(precomputed, |space| {
+                    carry_out(&done, space);
+                    Ok(())
+                })
+                .unwrap();
             let expected = bytes(&plain);
             prop_assert_eq!(&bytes(&keyspace), &expected);
             drop((store, keyspace));

@@ -7,7 +7,7 @@ use crate::store::embedded::table::{Input, put_varint};
 pub struct Record {
     /// The number of the bitmap in the keys of its tiles.
     pub number: u32,
-    /// The length of the bitmap in bytes as in Redis, or [`EMPTY`](super::memtable::EMPTY).
+    /// The length of the bitmap in bytes as in Redis, or [`EMPTY`](super::overlay::EMPTY).
     pub len: u64,
     /// The numbers of its tiles, in ascending order.
     pub tiles: Vec<u16>,
@@ -59,7 +59,7 @@ impl Record {
 
     /// Appends the record as stored: number, length, and number of tiles as varints; the distance
     /// of each tile from the previous one, minus one, as a varint; for each tile its number of
-    /// users, minus one, as a varint. [`EMPTY`](super::memtable::EMPTY) is stored as length 0.
+    /// users, minus one, as a varint. [`EMPTY`](super::overlay::EMPTY) is stored as length 0.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         put_varint(bytes, self.number.into());
         put_varint(bytes, self.len.wrapping_add(1));
@@ -110,7 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::embedded::memtable::EMPTY;
+    use crate::store::embedded::overlay::EMPTY;
 
     proptest! {
         #[test]

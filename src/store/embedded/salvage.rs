@@ -7,10 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::store::embedded::idmap::{self, IdEntry};
-use crate::store::embedded::memtable::EMPTY;
+use crate::store::embedded::directory::{cannot_open, unnamed_logs};
+use crate::store::embedded::id_entries::{self, IdEntry};
+use crate::store::embedded::log_files::log_files;
+use crate::store::embedded::overlay::EMPTY;
 use crate::store::embedded::record::Record;
-use crate::store::embedded::recovery::{cannot_open, log_files, unnamed_logs};
 use crate::store::embedded::table::packed::Packed;
 use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer};
 use crate::store::embedded::table::{
@@ -279,7 +280,7 @@ fn reconcile_ids(
             losses.push(format!(
                 "the most recent string ids under `{prefix}`; the next new one gets number {next}"
             ));
-            entries.push(idmap::next_entry(&prefix, next));
+            entries.push(id_entries::next_entry(&prefix, next));
         }
     }
     Ok(entries)
@@ -290,7 +291,8 @@ fn read_ids(version: &Version) -> Result<BTreeMap<String, PrefixEntries>> {
     let mut found: BTreeMap<String, PrefixEntries> = BTreeMap::new();
     let mut merge = version.merge(&[])?;
     while let Some(entry) = merge.next()? {
-        let Some((prefix, entry)) = idmap::read_entry(&entry.key, contents(&entry.value)) else {
+        let Some((prefix, entry)) = id_entries::read_entry(&entry.key, contents(&entry.value))
+        else {
             continue;
         };
         let of_prefix = found.entry(prefix).or_default();
@@ -313,7 +315,7 @@ fn reconcile_directions(prefix: &str, ids: &PrefixEntries, entries: &mut Vec<Ent
         .map(|(number, id)| (*number, &**id))
         .collect();
     for (id, number) in &ids.by_id {
-        let [(id_key, _), (number_key, number_value)] = idmap::id_entries(prefix, id, *number);
+        let [(id_key, _), (number_key, number_value)] = id_entries::id_entries(prefix, id, *number);
         match by_number.get(number) {
             Some(other) if *other != id => {
                 contradictions += 1;
@@ -332,7 +334,7 @@ fn reconcile_directions(prefix: &str, ids: &PrefixEntries, entries: &mut Vec<Ent
         .map(|(id, number)| (&**id, *number))
         .collect();
     for (number, id) in &ids.by_number {
-        let [(id_key, id_value), (number_key, _)] = idmap::id_entries(prefix, id, *number);
+        let [(id_key, id_value), (number_key, _)] = id_entries::id_entries(prefix, id, *number);
         match by_id.get(&**id) {
             Some(other) if other != number => {
                 contradictions += 1;

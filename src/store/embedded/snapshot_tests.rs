@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::bitmap::{Source, Tile};
-use crate::sets::EventName;
+use crate::bitmap::{self, Source, Tile};
+use crate::sets::{EventName, Key, Plan, Set, UserId};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::engine::PlanReader;
+use crate::store::embedded::memtable::{Leaves, Memtables};
+use crate::store::embedded::prefix_ids::IdMaps;
+use crate::store::embedded::{WriteTxn, recovery, table, table_cache};
+use crate::store::{Mark, Options, Result, Store, StoreError};
 
 /// Two users in each of several tiles. The tiles belong to two groups of 64, which the evaluation
 /// treats separately.
@@ -141,7 +147,7 @@ proptest! {
                         let pending = pending.as_ref().unwrap();
                         let checkpoint = table_cache::Checkpoint {
                             memtable: &immutable,
-                            id_maps: &idmap::IdMaps::new(),
+                            id_maps: &IdMaps::new(),
                             expirations: &pending.expirations,
                         };
                         written = Some(disk.table_cache.write(checkpoint, pending.sequence, |_| {}).unwrap());

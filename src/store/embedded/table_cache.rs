@@ -7,10 +7,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::bitmap::Tile;
-use crate::sets::UserId;
 use crate::store::embedded::expirations::Expirations;
-use crate::store::embedded::idmap::{self, IdMaps};
-use crate::store::embedded::memtable::{Memtable, Memtables, Older, Overlay, TileChange};
+use crate::store::embedded::overlay::{Memtable, Older, Overlay, TileChange};
+use crate::store::embedded::prefix_ids::{self, IdMaps};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::table::segment::Segment;
 use crate::store::embedded::table::{
@@ -36,14 +35,14 @@ impl Weighter<Box<str>, Since<Arc<Record>>> for Weights {
 
 /// The table of a store, with a cache of decoded tiles and records.
 pub struct TableCache {
-    table: Table,
+    pub(super) table: Table,
     /// By the number of the bitmap and the number of the tile.
     tiles: Cache<(u32, u16), Since<Arc<Tile>>, Weights>,
     /// By key.
     records: Cache<Box<str>, Since<Arc<Record>>, Weights>,
     epochs: RwLock<Epochs>,
     /// When bitmaps expire, according to the table.
-    expirations: Mutex<Expirations>,
+    pub(super) expirations: Mutex<Expirations>,
 }
 
 /// Counters of checkpoints.
@@ -121,20 +120,6 @@ impl TableCache {
     /// Returns the table itself.
     pub fn table(&self) -> &Table {
         &self.table
-    }
-
-    /// Returns memtables without changes, with the state that the table holds.
-    pub fn memtables(&self) -> Result<Memtables> {
-        Ok(Memtables {
-            sequence: self.table.manifest().sequence,
-            expirations: self
-                .expirations
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-            string_id_prefixes: idmap::prefixes(&self.table.version())?,
-            ..Memtables::default()
-        })
     }
 
     /// Returns a reader of the table as it is now. The caller must hold the lock on the memtables,
@@ -264,7 +249,7 @@ pub fn entries<'a>(
     stored: &Expirations,
     next_key: &mut u64,
 ) -> Result<(impl Iterator<Item = Result<Entry>> + use<'a>, Vec<Changed>)> {
-    let ids = idmap::entries(reader.map(Reader::version), checkpoint.id_maps)?;
+    let ids = prefix_ids::entries(reader.map(Reader::version), checkpoint.id_maps)?;
     let expiry = expiry_entries(stored, checkpoint.expirations);
     // In the order in which keys are listed, so that bitmaps which are often read together have
     // adjacent numbers, and their tiles are adjacent in the file.
@@ -518,17 +503,6 @@ impl Reader<'_> {
 
     fn damaged(&self, reason: String) -> StoreError {
         StoreError::damaged(self.cache.table.directory(), reason)
-    }
-
-    /// Calls [`Memtables::reserve_number`] for each key and user.
-    pub fn reserve_numbers<'k>(
-        &self,
-        memtables: &mut Memtables,
-        users: impl IntoIterator<Item = (&'k String, UserId)>,
-    ) -> Result<()> {
-        users
-            .into_iter()
-            .try_for_each(|(key, user)| memtables.reserve_number(key, user, Some(&self.version)))
     }
 
     /// Passes all keys that start with `start` to `each`, in ascending order, until `each` returns

@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bitmap::{Operation, Tile};
 use crate::store::embedded::delta::DeltaBatch;
-use crate::store::embedded::recovery::log_path;
+use crate::store::embedded::log_files::log_path;
 use crate::store::embedded::table::Manifest;
 use crate::store::{Result, StoreError, private};
 
@@ -63,7 +63,7 @@ pub enum Change<K = String> {
     Put {
         /// Its key.
         key: K,
-        /// Its byte length, or [`EMPTY`](super::memtable::EMPTY).
+        /// Its byte length, or [`EMPTY`](super::overlay::EMPTY).
         len: u64,
         /// The numbers of its tiles, ascending, and the tiles. None of them is empty.
         tiles: Vec<(u16, Packed)>,

@@ -1,51 +1,63 @@
 //! The outcomes of the last writes and checkpoints, for
 //! [`Store::health`](crate::store::Store::health).
 
-use std::fs;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::store::embedded::Disk;
-use crate::store::embedded::recovery::log_files;
-use crate::store::embedded::table::MANIFEST;
-use crate::store::{FilesHealth, Health, Result, StoreError};
+use crate::store::{FilesHealth, Result, StoreError};
 use crate::telemetry::Durations;
 
 /// The maximum length, in bytes, of a frame written to test whether writing works again.
-const RETRIED_BYTES: usize = 4 << 20;
+pub(super) const RETRIED_BYTES: usize = 4 << 20;
+
+/// The name of the file that `Disk::probe` writes and deletes.
+pub(super) const PROBE: &str = "probe";
+
+/// The length, in bytes, of that file: a block of most file systems.
+pub(super) const PROBE_BYTES: usize = 4096;
 
 /// Counters, and failures that no success has followed yet.
 #[derive(Default)]
 pub(super) struct WriteHealth {
-    counts: Mutex<Counts>,
-    checkpoints: Durations,
+    pub(super) counts: Mutex<Counts>,
+    pub(super) checkpoints: Durations,
 }
 
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     /// Why the last write was refused.
-    write: Option<StoreError>,
+    pub(super) write: Option<StoreError>,
     /// The length, in bytes, of the frame that did not fit into the log.
-    refused_bytes: usize,
+    pub(super) refused_bytes: usize,
     /// Why the log could not be synced.
-    sync: Option<StoreError>,
+    pub(super) sync: Option<StoreError>,
     /// Why the last checkpoint failed.
-    checkpoint: Option<StoreError>,
-    write_errors: u64,
-    files: FilesHealth,
+    pub(super) checkpoint: Option<StoreError>,
+    /// Why the last probe failed.
+    pub(super) probe: Option<StoreError>,
+    pub(super) write_errors: u64,
+    pub(super) files: FilesHealth,
 }
 
 impl Counts {
-    fn failure(&self) -> Option<&StoreError> {
+    pub(super) fn failure(&self) -> Option<&StoreError> {
         self.write
             .as_ref()
             .or(self.sync.as_ref())
             .or(self.checkpoint.as_ref())
+            .or(self.probe.as_ref())
+    }
+
+    /// Why the store cannot be written. Unlike the error of a write, it is not about a batch.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.failure().map(|error| match error {
+            StoreError::Write { path, reason, .. } => format!("cannot write to {path}: {reason}"),
+            other => other.to_string(),
+        })
     }
 
     /// Records an outcome. Logs a message if writes work again.
-    fn set(&mut self, record: impl FnOnce(&mut Self)) {
+    pub(super) fn set(&mut self, record: impl FnOnce(&mut Self)) {
         let failed = self.failure().is_some();
         record(self);
         if failed && self.failure().is_none() {
@@ -55,7 +67,7 @@ impl Counts {
 }
 
 impl WriteHealth {
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,7 +97,12 @@ impl WriteHealth {
             Ok(()) => counts.files.checkpoints += 1,
             Err(_) => counts.files.checkpoint_failures += 1,
         }
-        counts.set(|counts| counts.checkpoint = outcome.as_ref().err().cloned());
+        counts.set(|counts| {
+            counts.checkpoint = outcome.as_ref().err().cloned();
+            if outcome.is_ok() {
+                counts.probe = None;
+            }
+        });
         counts.files.last_checkpoint = Some(took);
         self.checkpoints.observe(took);
     }
@@ -111,40 +128,17 @@ impl WriteHealth {
 
     /// Returns why the store cannot be written, if it cannot.
     pub fn failure(&self) -> Option<String> {
-        self.lock().failure().map(ToString::to_string)
+        self.lock().reason()
+    }
+
+    /// Returns whether the last probe failed.
+    pub fn wants_probe(&self) -> bool {
+        self.lock().probe.is_some()
     }
 
     /// Returns whether to retry a checkpoint without a request.
     pub fn wants_checkpoint(&self) -> bool {
         let counts = self.lock();
         counts.checkpoint.is_some() || counts.sync.is_some()
-    }
-}
-
-/// Returns the length of a file in bytes, or 0 if it does not exist.
-fn file_len(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-impl Disk {
-    /// Returns the health of the files. Never waits for the lock on the memtables.
-    pub(super) fn health(&self) -> Health {
-        // If the directory cannot be listed, or a file is being deleted, only the sizes are wrong.
-        let logs = log_files(&self.directory).unwrap_or_default();
-        let log_bytes = logs.iter().map(|(_, path)| file_len(path)).sum();
-        let manifest_bytes = file_len(&self.directory.join(MANIFEST));
-        let counts = self.write_health.lock();
-        Health {
-            writable: counts
-                .failure()
-                .map_or(Ok(()), |error| Err(error.to_string())),
-            write_errors: counts.write_errors,
-            files: Some(FilesHealth {
-                store_bytes: self.table_cache.table().version().bytes() + manifest_bytes,
-                log_bytes,
-                checkpoint_seconds: self.write_health.checkpoints.histogram(),
-                ..counts.files.clone()
-            }),
-        }
     }
 }

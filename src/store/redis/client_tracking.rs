@@ -21,74 +21,69 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
-use super::capabilities::Capabilities;
-use super::connection::{Batch, RedisConnection, Reply, ServerFault};
-use super::lower::{Script, Source};
-use super::server_eval::{Executor, Scratch};
-use super::{RECHECK, RedisStore};
-use crate::sets::Plan;
 use crate::store::BitmapState;
+use crate::store::redis::connection::{Batch, RedisConnection, Reply};
 
 /// How long a connection is listened to before everything is counted anew through a fresh one.
-const LIFE: Duration = Duration::from_secs(600);
+pub(super) const LIFE: Duration = Duration::from_secs(600);
 
 /// How long a server that cannot track is left alone.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a trip may take on a connection that was there before, or half the time-out where that
 /// is less: then a fresh one is made in what is left. Longer than a server is busy with others.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// How often bitmaps are looked at that change meanwhile.
-const ROUNDS: usize = 4;
+pub(super) const ROUNDS: usize = 4;
 
 /// The most bitmaps to be told of.
-const MOST: usize = 100_000;
+pub(super) const MOST: usize = 100_000;
 
 /// A server that fails as quickly as this may still answer on a connection there is: it may just
 /// take no more of them.
-const QUICK: Duration = Duration::from_millis(300);
+pub(super) const QUICK: Duration = Duration::from_millis(300);
 
 /// The place of the connection that is told of changes.
 #[derive(Default)]
 pub(super) struct ClientTracking {
-    place: Mutex<Place>,
-    left: Condvar,
+    pub(super) place: Mutex<Place>,
+    pub(super) left: Condvar,
 }
 
 #[derive(Default)]
-struct Place {
-    taken: bool,
-    watcher: Option<Watcher>,
+pub(super) struct Place {
+    pub(super) taken: bool,
+    pub(super) watcher: Option<Watcher>,
     /// When it turned out that the server cannot do it.
-    unable: Option<Instant>,
+    pub(super) unable: Option<Instant>,
     /// What a connection knew that broke.
-    before: HashMap<String, Known>,
+    pub(super) before: HashMap<String, Known>,
 }
 
 /// A connection that is told of changes.
-struct Watcher {
-    conn: RedisConnection,
-    since: Instant,
-    known: HashMap<String, Known>,
+pub(super) struct Watcher {
+    pub(super) conn: RedisConnection,
+    pub(super) since: Instant,
+    pub(super) known: HashMap<String, Known>,
 }
 
 /// A bitmap of which no change was told.
 #[derive(Clone, Copy)]
-struct Known {
+pub(super) struct Known {
     /// In bytes.
-    length: u64,
-    seen: BitmapState,
+    pub(super) length: u64,
+    pub(super) seen: BitmapState,
     /// It was counted through this connection.
-    sure: bool,
+    pub(super) sure: bool,
 }
 
 /// Whoever has it is alone with the place, which is given back when this goes.
-struct Turn<'a> {
-    watch: &'a ClientTracking,
-    watcher: Option<Watcher>,
-    unable: Option<Instant>,
-    before: HashMap<String, Known>,
+pub(super) struct Turn<'a> {
+    pub(super) watch: &'a ClientTracking,
+    pub(super) watcher: Option<Watcher>,
+    pub(super) unable: Option<Instant>,
+    pub(super) before: HashMap<String, Known>,
 }
 
 impl Drop for Turn<'_> {
@@ -110,13 +105,13 @@ impl Drop for Turn<'_> {
 }
 
 impl ClientTracking {
-    fn place(&self) -> MutexGuard<'_, Place> {
+    pub(super) fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nobody else has the place; `None` when that takes too long, or the server cannot
     /// track.
-    fn turn(&self, limit: Duration) -> Option<Turn<'_>> {
+    pub(super) fn turn(&self, limit: Duration) -> Option<Turn<'_>> {
         let is_taken = |place: &mut Place| place.taken;
         let waited = self.left.wait_timeout_while(self.place(), limit, is_taken);
         let (mut place, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +131,10 @@ impl ClientTracking {
 
 impl Watcher {
     /// Has a fresh connection told of changes; `None` when the server cannot.
-    fn new(mut conn: RedisConnection, before: HashMap<String, Known>) -> Reply<Option<Self>> {
+    pub(super) fn new(
+        mut conn: RedisConnection,
+        before: HashMap<String, Known>,
+    ) -> Reply<Option<Self>> {
         let replies = conn.trip(&Batch::of([
             &*cmd("HELLO").arg(3),
             cmd("CLIENT").arg("TRACKING").arg("ON"),
@@ -165,7 +163,7 @@ impl Watcher {
     }
 
     /// Forgets what Redis has told was changed; says what that was, everything where it is `None`.
-    fn hear(&mut self) -> Option<HashSet<String>> {
+    pub(super) fn hear(&mut self) -> Option<HashSet<String>> {
         let mut changed = HashSet::new();
         for keys in self.conn.told() {
             let Some(Value::Array(keys)) = keys.into_iter().next() else {
@@ -187,13 +185,13 @@ impl Watcher {
 }
 
 /// A number that no bitmap had before.
-fn new_version() -> u64 {
+pub(super) fn new_version() -> u64 {
     static STATES: AtomicU64 = AtomicU64::new(1);
     STATES.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Whether CLIENT TRACKINGINFO says that tracking is on, and of every key that is read.
-fn says_on(reply: &Value) -> bool {
+pub(super) fn says_on(reply: &Value) -> bool {
     let Value::Map(fields) = reply else {
         return false;
     };
@@ -208,156 +206,4 @@ fn says_on(reply: &Value) -> bool {
         }
         _ => false,
     })
-}
-
-impl RedisStore {
-    /// The count of each root of a plan whose roots are bitmaps, by way of the connection that is
-    /// told of changes; `None` when it has to be done without.
-    pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<BitmapState>>> {
-        let Some(pool) = self.route.server() else {
-            return Ok(None);
-        };
-        let Some(mut turn) = self.watch.turn(pool.connector().timeout()) else {
-            return Ok(None);
-        };
-        let end = Instant::now() + pool.connector().timeout();
-        let mut before = std::mem::take(&mut turn.before);
-        if let Some(mut watcher) = turn.watcher.take() {
-            if watcher.since.elapsed() < LIFE && watcher.known.len() < MOST {
-                watcher
-                    .conn
-                    .set_timeout(SIGN_OF_LIFE.min(pool.connector().timeout() / 2));
-                let result = self.looked(&mut watcher, plan);
-                // The connection may have been closed, or cut off without a word: another one will
-                // tell.
-                if !matches!(result, Err(ServerFault::Dropped(_) | ServerFault::Away(_))) {
-                    turn.watcher = Some(watcher);
-                    return result.map(Some);
-                }
-            }
-            before = watcher.known;
-        }
-        if before.len() >= MOST {
-            before.clear();
-        }
-        let began = Instant::now();
-        let connected = pool.connector().connect(end);
-        let mut watcher = match connected.and_then(|conn| Watcher::new(conn, before)) {
-            Ok(Some(watcher)) => watcher,
-            Err(ServerFault::Away(_) | ServerFault::Dropped(_)) if began.elapsed() < QUICK => {
-                return Ok(None);
-            }
-            Err(fault @ (ServerFault::Away(_) | ServerFault::Dropped(_))) => return Err(fault),
-            Ok(None) | Err(_) => {
-                tracing::debug!(
-                    location = self.route.location(),
-                    "this server does not tell of changes"
-                );
-                turn.unable = Some(Instant::now());
-                return Ok(None);
-            }
-        };
-        let result = self.looked(&mut watcher, plan);
-        turn.watcher = Some(watcher);
-        result.map(Some)
-    }
-
-    /// Looks until nothing changes meanwhile, so that what is seen is of one moment; under marks
-    /// that never pause it gives up after [`ROUNDS`].
-    fn looked(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<Vec<BitmapState>> {
-        let mut seen = Vec::new();
-        for _ in 0..ROUNDS {
-            let is_one_moment;
-            (seen, is_one_moment) = self.look_once(watcher, plan)?;
-            if is_one_moment {
-                break;
-            }
-        }
-        Ok(seen)
-    }
-
-    /// What a plan's roots are, and whether all of them were so at one moment: at the last answer.
-    fn look_once(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<(Vec<BitmapState>, bool)> {
-        // Without transactions: what is told must not arrive in the middle of an answer, as old
-        // servers do it in EXEC.
-        let capabilities = Capabilities {
-            transactions: false,
-            ..self.capabilities(&mut watcher.conn, RECHECK)?
-        };
-        let (keys, lengths) = self.measure(&mut watcher.conn, &capabilities, plan)?;
-        watcher.hear();
-        let mut found = HashMap::new();
-        let mut unknown = Vec::new();
-        for node in plan.roots().iter().map(|root| root.index()) {
-            match (lengths[node], watcher.known.get(&keys[node])) {
-                (Some(0), _) => {}
-                (Some(length), Some(known)) if known.sure && known.length == length => {
-                    found.insert(node, known.seen);
-                }
-                _ => unknown.push(Source::Key(node)),
-            }
-        }
-        let mut is_one_moment = true;
-        if !unknown.is_empty() {
-            let script = Script {
-                steps: Vec::new(),
-                roots: unknown,
-                lengths,
-            };
-            let mut scratch = Scratch::new(&self.prefix);
-            let mut executor = Executor {
-                conn: &mut watcher.conn,
-                capabilities: &capabilities,
-                scratch: &mut scratch,
-                keys: &keys,
-            };
-            let counted = executor.count(&script)?;
-            let changed = watcher.hear();
-            is_one_moment = match &changed {
-                Some(changed) => {
-                    changed.is_empty()
-                        || !plan
-                            .roots()
-                            .iter()
-                            .any(|r| changed.contains(&keys[r.index()]))
-                }
-                None => false,
-            };
-            for (source, users) in counted {
-                let Source::Key(node) = source else { continue };
-                let key = &keys[node];
-                let before = watcher.known.get(key);
-                let same = |known: &&Known| {
-                    known.seen.users == users && Some(known.length) == script.lengths[node]
-                };
-                let version = before
-                    .filter(same)
-                    .map_or_else(new_version, |known| known.seen.version);
-                let seen = BitmapState { users, version };
-                found.insert(node, seen);
-                // What changed while it was counted is not known any more.
-                if let (Some(length), Some(changed)) = (script.lengths[node], &changed)
-                    && !changed.contains(key)
-                {
-                    watcher.known.insert(
-                        key.clone(),
-                        Known {
-                            length,
-                            seen,
-                            sure: true,
-                        },
-                    );
-                }
-            }
-        }
-        let nobody = BitmapState {
-            users: 0,
-            version: 0,
-        };
-        let seen = plan
-            .roots()
-            .iter()
-            .map(|root| found.get(&root.index()).copied().unwrap_or(nobody));
-        Ok((seen.collect(), is_one_moment))
-    }
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ::redis::{Cmd, Value, cmd};
 
-use super::RedisStore;
-use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, natural, unexpected};
-use super::server_eval::OURS;
-use crate::sets::{Prefix, SCRATCH, UserId};
+use crate::sets::UserId;
+use crate::store::redis::connection::{
+    Batch, RedisConnection, Reply, ServerFault, accept, natural, unexpected,
+};
+use crate::store::redis::id_keys::{asking, numbers_key, settled_key, texts_key};
+use crate::store::redis::store::RedisStore;
 use crate::store::{IdMap, Result};
 
 /// Texts looked for by one command, or given numbers by one run of the script: about a millisecond,
@@ -27,6 +29,7 @@ const ENROLL: &str = "
 local found = redis.call('HMGET', KEYS[1], unpack(ARGV))
 local next = tonumber(redis.call('HGET', KEYS[1], '') or 0)
 local numbers, texts, fresh = {}, {}, {}
+
 for place, text in ipairs(ARGV) do
   local number = found[place] or fresh[text]
   if not number then
@@ -64,27 +67,6 @@ return 0
 
 /// How long a process that marks numbers keeps texts from beginning. By then its bitmaps do.
 const SETTLED: Duration = Duration::from_secs(60);
-
-fn numbers_key(prefix: &Prefix) -> String {
-    format!("{prefix}ids")
-}
-
-/// There while numbers are being marked. A temporary key like others: it expires, and is no event.
-/// The first marks take it away where they are in the same slot.
-pub(super) fn settled_key(prefix: &Prefix) -> String {
-    format!("{prefix}{SCRATCH}{OURS}numbers")
-}
-
-fn texts_key(prefix: &Prefix) -> String {
-    format!("{prefix}ids:texts")
-}
-
-/// Asks for the number that comes next; there is none where users are numbers.
-pub(super) fn asking(prefix: &Prefix) -> Cmd {
-    let mut command = cmd("HGET");
-    command.arg(numbers_key(prefix)).arg("");
-    command
-}
 
 /// A number as Redis holds it; `None` where there is nothing.
 fn number(reply: &Value) -> Reply<Option<u64>> {

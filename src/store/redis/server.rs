@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use ::redis::{Cmd, Value, cmd};
 
-use super::capabilities::{Capabilities, is_unknown};
-use super::connection::{Batch, RedisConnection, Reply, accept, integer, natural, unexpected};
-use super::server_eval::{Scratch, expiry, time_for};
-use super::{RedisStore, scan};
 use crate::bitmap::TILE_BYTES;
+use crate::store::redis::capabilities::{Capabilities, is_unknown};
+use crate::store::redis::connection::{
+    Batch, RedisConnection, Reply, accept, integer, natural, unexpected,
+};
+use crate::store::redis::scan;
+use crate::store::redis::server_eval::{Scratch, expiry, time_for};
+use crate::store::redis::store::RedisStore;
 use crate::store::{Options, Result, Snapshot};
 
 /// How many bytes of a string are read or written in one go: a whole number of tiles.

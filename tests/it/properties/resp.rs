@@ -1,6 +1,6 @@
-//! Requests of Redis clients: `resp::request::read`.
+//! Requests of Redis clients: `resp::request::parse`.
 
-use cohortist::resp::request::{Argument, Found, KNOWN, Limits, UNKNOWN, read};
+use cohortist::resp::request::{AUTHENTICATED, Argument, Limits, Parsed, UNAUTHENTICATED, parse};
 
 use super::{Dice, cuts};
 
@@ -9,18 +9,18 @@ const PREFIXES: usize = 400;
 
 /// The bytes are what a client sends, from the first to the last.
 pub fn check(bytes: &[u8]) {
-    for limits in [KNOWN, UNKNOWN] {
+    for limits in [AUTHENTICATED, UNAUTHENTICATED] {
         prefixes_agree(bytes, limits);
         pieces_agree(bytes, limits);
     }
     the_password_changes_no_meaning(bytes);
     let mut rest = bytes;
-    while let Found::Request { arguments, len } = read(rest, KNOWN) {
+    while let Parsed::Request { arguments, len } = parse(rest, AUTHENTICATED) {
         places_are_inside(&arguments, len, rest);
         encoding_is_read_back(
             &arguments
                 .iter()
-                .map(|argument| argument.of(rest))
+                .map(|argument| argument.bytes(rest))
                 .collect::<Vec<_>>(),
         );
         rest = &rest[len..];
@@ -29,16 +29,16 @@ pub fn check(bytes: &[u8]) {
 
 /// A beginning of the bytes says "not yet", and how much is needed, or what all of them say.
 fn prefixes_agree(bytes: &[u8], limits: Limits) {
-    let whole = read(bytes, limits);
+    let whole = parse(bytes, limits);
     for cut in cuts(bytes.len(), PREFIXES) {
-        match read(&bytes[..cut], limits) {
-            Found::Incomplete(needed) => {
+        match parse(&bytes[..cut], limits) {
+            Parsed::Incomplete(needed) => {
                 assert!(
                     needed > cut,
                     "{cut} bytes are there, and {needed} are asked for"
                 );
                 match &whole {
-                    Found::Request { len, .. } => {
+                    Parsed::Request { len, .. } => {
                         assert!(
                             needed <= *len,
                             "{needed} bytes are asked for at {cut}, and {len} are enough"
@@ -49,7 +49,7 @@ fn prefixes_agree(bytes: &[u8], limits: Limits) {
                         );
                     }
                     // Who sends nonsense may be told later than could be.
-                    Found::Malformed(_) | Found::Foreign | Found::Incomplete(_) => {}
+                    Parsed::Malformed(_) | Parsed::OtherProtocol | Parsed::Incomplete(_) => {}
                 }
             }
             found => assert_eq!(
@@ -68,16 +68,16 @@ type Request = Vec<Vec<u8>>;
 fn owned(arguments: &[Argument], bytes: &[u8]) -> Request {
     arguments
         .iter()
-        .map(|argument| argument.of(bytes).to_vec())
+        .map(|argument| argument.bytes(bytes).to_vec())
         .collect()
 }
 
 /// All requests of the bytes, and what the last of them says that is none.
-fn at_once(bytes: &[u8], limits: Limits) -> (Vec<Request>, Found) {
+fn at_once(bytes: &[u8], limits: Limits) -> (Vec<Request>, Parsed) {
     let (mut requests, mut rest) = (Vec::new(), bytes);
     loop {
-        match read(rest, limits) {
-            Found::Request { arguments, len } => {
+        match parse(rest, limits) {
+            Parsed::Request { arguments, len } => {
                 assert!(
                     len > 0 && len <= rest.len(),
                     "a request of {len} bytes in {}",
@@ -106,14 +106,14 @@ fn pieces_agree(bytes: &[u8], limits: Limits) {
             buffer.extend_from_slice(&bytes[arrived..arrived + piece]);
             arrived += piece;
             while buffer.len() >= needed {
-                match read(&buffer, limits) {
-                    Found::Request { arguments, len } => {
+                match parse(&buffer, limits) {
+                    Parsed::Request { arguments, len } => {
                         found.push(owned(&arguments, &buffer));
                         buffer.drain(..len);
                         needed = 1;
                     }
-                    Found::Incomplete(more) => needed = more,
-                    end @ (Found::Malformed(_) | Found::Foreign) => {
+                    Parsed::Incomplete(more) => needed = more,
+                    end @ (Parsed::Malformed(_) | Parsed::OtherProtocol) => {
                         refused = Some(end);
                         break;
                     }
@@ -125,7 +125,7 @@ fn pieces_agree(bytes: &[u8], limits: Limits) {
             Some(refused) => assert_eq!(refused, end, "in pieces of at most {most} bytes"),
             // What is left is no request, whoever looks.
             None => assert!(
-                !matches!(read(&buffer, limits), Found::Request { .. }),
+                !matches!(parse(&buffer, limits), Parsed::Request { .. }),
                 "a request was overlooked"
             ),
         }
@@ -134,9 +134,9 @@ fn pieces_agree(bytes: &[u8], limits: Limits) {
 
 /// Those who have still to give the password may send less, and what they may send means the same.
 fn the_password_changes_no_meaning(bytes: &[u8]) {
-    match read(bytes, UNKNOWN) {
-        Found::Malformed(_) => {}
-        found => assert_eq!(found, read(bytes, KNOWN)),
+    match parse(bytes, UNAUTHENTICATED) {
+        Parsed::Malformed(_) => {}
+        found => assert_eq!(found, parse(bytes, AUTHENTICATED)),
     }
 }
 
@@ -149,12 +149,12 @@ fn places_are_inside(arguments: &[Argument], len: usize, bytes: &[u8]) {
     let mut before = 0;
     for argument in arguments {
         match argument {
-            Argument::At(range) => {
+            Argument::Slice(range) => {
                 assert!(
                     before <= range.start && range.start <= range.end && range.end <= len,
                     "{range:?} in {len}"
                 );
-                assert_eq!(argument.lasting(bytes), Some(argument.of(bytes)));
+                assert_eq!(argument.slice(bytes), Some(argument.bytes(bytes)));
                 before = range.end;
             }
             Argument::Typed(typed) => {
@@ -163,7 +163,7 @@ fn places_are_inside(arguments: &[Argument], len: usize, bytes: &[u8]) {
                     "{} bytes out of a line of {len}",
                     typed.len()
                 );
-                assert_eq!(argument.lasting(bytes), None);
+                assert_eq!(argument.slice(bytes), None);
             }
         }
     }
@@ -192,8 +192,8 @@ fn encoding_is_read_back(arguments: &[&[u8]]) {
         lines.push(typed);
     }
     for line in lines {
-        match read(&line, KNOWN) {
-            Found::Request {
+        match parse(&line, AUTHENTICATED) {
+            Parsed::Request {
                 arguments: again,
                 len,
             } => {

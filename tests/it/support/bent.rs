@@ -47,10 +47,10 @@ impl Bent {
         }
     }
 
-    /// Calls this with each plan before it is counted.
-    pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
+    /// Calls `callback` with each plan before it is counted.
+    pub fn before_counting(self, callback: impl Fn(Plan) + Send + Sync + 'static) -> Self {
         Bent {
-            before_counting: Box::new(told),
+            before_counting: Box::new(callback),
             ..self
         }
     }

@@ -115,7 +115,7 @@ pub fn serve(tracker: Tracker) -> SocketAddr {
 }
 
 /// The same with a dashboard of one's own.
-pub fn serve_dashboard(dashboard: server::Dashboard) -> SocketAddr {
+pub fn serve_dashboard(dashboard: impl Into<server::Live>) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
     let settings = server::Settings::new("127.0.0.1:0", dashboard);
     std::thread::spawn(move || {

@@ -13,7 +13,7 @@ use redb::{
 };
 
 use crate::bitmap::Tile;
-use crate::store::embedded::idmap;
+use crate::store::embedded::id_entries;
 use crate::store::embedded::record::Record;
 use crate::store::embedded::table::segment::Writer;
 use crate::store::embedded::table::{
@@ -209,7 +209,7 @@ fn read_string_ids(transaction: &ReadTransaction) -> Result<Vec<KeyAndValue>, re
                     "the string id of user {user} is damaged"
                 )));
             }
-            entries.extend(idmap::id_entries(prefix, id, user));
+            entries.extend(id_entries::id_entries(prefix, id, user));
         }
     }
     entries.sort_unstable();

@@ -4,14 +4,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::store::embedded::idmap::{self, IdEntry};
+use crate::store::embedded::id_entries::{self, IdEntry};
 use crate::store::embedded::record::Record;
+use crate::store::embedded::table::codec::Input;
+use crate::store::embedded::table::entry::{
+    EXPIRY, ID, KEY, NEXT_NUMBER, NUMBER, TILE, contents, tile_of,
+};
 use crate::store::embedded::table::merge::Merged;
 use crate::store::embedded::table::packed::Packed;
-use crate::store::embedded::table::{
-    EXPIRY, ID, Input, KEY, NEXT_NUMBER, NUMBER, TILE, Version, contents, tile_of,
-};
+use crate::store::embedded::table::version::Version;
 use crate::store::{Result, StoreError};
+
+impl Version {
+    /// Reads every block and every tile, and checks that everything listed in the records exists,
+    /// and nothing else. Returns the number of bitmaps.
+    pub fn check(&self) -> Result<u64> {
+        check(self)
+    }
+}
 
 /// Reads and checks all entries of a version. Each tile must be listed in a record, and have the
 /// number of users given there. Returns the number of bitmaps.
@@ -154,7 +164,7 @@ struct Ids {
 impl Ids {
     /// Counts an entry under its prefix. Returns `None` if the entry cannot be read.
     fn count(ids: &mut BTreeMap<String, Ids>, entry: &Merged) -> Option<()> {
-        let (prefix, entry) = idmap::read_entry(&entry.key, contents(&entry.value))?;
+        let (prefix, entry) = id_entries::read_entry(&entry.key, contents(&entry.value))?;
         let found = ids.entry(prefix).or_default();
         let (direction, number, id) = match entry {
             IdEntry::Next(next) => {
@@ -226,12 +236,12 @@ mod tests {
     #[test]
     fn string_ids_must_agree_in_both_directions() {
         let ids = |id: &str, number| {
-            idmap::id_entries("p_", id, number).map(|(key, value)| (key, Some(value)))
+            id_entries::id_entries("p_", id, number).map(|(key, value)| (key, Some(value)))
         };
         let [ann, ann_back] = ids("ann", 0);
         let [bob, bob_back] = ids("bob", 1);
         let [cyd, bob_again] = ids("cyd", 1);
-        let next = |number| idmap::next_entry("p_", number);
+        let next = |number| id_entries::next_entry("p_", number);
         let valid = [
             ann.clone(),
             ann_back.clone(),

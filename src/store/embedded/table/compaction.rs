@@ -6,8 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::store::embedded::table::manifest::sync_directory;
+use crate::store::embedded::table::merge::Merge;
 use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer};
-use crate::store::embedded::table::{Merge, Table, Version, sync_directory};
+use crate::store::embedded::table::version::Version;
+use crate::store::embedded::table::versions::Table;
 use crate::store::{Result, StoreError};
 
 /// The maximum write rate of a background merge, in bytes per second.

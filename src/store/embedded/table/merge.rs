@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::store::embedded::table::TILE;
+use crate::store::embedded::table::entry::TILE;
 use crate::store::embedded::table::packed::Packed;
 use crate::store::embedded::table::segment::{Cursor, REMOVED, Segment};
 use crate::store::{Result, StoreError};

@@ -10,16 +10,13 @@ use std::sync::Arc;
 
 use ::redis::{Value, cmd};
 
-use super::ClusterStore;
-use super::layout::Shard;
 use crate::bitmap::{self, TILE_BYTES};
 use crate::sets::{Key, Plan, UserId};
 use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::connection::{Batch, RedisConnection, Reply, ServerFault, accept, go_on};
 use crate::store::redis::local_eval::{MOST, Piece};
 use crate::store::redis::needs::tiles_of;
-use crate::store::redis::route::Route;
-use crate::store::redis::{RedisStore, SMALL_COMMANDS, lengths_of};
+use crate::store::redis::store::{RedisStore, SMALL_COMMANDS, lengths_of};
 use crate::store::{Mark, Result};
 
 /// Records marks one by one; after an error some may have been.
@@ -192,26 +189,5 @@ impl Bitmaps {
             }
         }
         Ok(Some(piece))
-    }
-}
-
-impl ClusterStore {
-    /// Asks a shard something that needs several keys on one node, or in the other way when they
-    /// are on either side.
-    pub(super) fn ask_or<T>(
-        &self,
-        shard: Shard,
-        run: impl FnOnce(&RedisStore) -> Result<T>,
-        halfway: impl FnOnce(&RedisStore) -> Result<T>,
-    ) -> Result<T> {
-        let store = self.shard(shard, true);
-        let result = run(&store);
-        self.learn(&store);
-        let was_between = matches!(&store.route, Route::Slot(slot) if slot.was_between());
-        if result.is_err() && was_between {
-            self.ask(shard, halfway)
-        } else {
-            result
-        }
     }
 }

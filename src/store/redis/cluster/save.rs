@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
-use super::layout::{self, Shard};
-use super::route::Slot;
-use super::{ClusterStore, unlink};
 use crate::sets::{Key, Plan, Prefix, SCRATCH, Set};
-use crate::store::redis::RedisStore;
+use crate::store::redis::cluster::layout::{self, Shard};
+use crate::store::redis::cluster::route::Slot;
+use crate::store::redis::cluster::store::{ClusterStore, unlink};
 use crate::store::redis::connection::{Batch, Reply, natural};
 use crate::store::redis::lower::{Script, Source};
 use crate::store::redis::server_eval::{Executor, LIFETIME, OURS, Scratch, expiry, vanished};
+use crate::store::redis::store::RedisStore;
 use crate::store::{KeyListing, Result, Saved, StoreError};
 
 /// How long until a name that somebody else saves under is asked for again.

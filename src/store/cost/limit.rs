@@ -1,22 +1,11 @@
-//! How much work one question may be on this thread.
-//!
-//! A server must know what a question costs before it starts, and only the store can tell: it knows
-//! how long its bitmaps are, and which counts are cached. So a server runs requests [`within`] a
-//! limit, and a store that is asked for more returns [`StoreError::Costly`] instead of an answer,
-//! without having done anything. The request then waits for its turn without a thread, and runs
-//! again within a higher limit. Threads without a limit, such as those of commands, are never
-//! refused.
+//! The limit that each thread has for the cost of a question.
 
 use std::cell::Cell;
 
 use crate::sets::{Key, NODE_WORK, Plan, Set};
-use crate::store::{Result, StoreError};
-
-/// User ids in a tile.
-const TILE_IDS: u64 = 1 << 16;
-
-/// How many tiles a store that cannot tell assumes a bitmap to have: a million ids.
-pub(crate) const UNKNOWN_TILES: u64 = 16;
+use crate::store::Result;
+use crate::store::cost::estimate::Cost;
+use crate::store::error::StoreError;
 
 /// How expensive a question is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,33 +48,7 @@ thread_local! {
     static CLASS: Cell<Class> = const { Cell::new(Class::Heavy) };
 }
 
-/// What a question costs, before it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cost {
-    /// Operations on tiles, see [`Plan::work`].
-    pub work: u64,
-    /// How many sets are counted or listed.
-    pub sets: usize,
-    /// The number of user ids that its longest bitmap spans, rounded up to a tile.
-    pub ids: u64,
-}
-
 impl Cost {
-    /// The cost of counting a plan, given how many tiles a key has.
-    pub fn of(plan: &Plan, tiles: impl Fn(&Key) -> u64) -> Self {
-        let mut longest = 0;
-        let work = plan.work(|key| {
-            let tiles = tiles(key);
-            longest = longest.max(tiles);
-            tiles
-        });
-        Cost {
-            work,
-            sets: plan.roots().len(),
-            ids: longest.saturating_mul(TILE_IDS),
-        }
-    }
-
     /// The cost of listing one set.
     ///
     /// # Errors
