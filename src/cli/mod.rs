@@ -16,6 +16,7 @@ mod events;
 mod expire;
 mod expiry;
 mod help;
+mod id_batches;
 mod import;
 mod info;
 mod logs;

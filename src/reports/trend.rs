@@ -147,7 +147,7 @@ impl TrendQuestion {
 
     /// The activity, from the counts of the plan in order.
     fn activity(&self, counts: &Counts) -> Activity {
-        // Without a bitmap there is no user.
+        // A missing bitmap has no users.
         let at = |id: Option<CountId>| id.map_or(0, |id| counts[id]);
         let mut points: Vec<Point> = Vec::with_capacity(self.periods.len());
         for asked in &self.periods {

@@ -15,7 +15,7 @@ use crate::server::host::Refusal;
 use crate::server::respond::{ErrorFormat, plain};
 
 /// Rejects requests for other hosts. `/healthz` is exempt: it reveals nothing, and orchestrators
-/// may probe it under any name.
+/// may use any host name to check it.
 pub(super) async fn admitted(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

@@ -16,65 +16,64 @@ pub const RETRY_SECONDS: &str = "2";
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
-    /// The query string has fields that cannot be understood.
+    /// Some fields of the query string are not valid.
     #[error("the question cannot be answered as it is written")]
     Query(Vec<Problem>),
-    /// A part of the address that no form has written cannot be understood; what is wrong with it.
+    /// A part of the address that no form creates is not valid, and why.
     #[error("{0}")]
     Address(String),
     /// There is no such page.
     #[error("there is no such page")]
     NotFound,
-    /// Nothing is known about what was named.
+    /// What was named does not exist.
     #[error("{0}")]
     Unknown(String),
-    /// The store has no data of what was asked for.
+    /// The store has no data for the request.
     #[error("{0}")]
     NoData(String),
-    /// The page exists, the method does not.
+    /// The page exists, but not with this method.
     #[error("this method does nothing at this address")]
     Method,
-    /// Another site's page wanted something changed.
+    /// A change was requested that is not allowed, for example by a page of another site.
     #[error("{0}")]
     Forbidden(String),
-    /// A request to change something came without the token that allows it.
+    /// A request to change something has no valid token.
     #[error("{0}")]
     Unauthorised(&'static str),
-    /// Some entries of a batch are wrong: how many, and the first of them.
+    /// Some entries of a batch are not valid: how many, and the first of them.
     #[error("{} wrong, so nothing was recorded", if *.0 == 1 { "1 entry is".to_owned() } else { format!("{} entries are", .0) })]
     Entries(usize, Vec<BadEntry>),
-    /// A body longer than so many bytes.
+    /// The body is longer than this many bytes.
     #[error("the body is longer than {} MiB: send it in pieces", .0 >> 20)]
     TooLarge(usize),
-    /// The body stopped arriving for so long.
+    /// No byte of the body arrived for this long.
     #[error("nothing more of the request's body arrived for {} s", .0.as_secs_f32())]
     Stalled(Duration),
-    /// Too many questions of its kind wait already.
+    /// Too many questions of this kind are waiting.
     #[error("{0}")]
     Busy(Busy),
-    /// There is no memory left for a body: what all clients send together has its share, of so many
-    /// bytes.
-    #[error("requests take {} MiB already, all they may: send it again later, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
+    /// There is no memory left for a body. The bodies of all clients share this many bytes.
+    #[error("request bodies already use their {} MiB of memory: send it again later, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
     Crowded(u64),
-    /// There is no memory left for an answer. All answers that clients have not read yet share so
-    /// many bytes.
-    #[error("answers that clients have not read yet take all of their {} MiB: ask again in a few seconds, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
+    /// There is no memory left for a response. All responses that clients have not read yet share
+    /// this many bytes.
+    #[error("responses that clients have not read yet use all of their {} MiB of memory: try again in a few seconds, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
     Unread(u64),
-    /// A body in a form that is not understood.
+    /// The content type of the body is not supported.
     #[error("{0}")]
     Unsupported(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A template failed, which no input should bring about.
-    #[error("the page could not be written: {0}")]
+    /// A template failed. No input should cause this.
+    #[error("the page could not be rendered: {0}")]
     Render(#[from] askama::Error),
     /// The work for this request ended without a result: it panicked, or the server is stopping.
-    #[error("the work on this request was broken off")]
+    #[error("the work on this request was interrupted")]
     BrokenOff,
-    /// The server stops, and has waited for this request as long as it does.
+    /// The server is stopping, and the grace period is over.
     #[error(
-        "the server is stopping and did not wait for this request any longer: ask again in a moment"
+        "the server is stopping and did not wait for this request any longer: try again in a moment"
     )]
     Stopping,
 }
@@ -82,7 +81,7 @@ pub enum WebError {
 /// What is wrong with one entry of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct BadEntry {
-    /// Its place, from 0.
+    /// Its index in the batch, from 0.
     pub index: usize,
     /// What is wrong with it.
     pub message: String,
@@ -105,42 +104,38 @@ impl From<crate::Error> for WebError {
 }
 
 impl WebError {
-    /// The status it is answered with, a headline, and what the reader can do.
-    pub(super) fn told(&self) -> (StatusCode, &'static str, &'static str) {
+    /// Returns the status, a headline, and what the reader can do.
+    pub(super) fn explanation(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             WebError::Query(_) => (
                 StatusCode::BAD_REQUEST,
-                "That question does not work yet",
-                "Mend what is named below and ask again.",
+                "The question is not valid",
+                "Correct the fields below and try again.",
             ),
             WebError::Address(_) => (
                 StatusCode::BAD_REQUEST,
-                "That address does not work",
-                "Mend what is named below, or follow a link instead.",
+                "The address is not valid",
+                "Correct it as described below, or follow a link instead.",
             ),
             WebError::NotFound => (
                 StatusCode::NOT_FOUND,
-                "There is no page here",
-                "The address may be mistyped, or from another version.",
+                "Page not found",
+                "The address may be misspelled, or from another version.",
             ),
-            WebError::Unknown(_) => (
-                StatusCode::NOT_FOUND,
-                "Nothing is known about that",
-                "Check the spelling.",
-            ),
+            WebError::Unknown(_) => (StatusCode::NOT_FOUND, "Not found", "Check the spelling."),
             WebError::NoData(_) => (
                 StatusCode::NOT_FOUND,
-                "There is no data of that",
-                "The file would be empty, and say that nobody did it.",
+                "No data",
+                "An empty file would mean that nobody did it.",
             ),
             WebError::Forbidden(_) => (
                 StatusCode::FORBIDDEN,
-                "That is not allowed here",
-                "Nothing was changed. What is in the way is named below.",
+                "Not allowed",
+                "Nothing was changed. The reason is below.",
             ),
             WebError::Unauthorised(_) => (
                 StatusCode::UNAUTHORIZED,
-                "Who is asking?",
+                "A token is required",
                 "Nothing was changed.",
             ),
             WebError::Entries(..) => (
@@ -150,18 +145,18 @@ impl WebError {
             ),
             WebError::TooLarge(_) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "That is too much at once",
-                "Send it in pieces.",
+                "The request is too large",
+                "Send it in several parts.",
             ),
             WebError::Stalled(_) => (
                 StatusCode::REQUEST_TIMEOUT,
-                "The request did not arrive",
+                "The request was incomplete",
                 "Nothing was changed. Send it again without a pause.",
             ),
             WebError::Stopping => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The server is stopping",
-                "Load this page again in a moment, when it is back.",
+                "Reload this page in a moment, when it is back.",
             ),
             WebError::Busy(_) | WebError::Store(StoreError::Costly(_)) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -170,7 +165,7 @@ impl WebError {
             ),
             WebError::Crowded(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Too much is being sent at once",
+                "Too many large requests at once",
                 "Nothing was recorded.",
             ),
             WebError::Unread(_) => (
@@ -180,34 +175,34 @@ impl WebError {
             ),
             WebError::Unsupported(_) => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "That form is not understood",
+                "The content type is not supported",
                 "Nothing was recorded.",
             ),
             WebError::Method => (
                 StatusCode::METHOD_NOT_ALLOWED,
-                "This address can only be read",
-                "Open it with GET.",
+                "This address is read-only",
+                "Use GET.",
             ),
             WebError::Store(StoreError::TooLarge(_)) => (
                 StatusCode::BAD_REQUEST,
-                "That question is too large",
+                "The question is too large",
                 "It was not started. Shorten it as described below.",
             ),
             WebError::Store(StoreError::Unreachable { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The store does not answer",
-                "The numbers are there; cohortist cannot reach them just now. It tries anew with every request, so \
-                 load this page again once the store is back: nothing needs a restart.",
+                "cohortist cannot reach the data at the moment. It tries again with every request: reload this page \
+                 when the store is back. Nothing needs a restart.",
             ),
             WebError::Store(StoreError::Refused { .. } | StoreError::NotABitmap { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The store refuses",
-                "It answers, but not this question. Its own words are below.",
+                "The store refused the request",
+                "Its message is below.",
             ),
             WebError::Store(StoreError::Locked(_)) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The store is in use",
-                "Another process has it open. End that one, or wait for it.",
+                "Another process has it open. Stop that process, or wait for it.",
             ),
             WebError::Store(StoreError::Write { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -227,7 +222,7 @@ impl WebError {
             ) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "The store cannot be read",
-                "What it said is below, and in the server's log.",
+                "Its message is below, and in the server's log.",
             ),
             WebError::Store(StoreError::Unsupported(_)) => (
                 StatusCode::NOT_IMPLEMENTED,
@@ -241,8 +236,8 @@ impl WebError {
             ),
             WebError::Render(_) | WebError::BrokenOff => (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "Something broke",
-                "This is a fault of cohortist. The server's log says more.",
+                "Internal error",
+                "This is a bug in cohortist. The server's log has details.",
             ),
         }
     }

@@ -193,7 +193,7 @@ fn problems(error: &WebError) -> &[Problem] {
 
 /// Renders the error page, and returns it with its status. Server errors are logged.
 pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
-    let (status, headline, advice) = error.told();
+    let (status, headline, advice) = error.explanation();
     // Rejected requests are counted instead: there may be thousands per second.
     let is_rejection = matches!(
         error,

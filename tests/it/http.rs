@@ -555,7 +555,7 @@ fn every_template_is_rendered() {
         ("_grid.html", "class=\"cohorts\""),
         ("_data_table.html", "<caption>Cohort sizes in short"),
         ("base.html", "<!doctype html>"),
-        ("error.html", "There is no page here"),
+        ("error.html", "Page not found"),
         ("event.html", "<h1 id=\"event\">active"),
         ("events.html", "<h1 id=\"events\">Events"),
         ("no_event.html", "No such event"),

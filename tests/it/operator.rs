@@ -385,16 +385,18 @@ fn lines_of<'a>(log: &'a [String], route: &str) -> Vec<&'a String> {
 
 #[test]
 fn the_access_log_has_a_line_for_each_request_and_names_nobody() {
+    // Long enough that no random request id contains it.
+    const USER: &str = "3947115028";
     let shop = Shop::new();
-    shop.run(&["mark", "active", "4711", "8152"]).done();
+    shop.run(&["mark", "active", USER, "8152"]).done();
     let server = Watched::start(&shop, &[]);
     let id = server
         .read("/retention?cohort=active&returning=active")
         .header("x-request-id")
         .to_owned();
-    let sent = server.read("/users/4711").body.len();
-    server.read("/users?id=4711");
-    server.read("/people?set=active@2026-11-23&after=4711");
+    let sent = server.read(&format!("/users/{USER}")).body.len();
+    server.read(&format!("/users?id={USER}"));
+    server.read(&format!("/people?set=active@2026-11-23&after={USER}"));
     assert_eq!(
         agent()
             .post(format!("{}/retention", server.http))
@@ -411,9 +413,9 @@ fn the_access_log_has_a_line_for_each_request_and_names_nobody() {
             .status(),
         200
     );
-    server.read("/4711");
+    server.read(&format!("/{USER}"));
     let log = server.end();
-    assert!(!log.iter().any(|line| line.contains("4711")), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains(USER)), "{log:#?}");
     let [line] = lines_of(&log, "/retention")[..1] else {
         panic!("{log:#?}")
     };

@@ -1250,16 +1250,7 @@ fn a_reload_expires_by_the_new_spans_at_once() {
     let shop = Shop::new();
     shop.run(&["mark", "active", "1", "--at", "2020-01-01"])
         .done();
-    // After a long gap the clock is trusted when some days were marked.
-    for day in [
-        "2026-11-19",
-        "2026-11-20",
-        "2026-11-21",
-        "2026-11-22",
-        "2026-11-23",
-    ] {
-        shop.run(&["mark", "active", "1", "--at", day]).done();
-    }
+    shop.mark_five_days();
     shop.write("cohortist.toml", "title = \"x\"\n");
     // Nothing expires under --now, so this server uses the system's clock.
     let mut command = shop.command(&["serve", "--listen", "127.0.0.1:0"]);

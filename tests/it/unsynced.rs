@@ -75,16 +75,7 @@ fn commands_warn_and_succeed() {
     assert_eq!(shop.run(&["events"]).out, "");
     shop.run(&["mark", "active", "1", "--at", "2020-01-01"])
         .done();
-    // After a long gap the clock is trusted when some days were marked.
-    for day in [
-        "2026-11-19",
-        "2026-11-20",
-        "2026-11-21",
-        "2026-11-22",
-        "2026-11-23",
-    ] {
-        shop.run(&["mark", "active", "1", "--at", day]).done();
-    }
+    shop.mark_five_days();
     let ran = on_a_failing_disk(&shop, &["expire", "--days", "30d", "--yes"]);
     assert!(
         ran.code == 0 && ran.err.contains(WARNING) && ran.err.contains("deleted bitmaps"),

@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::id_batches::id_batches;
 use crate::cli::names;
 use crate::cli::output::{AlreadyReported, Out, Usage, message, note, status};
 use crate::cli::store::StoreConfig;
@@ -21,7 +22,7 @@ use crate::ingest::{
     Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Property, Records,
 };
 use crate::render::{many, thousands};
-use crate::sets::{Prefix, UserId, parse_numeric_id};
+use crate::sets::{Prefix, parse_numeric_id};
 use crate::store::embedded::Keyspace;
 use crate::tracker::{Extent, Ids, Tracker};
 use checkpoint::{Checkpoint, Found, Origin};
@@ -85,9 +86,6 @@ const BATCH_MARKS_IN_REDIS: usize = 1 << 14;
 
 /// The number of invalid lines reported in full.
 const MAX_REPORTED: u64 = 20;
-
-/// The number of string ids read in one batch.
-const BATCH_IDS: u64 = 10_000;
 
 /// Import events from CSV and NDJSON files
 #[derive(Debug, clap::Args)]
@@ -553,15 +551,9 @@ fn lost_ids(tracker: &Tracker) -> anyhow::Result<u64> {
     // A store that is empty again has assigned none.
     let next = ids.next()?.unwrap_or(0);
     let mut lost = 0;
-    let mut first = 0;
-    while first < next {
-        let end = next.min(first + BATCH_IDS);
-        let users: Vec<UserId> = (first..end)
-            .map(|user| UserId::try_from(user).expect("there are at most 2³² string ids"))
-            .collect();
+    for users in id_batches(next) {
         let texts = ids.texts(&users)?.expect("the store has string ids");
         lost += texts.iter().filter(|text| text.is_none()).count() as u64;
-        first = end;
     }
     Ok(lost)
 }

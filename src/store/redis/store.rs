@@ -299,7 +299,7 @@ impl RedisStore {
         deletion: &Batch,
         result: &Reply<T>,
     ) {
-        // Quick, as whoever waits for the answer has waited already.
+        // Limited, because the caller has already waited for the answer.
         let limit = Duration::from_millis(300).min(conn.timeout());
         if conn.is_broken() {
             // A server that did not answer will not now.

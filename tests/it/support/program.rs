@@ -78,6 +78,15 @@ impl Shop {
         }
     }
 
+    /// Marks `active` on five days up to the tests' *now*. After a long gap, `expire` trusts the
+    /// clock only if that many days have marks.
+    pub fn mark_five_days(&self) {
+        for day in 19..=23 {
+            let at = format!("2026-11-{day}");
+            self.run(&["mark", "active", "1", "--at", &at]).done();
+        }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

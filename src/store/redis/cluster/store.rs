@@ -190,7 +190,7 @@ impl ClusterStore {
     }
 
     pub(super) fn learn(&self, store: &RedisStore) {
-        // That a node takes no writes, as one that was a primary just now, is nobody else's affair.
+        // A refusal to write is only about this node, which may have just been demoted.
         if let Some((known, _)) = &*store.learned.lock().unwrap_or_else(PoisonError::into_inner)
             && known.refusal.is_none()
         {
