@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn keys(plan: &mut Plan, count: usize) -> Vec<NodeId> {
-        let key = |at: usize| Key::ever(EventName::new(at.to_string()).unwrap());
+        let key = |at: usize| Key::ever(EventName::new(&at.to_string()).unwrap());
         (0..count).map(|at| plan.key(key(at))).collect()
     }
 

@@ -61,17 +61,6 @@ pub(super) enum Function {
     AtLeast(u32, Offsets),
 }
 
-impl Function {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Function::Before => "before",
-            Function::First => "first",
-            Function::Within(_) => "within",
-            Function::AtLeast(..) => "atleast",
-        }
-    }
-}
-
 /// The names of the functions. Each is reserved only directly before a `(`.
 const FUNCTIONS: [&str; 4] = ["before", "first", "within", "atleast"];
 

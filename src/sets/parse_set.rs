@@ -34,13 +34,12 @@ fn to_set(
             let failed = |message: String| SyntaxError::new(*column, message);
             let segment = Segment::from_expr(expr)?;
             let Some(when) = when else {
+                let ever = match segment.has_function() {
+                    true => String::new(),
+                    false => format!(" or {segment}@ever"),
+                };
                 return Err(failed(format!(
-                    "`{segment}` needs a period: write {segment}@2026-11-23, {segment}@2026-W48, {segment}@2026-11, {segment}@2026{}",
-                    if segment.has_function() {
-                        ""
-                    } else {
-                        ", or @ever"
-                    }
+                    "`{segment}` needs a period: write {segment}@2026-11-23, {segment}@2026-W48, {segment}@2026-11, {segment}@2026{ever}"
                 )));
             };
             let (segment, period) = match when {

@@ -183,15 +183,16 @@ impl Segment {
                 of,
                 column,
             } => {
-                let of = Segment::from_expr(of)?;
-                check_function(function, &of, *column)?;
-                let of = Box::new(of);
-                match function {
+                let of = Box::new(Segment::from_expr(of)?);
+                let segment = match function {
                     Function::Before => Segment::Before(of),
                     Function::First => Segment::First(of),
                     Function::Within(offsets) => Segment::Within(of, *offsets),
                     Function::AtLeast(least, offsets) => Segment::AtLeast(*least, of, *offsets),
-                }
+                };
+                check_functions(&segment)
+                    .map_err(|error| SyntaxError::new(*column, error.to_string()))?;
+                segment
             }
             Expr::At {
                 inner,
@@ -221,25 +222,55 @@ impl Segment {
     }
 }
 
-/// Checks that a function has a meaning for a segment. `column` is that of the function.
-fn check_function(function: &Function, of: &Segment, column: usize) -> Result<(), SyntaxError> {
-    let name = function.name();
-    if !matches!(function, Function::Before | Function::First) {
-        return Ok(());
+/// Why a function has no meaning for its argument.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FunctionError {
+    /// `first` or `before` of undated bitmaps.
+    #[error(
+        "`{function}` needs an event with dates: an undated bitmap does not say when somebody did `{of}`"
+    )]
+    Undated {
+        /// The name of the function.
+        function: &'static str,
+        /// Its argument.
+        of: Segment,
+    },
+    /// `first` or `before` of a segment that contains a function.
+    #[error(
+        "`{function}` takes no other function inside: write {function}(a) & {function}(b), or use within(…)"
+    )]
+    Nested {
+        /// The name of the outer function.
+        function: &'static str,
+    },
+}
+
+/// Checks that every function in a segment has a meaning.
+fn check_functions(segment: &Segment) -> Result<(), FunctionError> {
+    let first = |function: &'static str, of: &Segment| {
+        if of.is_undated() {
+            let of = of.clone();
+            Err(FunctionError::Undated { function, of })
+        } else if of.has_function() {
+            Err(FunctionError::Nested { function })
+        } else {
+            Ok(())
+        }
+    };
+    match segment {
+        Segment::Event(_) | Segment::Ever(_) | Segment::Names(_) | Segment::NamesEver(_) => Ok(()),
+        Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => {
+            list.iter().try_for_each(check_functions)
+        }
+        Segment::Diff(a, b) => {
+            check_functions(a)?;
+            check_functions(b)
+        }
+        Segment::Before(of) => first("before", of),
+        Segment::First(of) => first("first", of),
+        Segment::Within(of, _) | Segment::AtLeast(_, of, _) => check_functions(of),
     }
-    if of.is_undated() {
-        let message = format!(
-            "`{name}` needs an event with dates: an undated bitmap does not say when somebody did `{of}`"
-        );
-        return Err(SyntaxError::new(column, message));
-    }
-    if of.has_function() {
-        let message = format!(
-            "`{name}` takes no other function inside: write {name}(a) & {name}(b), or use within(…)"
-        );
-        return Err(SyntaxError::new(column, message));
-    }
-    Ok(())
 }
 
 impl FromStr for Segment {
@@ -473,6 +504,8 @@ impl Segments {
         segment.visit(&mut |name, _| names += self.sizes.get(name).copied().unwrap_or(1));
         Terms::default().count(names)?;
         let expanded = self.expand_names(segment);
+        self.check_undated(segment)?;
+        check_functions(&expanded)?;
         let too_many = Cell::new(None);
         let expanded = expanded.map_leaves(&|leaf| match leaf {
             Segment::Names(start) | Segment::NamesEver(start) => {
@@ -508,6 +541,20 @@ impl Segments {
         })
     }
 
+    /// Checks that no saved segment with a function is used with `@ever`.
+    fn check_undated(&self, segment: &Segment) -> Result<(), ExpandError> {
+        let mut refused = None;
+        segment.visit(&mut |name, is_ever| {
+            if is_ever && self.expand_name(name).has_function() {
+                refused = Some(name.clone());
+            }
+        });
+        match refused {
+            None => Ok(()),
+            Some(name) => Err(ExpandError::UndatedFunction(name)),
+        }
+    }
+
     /// Returns the expanded segment of a name, or the segment of the event if it is not a saved
     /// segment. Patterns are not expanded.
     pub fn expand_name(&self, name: &EventName) -> Segment {
@@ -528,6 +575,14 @@ pub enum ExpandError {
     /// It has too many names.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// A saved segment makes a function meaningless: `first(team)` where `team` is `first(active)`.
+    #[error(transparent)]
+    Function(#[from] FunctionError),
+    /// A saved segment that looks at periods is used without one.
+    #[error(
+        "`{0}@ever` has no meaning: the saved segment `{0}` holds a function, which looks at periods"
+    )]
+    UndatedFunction(EventName),
     /// A pattern in it matches too many events.
     #[error(
         "a pattern in `{segment}` matches {found} events; at most {MAX_MATCHES} are allowed. Write a longer beginning"

@@ -4,7 +4,7 @@
 use cohortist::Tracker;
 use cohortist::calendar::parse_moment;
 use cohortist::reports::expiry::ExpiryPolicy;
-use cohortist::sets::{Key, Prefix, Segments, Set, parse_set};
+use cohortist::sets::{Key, Prefix, Set, SetContext, parse_set};
 use cohortist::store::{self, CacheOptions, Mark, Options, PaddedKeys, Saved};
 use redis::Commands;
 
@@ -16,7 +16,7 @@ use crate::support::stores::each_store;
 use crate::support::web::{name, now, serve};
 
 fn set(text: &str) -> Set {
-    parse_set(text, &Segments::default()).unwrap()
+    parse_set(text, SetContext::empty()).unwrap()
 }
 
 fn mark(text: &str, user: u32) -> Mark {

@@ -12,7 +12,9 @@ use cohortist::reports::QueryError;
 use cohortist::reports::coverage::Coverage;
 use cohortist::reports::people::{CellMembers, CellMembersError};
 use cohortist::reports::retention::{Cell, Measure, Query, State};
-use cohortist::sets::{EventName, Key, Prefix, Segment, Segments, Set, parse_set};
+use cohortist::sets::{
+    Catalogue, EventName, Key, Prefix, Segment, Segments, Set, SetContext, parse_set,
+};
 use cohortist::stats::wilson;
 use cohortist::store::Options;
 use cohortist::store::embedded::EmbeddedStore;
@@ -126,7 +128,7 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "[ab &|^!()@\"\\\\0-9W-]{0,40}") {
         let _ = text.parse::<Segment>();
-        let _ = parse_set(&text, &Segments::default());
+        let _ = parse_set(&text, SetContext::empty());
         let _ = text.parse::<Period>();
         let _ = parse_moment(&text);
     }
@@ -333,7 +335,7 @@ proptest! {
         let coverage = Coverage::whole(facts.now).unwrap();
         for row in &table.rows {
             for (k, cell) in (0..).zip(&row.cells) {
-                let crowd = match CellMembers::at(&query, row.period, Some(k), &coverage) {
+                let crowd = match CellMembers::at(&query, row.period, Some(k), &coverage, &Catalogue::default()) {
                     Ok(crowd) => crowd,
                     Err(CellMembersError::NotBegun { .. }) => {
                         prop_assert!(*cell == Cell::Blank && row.period.shift(i64::from(k)).unwrap() > today);
@@ -405,7 +407,7 @@ fn segments_say_where_they_are_wrong() {
     insta::assert_snapshot!(error("bitop_x"), @"column 1: an event name must not begin with `bitop_`: such keys are temporary and get deleted");
     assert!(error(&"(".repeat(5000)).contains("nest deeper than 64"));
     assert!(error(&"x".repeat(10_000)).contains("at most 200 bytes"));
-    let set = |text: &str| parse_set(text, &Segments::default()).map_err(|e| e.to_string());
+    let set = |text: &str| parse_set(text, SetContext::empty()).map_err(|e| e.to_string());
     insta::assert_snapshot!(set("active").unwrap_err(), @"column 1: `active` needs a period: write active@2026-11-23, active@2026-W48, active@2026-11, active@2026 or active@ever");
     insta::assert_snapshot!(set("active@2026-13").unwrap_err(), @"column 8: `2026-13` is not a period: write 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11 or 2026, or `ever`");
     let (a, ios) = (
@@ -430,7 +432,13 @@ fn saved_segments_stand_for_their_expression_and_not_for_themselves() {
         Segments::new(pairs)
     };
     let segments = saved(&[("mobile", "ios | android"), ("team", "mobile & !free@ever")]).unwrap();
-    let expanded = segments.expand(&"active & team".parse().unwrap()).unwrap();
+    let expanded = segments
+        .expand(
+            &"active & team".parse().unwrap(),
+            &Catalogue::default(),
+            &[],
+        )
+        .unwrap();
     assert_eq!(
         expanded.to_string(),
         "active & ((ios | android) & !free@ever)"

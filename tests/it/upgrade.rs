@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use cohortist::sets::{Plan, Prefix, Segments, parse_set};
+use cohortist::sets::{Plan, Prefix, SetContext, parse_set};
 use cohortist::store::embedded::{EmbeddedStore, check, restore};
 use cohortist::store::{Options, Store, StoreError};
 
@@ -59,7 +59,7 @@ pub fn answers(format: u64, directory: &Path, what: &str) {
         EmbeddedStore::open(directory, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut plan = Plan::new();
     for (set, _) in ANSWERS {
-        plan.count_set(&parse_set(set, &Segments::default()).unwrap())
+        plan.count_set(&parse_set(set, SetContext::empty()).unwrap())
             .unwrap();
     }
     let counts: Vec<(&str, u64)> = ANSWERS
@@ -68,7 +68,7 @@ pub fn answers(format: u64, directory: &Path, what: &str) {
         .zip(store.count(&plan).unwrap())
         .collect();
     assert_eq!(counts, ANSWERS, "{what}");
-    let active = parse_set("active@2026-11", &Segments::default()).unwrap();
+    let active = parse_set("active@2026-11", SetContext::empty()).unwrap();
     assert_eq!(
         store.members(&active, None, 9).unwrap(),
         [1, 2, 9, 70_000, 4_000_000_000],
@@ -176,7 +176,7 @@ fn a_backup_of_an_older_version_is_restored(#[case] format: u64) {
         "active@2026-11-22",
         "over@2026-11-20",
     ] {
-        plan.count_set(&parse_set(set, &Segments::default()).unwrap())
+        plan.count_set(&parse_set(set, SetContext::empty()).unwrap())
             .unwrap();
     }
     assert_eq!(store.count(&plan).unwrap(), [4, 3, 0, 1]);

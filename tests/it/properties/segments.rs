@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cohortist::bitmap::{self, Source, Tile};
 use cohortist::calendar::Period;
 use cohortist::sets::{
-    EventName, Labels, Node, Plan, Segment, Segments, Set, SyntaxError, labelled, parse_set,
-    set_periods,
+    Catalogue, EventName, Labels, Node, Plan, Segment, Set, SetContext, SyntaxError, labelled,
+    parse_set, set_periods,
 };
 
 use super::Dice;
@@ -20,23 +20,24 @@ pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    let saved = Segments::default();
     match text.parse::<Segment>() {
         Err(error) => points_inside(text, &error),
         Ok(segment) => {
             printed_is_read_back(&segment);
             let month: Period = MONTH.parse().unwrap();
-            let set = segment.at(month);
+            let Ok(set) = segment.at(month, &Catalogue::default()) else {
+                return;
+            };
             evaluations_agree(text, Some(month), &set);
             // A segment between parentheses, tied to a period, is that segment in that period.
             let literal = format!("({segment})@{MONTH}");
-            match parse_set(&literal, &saved) {
+            match parse_set(&literal, SetContext::empty()) {
                 Ok(tied) => assert_eq!(tied, set, "{literal}"),
                 Err(error) => assert!(too_much(&error), "{literal}: {error}"),
             }
         }
     }
-    match parse_set(text, &saved) {
+    match parse_set(text, SetContext::empty()) {
         Err(error) => points_inside(text, &error),
         Ok(set) => {
             evaluations_agree(text, None, &set);
@@ -118,8 +119,16 @@ fn of_set(set: &Set) -> People {
         Set::Or(sets) => sets.iter().map(of_set).fold(0, |a, b| a | b),
         Set::Xor(sets) => sets.iter().map(of_set).fold(0, |a, b| a ^ b),
         Set::Diff(a, b) => of_set(a) & !of_set(b),
+        Set::AtLeast(least, sets) => in_at_least(*least, sets.iter().map(of_set)),
         Set::Not(_) => panic!("no text makes a complement"),
     }
+}
+
+/// The people who are in at least this many of the sets.
+fn in_at_least(least: u32, sets: impl Iterator<Item = People> + Clone) -> People {
+    let is_in = |place: &u32| sets.clone().filter(|set| set >> place & 1 == 1).count();
+    let enough = (0..64).filter(|place| is_in(place) >= least as usize);
+    enough.fold(0, |people, place| people | 1 << place)
 }
 
 /// As the text says it: cut at the loosest sign outside of quotes and parentheses, over and over.
@@ -179,6 +188,13 @@ fn of_operand(text: &[char], period: Option<Period>) -> People {
     if let ['(', inner @ .., ')'] = text {
         return of_text(inner, period);
     }
+    if let Some(people) = of_function(text, period) {
+        return people;
+    }
+    if text.last() == Some(&'*') {
+        // No event exists, so none begins like this.
+        return 0;
+    }
     let name: String = match text {
         ['"', inner @ .., '"'] => {
             let mut escaped = false;
@@ -194,6 +210,34 @@ fn of_operand(text: &[char], period: Option<Period>) -> People {
     };
     let name = EventName::new(&name).unwrap();
     of_set(&period.map_or_else(|| Set::ever(&name), |period| Set::event_in(&name, period)))
+}
+
+/// A function, in a store in which nothing is recorded before its period.
+fn of_function(text: &[char], period: Option<Period>) -> Option<People> {
+    let open = text.iter().position(|c| *c == '(')?;
+    let name: String = text[..open].iter().collect();
+    if !["before", "first", "within", "atleast"].contains(&name.as_str()) {
+        return None;
+    }
+    let period = period.expect("a function has a period");
+    let arguments = split(&text[open + 1..text.len() - 1], ',');
+    let around = |of: &[char], range: &[char]| -> Vec<People> {
+        let range: String = trimmed(range).iter().collect();
+        let (from, until) = range.split_once("..").unwrap();
+        let offsets = from.parse::<i64>().unwrap()..=until.parse().unwrap();
+        let periods = offsets.filter_map(|by| period.shift(by).ok());
+        periods.map(|at| of_text(of, Some(at))).collect()
+    };
+    Some(match (name.as_str(), &arguments[..]) {
+        ("before", [_]) => 0,
+        ("first", [of]) => of_text(of, Some(period)),
+        ("within", [of, range]) => around(of, range).into_iter().fold(0, |a, b| a | b),
+        ("atleast", [least, of, range]) => {
+            let least: String = trimmed(least).iter().collect();
+            in_at_least(least.parse().unwrap(), around(of, range).into_iter())
+        }
+        _ => panic!("a function has its arguments"),
+    })
 }
 
 fn trimmed(text: &[char]) -> &[char] {

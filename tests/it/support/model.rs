@@ -41,6 +41,7 @@ impl Model {
             Set::And(sets) => join(&all(sets), |a, b| a & b),
             Set::Or(sets) => join(&all(sets), |a, b| a | b),
             Set::Xor(sets) => join(&all(sets), |a, b| a ^ b),
+            Set::AtLeast(least, sets) => at_least(*least, &all(sets)),
             Set::Diff(a, b) => join(&[self.evaluate(a), self.evaluate(b)], |a, b| a - b),
             Set::Not(set) => complement(&self.evaluate(set)),
         }
@@ -74,6 +75,19 @@ impl Model {
     /// The keys there are, cleared ones included.
     pub fn keys(&self) -> BTreeSet<String> {
         self.0.keys().cloned().collect()
+    }
+}
+
+/// Counts the sets of each user.
+fn at_least(least: u32, sets: &[Bits]) -> Bits {
+    let mut numbers = BTreeMap::<u32, u32>::new();
+    for user in sets.iter().flat_map(|bits| &bits.users) {
+        *numbers.entry(*user).or_default() += 1;
+    }
+    let enough = numbers.into_iter().filter(|(_, number)| *number >= least);
+    Bits {
+        users: enough.map(|(user, _)| user).collect(),
+        bytes: sets.iter().map(|bits| bits.bytes).max().unwrap_or(0),
     }
 }
 
