@@ -1,10 +1,12 @@
 //! `cohortist count`.
 
+use std::sync::Arc;
+
 use crate::cli::notes::{Notes, SetCount};
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::sets::{Plan, Segments, Set, SetContext, parse_set};
+use crate::sets::{Plan, Segments, Set, SetContext, parse_set, set_reads_catalogue};
 use crate::tracker::Tracker;
 
 const EXAMPLES: &str = "\
@@ -44,14 +46,19 @@ pub(super) fn checked(text: &str, saved: &Segments) -> Result<Set, Usage> {
     parse_set(text, context).map_err(|error| Usage::in_text("SET", text, &error))
 }
 
-/// Parses a set, whose functions and patterns need the store's bitmaps.
+/// Parses a set. Only functions and patterns need the store's list of bitmaps.
 pub(super) fn set(text: &str, tracker: &Tracker) -> anyhow::Result<Set> {
+    let in_text = |error| Usage::in_text("SET", text, &error);
+    let catalogue = match set_reads_catalogue(text, tracker.segments()).map_err(in_text)? {
+        true => tracker.catalogue()?,
+        false => Arc::default(),
+    };
     let context = SetContext {
         segments: tracker.segments(),
-        catalogue: &*tracker.catalogue()?,
+        catalogue: &catalogue,
         hidden: &[],
     };
-    Ok(parse_set(text, context).map_err(|error| Usage::in_text("SET", text, &error))?)
+    Ok(parse_set(text, context).map_err(in_text)?)
 }
 
 impl Config {

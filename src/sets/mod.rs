@@ -7,6 +7,7 @@ mod history;
 mod interner;
 mod key;
 mod labels;
+mod lower;
 mod offsets;
 mod parse;
 mod parse_set;
@@ -24,7 +25,7 @@ pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
 pub use labels::{Labels, labelled};
 pub use offsets::Offsets;
 pub use parse::SyntaxError;
-pub use parse_set::{parse_set, set_periods};
+pub use parse_set::{parse_set, set_periods, set_reads_catalogue};
 pub use pattern::Pattern;
 pub(crate) use plan::Terms;
 pub use plan::{

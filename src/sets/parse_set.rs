@@ -2,7 +2,7 @@
 
 use crate::calendar::{Grain, Period};
 use crate::sets::parse::{Expr, SyntaxError, parse};
-use crate::sets::{Segment, Set, SetContext, Terms, When};
+use crate::sets::{Segment, Segments, Set, SetContext, Terms, When};
 
 /// Parses a set, in which each name has a period: `active@2026-11-23`, or `(active & ios)@2026-11 &
 /// premium@ever`.
@@ -68,6 +68,33 @@ fn to_set(
         Expr::Xor(list) => Set::Xor(all(list)?),
         Expr::Diff(a, b) => to_set(a, when, context, terms)? - to_set(b, when, context, terms)?,
     })
+}
+
+/// Returns whether [`parse_set`] needs the catalogue for this text: it contains `first`, `before` or
+/// a pattern, directly or through saved segments.
+///
+/// # Errors
+/// Returns an error if the syntax is wrong.
+pub fn set_reads_catalogue(text: &str, segments: &Segments) -> Result<bool, SyntaxError> {
+    reads_catalogue(&parse(text)?, segments)
+}
+
+fn reads_catalogue(expr: &Expr, segments: &Segments) -> Result<bool, SyntaxError> {
+    match expr {
+        Expr::At { inner, .. } => reads_catalogue(inner, segments),
+        Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => {
+            for part in list {
+                if reads_catalogue(part, segments)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Expr::Diff(a, b) => Ok(reads_catalogue(a, segments)? || reads_catalogue(b, segments)?),
+        Expr::Name { .. } | Expr::Names { .. } | Expr::Function { .. } => {
+            Ok(segments.read_catalogue(&Segment::from_expr(expr)?))
+        }
+    }
 }
 
 /// Returns the periods of the names in the text of a set, without duplicates. The period of

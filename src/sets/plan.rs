@@ -6,7 +6,6 @@ use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
-use crate::sets::counter::BitPlanes;
 use crate::sets::{Key, Set};
 
 /// The place of a [`Node`] in its [`Plan`].
@@ -297,38 +296,6 @@ impl Plan {
         Ok(self.put(set))
     }
 
-    fn put(&mut self, set: &Set) -> NodeId {
-        match set {
-            Set::Empty => self.empty(),
-            Set::Key(key) => self.key(key.clone()),
-            Set::And(sets) => {
-                let ids = self.put_all(sets);
-                self.and(ids)
-            }
-            Set::Or(sets) => {
-                let ids = self.put_all(sets);
-                self.or(ids)
-            }
-            Set::Xor(sets) => {
-                let ids = self.put_all(sets);
-                self.xor(ids)
-            }
-            Set::Diff(a, b) => {
-                let (a, b) = (self.put(a), self.put(b));
-                self.diff(a, b)
-            }
-            Set::AtLeast(least, sets) => {
-                let ids = self.put_all(sets);
-                let planes = BitPlanes::new(self, ids);
-                planes.at_least(self, *least)
-            }
-            Set::Not(set) => {
-                let id = self.put(set);
-                self.not(id)
-            }
-        }
-    }
-
     /// A plan that counts these nodes of this one, in order; whatever they do not need is left out.
     ///
     /// ```
@@ -411,10 +378,6 @@ impl Plan {
             reach.push(own);
         }
         work
-    }
-
-    fn put_all(&mut self, sets: &[Set]) -> Operands {
-        sets.iter().map(|set| self.put(set)).collect()
     }
 
     /// A bitmap.

@@ -103,6 +103,22 @@ impl Segment {
         }
     }
 
+    /// Returns whether the segment cannot be evaluated without the catalogue: it contains `first`,
+    /// `before` or a pattern. Names of saved segments are not looked up.
+    fn reads_catalogue(&self) -> bool {
+        match self {
+            Segment::Event(_) | Segment::Ever(_) => false,
+            Segment::Names(_) | Segment::NamesEver(_) | Segment::Before(_) | Segment::First(_) => {
+                true
+            }
+            Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => {
+                list.iter().any(Segment::reads_catalogue)
+            }
+            Segment::Diff(a, b) => a.reads_catalogue() || b.reads_catalogue(),
+            Segment::Within(of, _) | Segment::AtLeast(_, of, _) => of.reads_catalogue(),
+        }
+    }
+
     /// Returns the users in this segment and in all of `others`.
     pub fn and_all(self, others: impl IntoIterator<Item = Segment>) -> Segment {
         let mut list = vec![self];
@@ -539,6 +555,24 @@ impl Segments {
             Segment::Ever(name) => self.expand_name(name).to_ever(),
             other => other.clone(),
         })
+    }
+
+    /// Returns whether a segment, with the saved segments it refers to, cannot be evaluated without
+    /// the catalogue: it contains `first`, `before` or a pattern.
+    pub fn read_catalogue(&self, segment: &Segment) -> bool {
+        let mut seen = HashSet::new();
+        let mut waiting = vec![segment];
+        while let Some(segment) = waiting.pop() {
+            if segment.reads_catalogue() {
+                return true;
+            }
+            let new = segment
+                .names()
+                .into_iter()
+                .filter(|name| seen.insert(*name));
+            waiting.extend(new.filter_map(|name| self.named.get(name)));
+        }
+        false
     }
 
     /// Checks that no saved segment with a function is used with `@ever`.

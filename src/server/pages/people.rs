@@ -1,6 +1,8 @@
 //! `/people`: the users of a cell of the table or of any set, and `/people.csv`: all of them as a
 //! file.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
@@ -30,7 +32,10 @@ use crate::server::respond::{answer, disposition, html};
 use crate::server::view::state_and_path;
 use crate::server::work::{admitted, block, changed};
 use crate::server::{Layout, State, View};
-use crate::sets::{EventName, Segment, Set, SetContext, UserId, labelled, parse_set, set_periods};
+use crate::sets::{
+    Catalogue, EventName, Segment, Set, SetContext, SyntaxError, UserId, labelled, parse_set,
+    set_periods, set_reads_catalogue,
+};
 use crate::stats::{rate, wilson};
 use crate::store::Saved;
 use crate::tracker::{Members, Tracker, Written};
@@ -95,7 +100,7 @@ impl Given {
     }
 
     /// Returns the request if every field is valid. `None` without fields.
-    fn check(&self, state: &State) -> Result<Option<Wanted>, Vec<Problem>> {
+    fn check(&self, state: &State) -> Result<Option<Wanted>, Invalid> {
         let after = match self.after.as_str() {
             "" => None,
             text => Some(
@@ -104,16 +109,17 @@ impl Given {
             ),
         };
         let whom = if !self.set.is_empty() {
-            // A store that is away is reported when its people are requested.
-            let catalogue = state.tracker.catalogue().unwrap_or_default();
-            let set = parse_set(&self.set, state.sets(&catalogue)).map_err(|error| {
+            let in_set = |error: SyntaxError| {
                 let message = error.to_string();
                 vec![Problem {
                     field: Field::Set,
                     message,
                     column: Some(error.column),
                 }]
-            })?;
+            };
+            let reads = set_reads_catalogue(&self.set, state.tracker.segments());
+            let catalogue = catalogue(state, reads.map_err(in_set)?)?;
+            let set = parse_set(&self.set, state.sets(&catalogue)).map_err(in_set)?;
             Whom::Set {
                 text: self.set.clone(),
                 set,
@@ -126,12 +132,15 @@ impl Given {
         Ok(Some(Wanted { whom, after }))
     }
 
-    fn cell(&self, state: &State) -> Result<Whom, Vec<Problem>> {
+    fn cell(&self, state: &State) -> Result<Whom, Invalid> {
         let asked = self.question.check()?;
         let now = state.now();
         let query = asked.query();
         // Counts need expanded segments; texts name the saved ones.
-        let catalogue = state.tracker.catalogue().unwrap_or_default();
+        let segments = state.tracker.segments();
+        let sides = [&query.cohort, &query.returning];
+        let reads = sides.into_iter().any(|side| segments.read_catalogue(side));
+        let catalogue = catalogue(state, reads)?;
         let counted = query
             .expanded(state.sets(&catalogue))
             .map_err(|error| vec![Problem::of_query(&error.into())])?;
@@ -170,7 +179,7 @@ impl Given {
             },
         )?;
         let Some(set) = members.set(who).cloned() else {
-            return Err(wrong(Field::Column, "name a column, such as k=1"));
+            return Err(wrong(Field::Column, "name a column, such as k=1").into());
         };
         Ok(Whom::Cell(Box::new(Cell {
             asked,
@@ -179,6 +188,43 @@ impl Given {
             who,
             set,
         })))
+    }
+}
+
+/// Returns the store's list of bitmaps if it is needed.
+fn catalogue(state: &State, is_read: bool) -> Result<Arc<Catalogue>, crate::Error> {
+    match is_read {
+        true => state.tracker.catalogue(),
+        false => Ok(Arc::default()),
+    }
+}
+
+/// Why there is no list of people.
+enum Invalid {
+    /// Fields are not valid.
+    Fields(Vec<Problem>),
+    /// Functions or patterns could not be evaluated.
+    Store(crate::Error),
+}
+
+impl From<Vec<Problem>> for Invalid {
+    fn from(problems: Vec<Problem>) -> Self {
+        Invalid::Fields(problems)
+    }
+}
+
+impl From<crate::Error> for Invalid {
+    fn from(error: crate::Error) -> Self {
+        Invalid::Store(error)
+    }
+}
+
+impl From<Invalid> for WebError {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Fields(problems) => WebError::Query(problems),
+            Invalid::Store(error) => error.into(),
+        }
     }
 }
 
@@ -505,7 +551,11 @@ fn render(
     given: &Given,
     refused: Option<Refused>,
 ) -> Result<(StatusCode, String), WebError> {
-    let checked = given.check(view);
+    let checked = match given.check(view) {
+        Ok(wanted) => Ok(wanted),
+        Err(Invalid::Fields(problems)) => Err(problems),
+        Err(Invalid::Store(error)) => return Err(error.into()),
+    };
     let known = view
         .events()
         .and_then(|events| Ok((view.tracker.describe()?, events)));
@@ -790,10 +840,7 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
                 "write a set, such as `active@2026-11-23`",
             ))
         };
-        let wanted = given
-            .check(view)
-            .map_err(WebError::Query)?
-            .ok_or_else(nothing)?;
+        let wanted = given.check(view)?.ok_or_else(nothing)?;
         let members = view.tracker.members(wanted.whom.set());
         let members = if let Some(after) = wanted.after {
             members.after(after)
