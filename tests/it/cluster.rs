@@ -538,7 +538,7 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
     .unwrap();
     let error = store.keys("").unwrap_err().to_string();
     assert!(
-        error.contains("single server and no cluster: name it with redis://"),
+        error.contains("single server, not a cluster: use redis://"),
         "{error}"
     );
     // A node of a cluster taken for a single server.
@@ -556,7 +556,7 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
         !errors.is_empty()
             && errors
                 .iter()
-                .all(|error| error.contains("name it with redis-cluster://")),
+                .all(|error| error.contains("use redis-cluster://")),
         "{errors:?}"
     );
     // Nodes of two clusters.
@@ -607,7 +607,7 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
         ..Options::default()
     };
     let error = open(&cluster.url(), &braces).unwrap_err().to_string();
-    assert!(error.contains("prefix `{x}_` has a `{`"), "{error}");
+    assert!(error.contains("prefix `{x}_` contains `{`"), "{error}");
     for text in [
         "redis-cluster:",
         "redis-cluster:x",
@@ -771,7 +771,7 @@ fn a_slot_that_nobody_has_is_an_error() {
     let fresh = open(&cluster.url(), &options).unwrap();
     let error = unreachable(&fresh.count(&plan).unwrap_err());
     assert!(
-        error.contains("1 of the cluster's 16384 slots, 0 the first, are on no node"),
+        error.contains("1 of the cluster's 16384 slots (the first is 0) have no node"),
         "{error}"
     );
     unreachable(&fresh.keys("").unwrap_err());

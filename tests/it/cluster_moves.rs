@@ -234,7 +234,7 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
     )
     .unwrap();
     let error = unreachable(&quick.save(&sets[0], &key("saved_u")).unwrap_err());
-    assert!(error.contains("on the way to another node"), "{error}");
+    assert!(error.contains("migrating to another node"), "{error}");
     assert_eq!(count(&*store, &set("saved_u")).unwrap(), 0);
     assert_eq!(store.delete(&[key("new_u"), key("e10_u")]).unwrap(), 2);
     model.delete(&[key("new_u"), key("e10_u")]).unwrap();

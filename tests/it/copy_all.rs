@@ -373,7 +373,7 @@ fn a_listener_takes_strings_though_it_knows_neither_dump_nor_restore() {
     assert_eq!(refused.code, 1, "{}", refused.out);
     assert!(
         refused.err.contains(
-            "left out 1 key of type list that TO cannot read (it does not know RESTORE): queue"
+            "left out 1 key of type list that TO cannot read (the server does not support RESTORE): queue"
         ),
         "{}",
         refused.err

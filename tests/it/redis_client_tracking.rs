@@ -483,7 +483,7 @@ fn a_server_that_hangs_or_starts_anew_is_met_in_time() {
             .look(&keys())
             .unwrap_err()
             .to_string()
-            .contains("is redis-server running")
+            .contains("Is redis-server running")
     );
     server.restart();
     assert_eq!(users(&*store, &keys()), [0, 0, 0, 0]);

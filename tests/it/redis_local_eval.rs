@@ -468,7 +468,7 @@ fn a_replica_answers_everything_and_says_that_it_is_only_read() {
     assert_eq!(store.sweep().unwrap(), 0);
     let notes = store.describe().unwrap().notes;
     assert!(
-        notes.len() == 1 && notes[0].contains("takes no writes") && notes[0].contains("READONLY"),
+        notes.len() == 1 && notes[0].contains("accepts no writes") && notes[0].contains("READONLY"),
         "{notes:?}"
     );
     assert_eq!(store.save(&a, &key("b_u")).unwrap(), Saved::Taken);
@@ -483,7 +483,7 @@ fn a_replica_answers_everything_and_says_that_it_is_only_read() {
     ] {
         let words = error.to_string();
         assert!(
-            words.contains("READONLY") && words.contains("this Redis is only read"),
+            words.contains("READONLY") && words.contains("this Redis is read-only"),
             "{words}"
         );
     }
@@ -545,7 +545,7 @@ fn a_failover_changes_the_way_and_no_number() {
             .apply(&marks_of("a_u", [8]))
             .unwrap_err()
             .to_string()
-            .contains("only read")
+            .contains("read-only")
     );
 
     // The replica that was: writing works at once, and so does saving, with the lifetime its
@@ -722,7 +722,7 @@ fn the_dashboard_of_a_replica_says_so() {
     );
     let ready = serving.get("/readyz");
     assert!(
-        ready.contains("takes no writes") && ready.contains("READONLY"),
+        ready.contains("accepts no writes") && ready.contains("READONLY"),
         "{ready}"
     );
     assert!(
@@ -735,7 +735,7 @@ fn the_dashboard_of_a_replica_says_so() {
     let ran = people.env("COHORTIST_LOG", "info").output().unwrap();
     let log = String::from_utf8(ran.stderr).unwrap();
     assert_eq!(
-        (log.matches("takes no writes").count(), ran.stdout.len()),
+        (log.matches("accepts no writes").count(), ran.stdout.len()),
         (1, 500 * 4),
         "{log}"
     );

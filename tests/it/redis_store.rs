@@ -619,7 +619,7 @@ fn opening_needs_no_server_and_requests_find_it_when_it_comes() {
     server.stop();
     let store = store(&server);
     let words = fails_soon(&*store);
-    assert!(words.contains("is redis-server running there?"), "{words}");
+    assert!(words.contains("Is redis-server running there?"), "{words}");
     for _ in 0..3 {
         fails_soon(&*store);
     }
@@ -642,7 +642,7 @@ fn nobody_at_a_port() {
     let store = open("redis://:secret@127.0.0.1:1/0", &Options::default()).unwrap();
     assert_eq!(
         fails_soon(&*store),
-        "the store at redis://127.0.0.1:1/0 does not answer: connection refused: is redis-server running there?"
+        "the store at redis://127.0.0.1:1/0 does not answer: connection refused. Is redis-server running there?"
     );
 }
 
@@ -816,7 +816,9 @@ fn what_does_not_speak_the_protocol_is_refused() {
     let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), &Options::default()).unwrap();
     let error = store.keys("").unwrap_err();
     assert!(
-        error.to_string().contains("does not speak Redis' protocol"),
+        error
+            .to_string()
+            .contains("does not speak the Redis protocol"),
         "{error}"
     );
 }

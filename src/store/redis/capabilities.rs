@@ -1,36 +1,34 @@
-//! What a server knows, and what it lets us do. Old ones lack a command here and there,
-//! bitmapist-server most of them; replicas take no writes, and some users may only read.
+//! Which commands a server has and which ones it allows. Old servers lack a few commands and
+//! bitmapist-server lacks most. Replicas refuse writes, and some users may only read.
 
 use ::redis::{ServerError, Value, cmd};
 
 use super::connection::{Batch, RedisConnection, Reply, accept, refuses_writes};
 
-/// The commands a server has, and what stands in for those it has not.
+/// The commands a server has, and the substitutes for those it lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Capabilities {
-    /// Why nothing can be computed into temporary keys, in the server's words: it is a replica,
-    /// this user may not write, its memory is full, …
+    /// Why the server cannot compute into temporary keys, as it reports: it is a replica, this user
+    /// may not write, its memory is full, …
     pub refusal: Option<String>,
-    /// Whether that is so for everything that writes: the whole server refuses, and not only this
-    /// user or command.
+    /// Whether every write is refused, not only those of this user or this command.
     pub takes_nothing: bool,
-    /// MULTI and EXEC; without, commands are sent together and hopefully carried out so.
+    /// MULTI and EXEC. Without them, commands are sent in one trip, which is not atomic.
     pub transactions: bool,
-    /// The same, and they can be used now, by this user: without, what is only read is sent
-    /// together.
+    /// Whether this user can use transactions now. Without them, reads are sent in one trip.
     pub transactions_allowed: bool,
-    /// STRLEN; without, TTL tells whether a key is there, and lengths are not known. (Not EXISTS:
-    /// bitmapist-server answers it with 0 for every key.)
+    /// STRLEN. Without it, TTL shows whether a key exists, and lengths are unknown. (EXISTS would
+    /// not do: bitmapist-server answers it with 0 for every key.)
     pub lengths: bool,
-    /// SCAN; without, KEYS.
+    /// SCAN. Without it, KEYS.
     pub scan: bool,
-    /// UNLINK; without, DEL.
+    /// UNLINK. Without it, DEL.
     pub unlink: bool,
-    /// How keys are given a time to live.
+    /// How keys are given an expiry.
     pub expiry: Expiry,
-    /// BITPOS and GETRANGE; without, GET of the whole bitmap.
+    /// BITPOS and GETRANGE. Without them, GET of the whole bitmap.
     pub ranges: bool,
-    /// Hashes; without, there are no text ids.
+    /// Hashes. Without them, there are no string ids.
     pub hashes: bool,
 }
 
@@ -42,13 +40,13 @@ pub(super) enum Expiry {
 }
 
 impl Capabilities {
-    /// Asks, in one trip and outside any transaction, which an unknown command would abort.
+    /// Tries the commands in one trip. Not in a transaction, which an unknown command would abort.
     pub fn probe(conn: &mut RedisConnection, nobodys_key: &str) -> Reply<Self> {
         let key = nobodys_key;
         let replies = conn.trip(&Batch::of([
             cmd("UNLINK").arg(key),
             cmd("STRLEN").arg(key),
-            // bitmapist-server takes SCAN in this form alone.
+            // bitmapist-server accepts SCAN only in this form.
             cmd("SCAN").arg(0).arg("MATCH").arg(key).arg("COUNT").arg(1),
             cmd("PEXPIRE").arg(key).arg(1000),
             cmd("EXPIRE").arg(key).arg(1),
@@ -57,13 +55,13 @@ impl Capabilities {
             &cmd("MULTI"),
             &cmd("DISCARD"),
             cmd("HGET").arg(key).arg(""),
-            // Of nothing, so that nothing is made; and should it be, it is deleted.
+            // The source is missing, so no key is created. If one is, the DEL below removes it.
             cmd("BITOP").arg("OR").arg(key).arg(key),
             cmd("DEL").arg(key),
         ]))?;
         for reply in &replies {
-            // A server that is not ready or wants a password says so of everything: nothing
-            // learned.
+            // A server that is not ready or needs a password answers everything like this, so its
+            // replies reveal nothing.
             if let Value::ServerError(error) = reply
                 && matches!(error.code(), "LOADING" | "BUSY" | "NOAUTH" | "MASTERDOWN")
             {
@@ -71,10 +69,10 @@ impl Capabilities {
             }
         }
         let knows = |place: usize| replies.get(place).is_some_and(|reply| !is_unknown(reply));
-        // Temporary keys have to be made and deleted, in whichever way.
+        // Temporary keys must be created, and deleted by UNLINK or DEL.
         let refusal = refusal(replies.get(10))
             .or_else(|| refusal(replies.first()).and_then(|_| refusal(replies.get(11))));
-        // A server without memory queues nothing, not even what is only read.
+        // A server that is out of memory queues nothing, not even reads.
         let is_full = refusal.is_some_and(|error| error.code() == "OOM");
         let whole = |reply: &Value| match reply {
             Value::ServerError(error) => {
@@ -99,14 +97,14 @@ impl Capabilities {
             },
             ranges: knows(5) && knows(6),
             hashes: knows(9),
-            // Doing without transactions because this user may not use them would break promises
-            // behind his back.
+            // Stays `true` if only this user may not use transactions: silently writing without
+            // them would break the promised atomicity.
             transactions_allowed: knows(7) && !is_full,
             transactions: !matches!(&replies.get(7), Some(Value::ServerError(e)) if says_unknown(e)),
         })
     }
 
-    /// The same for a request that only reads, which may do without transactions where they are
+    /// The same for a read-only request, which can do without transactions where they are
     /// forbidden.
     pub fn to_read(&self) -> Self {
         Capabilities {
@@ -115,7 +113,7 @@ impl Capabilities {
         }
     }
 
-    /// Whether bitmaps can be fetched piece by piece and counted here.
+    /// Whether bitmaps can be fetched piece by piece and counted locally.
     pub fn can_fetch(&self) -> bool {
         self.ranges && self.lengths
     }
@@ -126,7 +124,7 @@ impl Capabilities {
     }
 }
 
-/// The error of a server that does not carry out a command that writes.
+/// The error, if the server refuses the command or does not have it.
 fn refusal(reply: Option<&Value>) -> Option<&ServerError> {
     match reply {
         Some(Value::ServerError(error)) if refuses_writes(error) || says_unknown(error) => {
@@ -141,7 +139,7 @@ fn words(error: &ServerError) -> String {
     words.trim().to_owned()
 }
 
-/// Whether a reply says that there is no such command, or none for this user.
+/// Whether a reply reports that the command does not exist or is forbidden to this user.
 pub(super) fn is_unknown(reply: &Value) -> bool {
     match reply {
         Value::ServerError(error) => {
@@ -153,7 +151,7 @@ pub(super) fn is_unknown(reply: &Value) -> bool {
     }
 }
 
-/// Servers have no code of their own for this, so the words are the protocol.
+/// There is no error code for this, so the message text is the protocol.
 fn says_unknown(error: &ServerError) -> bool {
     let words = words(error).to_ascii_lowercase();
     words.contains("unknown command") || words.contains("unsupported command")

@@ -1,18 +1,17 @@
-//! How many users bitmaps have, without counting those again that nobody has changed.
+//! Counts of users in bitmaps, without recounting bitmaps that have not changed.
 //!
-//! Redis (6.2 and newer, and Valkey) can tell a connection which of the keys that were read through
-//! it somebody has changed since: CLIENT TRACKING. One connection of a store is used so. What was
-//! counted through it is remembered with it, and looking again is a trip with a STRLEN for each
-//! bitmap: all that Redis had to tell arrives before the last answer, so what it told nothing of is
-//! as it was. Whatever it does tell of is counted again, and is in another state from then on even
-//! if it has as many users as before.
+//! Redis 6.2 and newer and Valkey can notify a connection of changes to the keys that were read
+//! through it (CLIENT TRACKING). A store uses one connection for this and remembers what was
+//! counted through it. Checking again is one trip with a STRLEN for each bitmap. Redis sends its
+//! notifications before the last reply, so a bitmap that was not reported is unchanged. A reported
+//! bitmap is counted again and gets a new version, even if it has as many users as before.
 //!
-//! A connection that is cut off without a word, as by a NAT that forgot it, is waited for a part of
-//! the time-out only, and replaced. Nothing is believed of a connection that broke, or for longer
-//! than [`LIFE`]: all is counted again, and what then has as many users in as many bytes is taken
-//! for what it was. A bitmap whose length is another one was changed whatever was told, as by
-//! SWAPDB, of which Redis tells nothing. A server that has no such tracking, or not for this user,
-//! counts each time; so do the nodes of a cluster.
+//! A connection that was cut off silently, for example by a NAT that dropped its state, is given
+//! only a part of the timeout and is then replaced. What a broken connection knew is not trusted,
+//! and neither is anything older than [`LIFE`]: everything is counted again, and a bitmap with the
+//! same number of users and bytes is taken as unchanged. A bitmap whose length differs has changed
+//! even if it was not reported: Redis sends no notification for SWAPDB. If the server has no such
+//! tracking, or does not allow it for this user, every check counts. So do the nodes of a cluster.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,27 +23,28 @@ use ::redis::{Value, cmd};
 use crate::store::BitmapState;
 use crate::store::redis::connection::{Batch, RedisConnection, Reply};
 
-/// How long a connection is listened to before everything is counted anew through a fresh one.
+/// How long a connection is used before everything is counted again through a new one.
 pub(super) const LIFE: Duration = Duration::from_secs(600);
 
-/// How long a server that cannot track is left alone.
+/// How long until a server that could not track is asked again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a trip may take on a connection that was there before, or half the time-out where that
-/// is less: then a fresh one is made in what is left. Longer than a server is busy with others.
+/// The timeout of a trip on an existing connection, or half of the configured timeout if that is
+/// less. The rest is left to open a new one. Must be longer than the server is busy with other
+/// clients.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// How often bitmaps are looked at that change meanwhile.
+/// How many attempts there are to read all bitmaps at one moment while they change.
 pub(super) const ROUNDS: usize = 4;
 
-/// The most bitmaps to be told of.
+/// The most bitmaps to track.
 pub(super) const MOST: usize = 100_000;
 
-/// A server that fails as quickly as this may still answer on a connection there is: it may just
-/// take no more of them.
+/// If connecting fails faster than this, the server may still answer on an existing connection: it
+/// may just accept no more connections.
 pub(super) const QUICK: Duration = Duration::from_millis(300);
 
-/// The place of the connection that is told of changes.
+/// The tracking connection, which one thread uses at a time.
 #[derive(Default)]
 pub(super) struct ClientTracking {
     pub(super) place: Mutex<Place>,
@@ -55,30 +55,30 @@ pub(super) struct ClientTracking {
 pub(super) struct Place {
     pub(super) taken: bool,
     pub(super) watcher: Option<Watcher>,
-    /// When it turned out that the server cannot do it.
+    /// When the server last turned out to be unable to track.
     pub(super) unable: Option<Instant>,
-    /// What a connection knew that broke.
+    /// What a connection that broke had known.
     pub(super) before: HashMap<String, Known>,
 }
 
-/// A connection that is told of changes.
+/// A connection that is notified of changes.
 pub(super) struct Watcher {
     pub(super) conn: RedisConnection,
     pub(super) since: Instant,
     pub(super) known: HashMap<String, Known>,
 }
 
-/// A bitmap of which no change was told.
+/// A bitmap with no reported change.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
     /// In bytes.
     pub(super) length: u64,
     pub(super) seen: BitmapState,
-    /// It was counted through this connection.
+    /// Whether it was counted through this connection.
     pub(super) sure: bool,
 }
 
-/// Whoever has it is alone with the place, which is given back when this goes.
+/// Exclusive use of the place, released on drop.
 pub(super) struct Turn<'a> {
     pub(super) watch: &'a ClientTracking,
     pub(super) watcher: Option<Watcher>,
@@ -98,8 +98,8 @@ impl Drop for Turn<'_> {
             unable: self.unable,
             before,
         };
-        // Those that find the server unable go away without a turn, so waking one would leave the
-        // others asleep.
+        // Threads that find the server unable to track leave without taking a turn. Waking only one
+        // would leave the others asleep.
         self.watch.left.notify_all();
     }
 }
@@ -109,7 +109,7 @@ impl ClientTracking {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nobody else has the place; `None` when that takes too long, or the server cannot
+    /// Waits for exclusive use of the place; `None` if that takes too long or the server cannot
     /// track.
     pub(super) fn turn(&self, limit: Duration) -> Option<Turn<'_>> {
         let is_taken = |place: &mut Place| place.taken;
@@ -130,7 +130,7 @@ impl ClientTracking {
 }
 
 impl Watcher {
-    /// Has a fresh connection told of changes; `None` when the server cannot.
+    /// Turns tracking on for a new connection; `None` if the server cannot track.
     pub(super) fn new(
         mut conn: RedisConnection,
         before: HashMap<String, Known>,
@@ -138,7 +138,7 @@ impl Watcher {
         let replies = conn.trip(&Batch::of([
             &*cmd("HELLO").arg(3),
             cmd("CLIENT").arg("TRACKING").arg("ON"),
-            // A proxy may well say OK to anything.
+            // A proxy may answer OK to anything.
             cmd("CLIENT").arg("TRACKINGINFO"),
         ]))?;
         let tracks = replies.get(1) == Some(&Value::Okay) && replies.get(2).is_some_and(says_on);
@@ -162,12 +162,12 @@ impl Watcher {
         }))
     }
 
-    /// Forgets what Redis has told was changed; says what that was, everything where it is `None`.
+    /// Drops what Redis has reported as changed, and returns those keys. `None` means all of them.
     pub(super) fn hear(&mut self) -> Option<HashSet<String>> {
         let mut changed = HashSet::new();
         for keys in self.conn.told() {
             let Some(Value::Array(keys)) = keys.into_iter().next() else {
-                // FLUSHALL and FLUSHDB.
+                // Sent for FLUSHALL and FLUSHDB.
                 self.known.clear();
                 return None;
             };
@@ -184,13 +184,13 @@ impl Watcher {
     }
 }
 
-/// A number that no bitmap had before.
+/// A version that no bitmap had before.
 pub(super) fn new_version() -> u64 {
     static STATES: AtomicU64 = AtomicU64::new(1);
     STATES.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Whether CLIENT TRACKINGINFO says that tracking is on, and of every key that is read.
+/// Whether CLIENT TRACKINGINFO reports that tracking is on for every key that is read.
 pub(super) fn says_on(reply: &Value) -> bool {
     let Value::Map(fields) = reply else {
         return false;

@@ -1,4 +1,4 @@
-//! Round trips: commands out, replies in, and what went wrong on the way.
+//! Round trips: sends commands, reads replies and explains failures.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -9,30 +9,30 @@ use ::redis::{Cmd, PushKind, RedisError, ServerError, Value};
 
 use crate::store::Cancel;
 
-/// Why a request failed. Nothing in it may hold a password.
+/// Why a request failed. Must not contain a password.
 #[derive(Debug)]
 pub(super) enum ServerFault {
-    /// The connection broke while in use; a fresh one may well do.
+    /// The connection broke while in use. A new one may work.
     Dropped(String),
-    /// There is nobody, or nobody who answers in time.
+    /// The server is unreachable or does not answer in time.
     Away(String),
-    /// A node of a cluster said that the key is elsewhere, or that it is not a primary any more.
+    /// A cluster node reported that the key is on another node, or that it is no longer a primary.
     Moved(String),
-    /// A node of a cluster said that the keys are on their way to another one, and not all on the
+    /// A cluster node reported that the keys are migrating to another node and are not all on the
     /// same side.
     Between(String),
-    /// The server said no.
+    /// The server refused the request.
     Refused(String),
-    /// A key is of another type: another program's.
+    /// A key has another type, so it belongs to another program.
     NotABitmap(String),
-    /// The server said no because it takes no writes, or none of this user's.
+    /// The server refused because it accepts no writes, or none from this user.
     Unwritable(String),
-    /// The request was given up.
+    /// The request was cancelled.
     Cancelled,
 }
 
 impl ServerFault {
-    /// The same, told in other words.
+    /// The same fault with another message.
     pub fn map(self, words: impl FnOnce(String) -> String) -> Self {
         match self {
             ServerFault::Dropped(reason) => ServerFault::Dropped(words(reason)),
@@ -49,25 +49,25 @@ impl ServerFault {
 
 pub(super) type Reply<T> = Result<T, ServerFault>;
 
-/// Fails once the request was given up. For use between round trips; nothing may be in flight.
+/// Fails if the request was cancelled. Call it only between round trips, with no reply pending.
 pub(super) fn go_on() -> Reply<()> {
     Cancel::current()
         .check()
         .map_err(|_| ServerFault::Cancelled)
 }
 
-/// How long a connection that was idle may take to show that it still works. Longer than a server
+/// How long an idle connection may take to show that it still works. Must be longer than the server
 /// is busy with one chunk.
 const PROBE: Duration = Duration::from_millis(500);
 
-/// Commands that travel together.
+/// Commands that are sent in one trip.
 #[derive(Default)]
 pub(super) struct Batch {
     packed: Vec<u8>,
     count: usize,
-    /// Where each command that was pushed ends.
+    /// The end of each command in `packed`.
     ends: Vec<usize>,
-    /// Whether a replica is to have what is written on the way to another node; see [`Follow`].
+    /// Whether a replica must confirm what is written by way of [`Follow`].
     pub confirm: bool,
 }
 
@@ -76,14 +76,14 @@ impl Batch {
         self.push_packed(&command.get_packed_command());
     }
 
-    /// Adds a command as [`commands`](Self::commands) gives it.
+    /// Adds a command in the encoding that [`commands`](Self::commands) returns.
     pub fn push_packed(&mut self, command: &[u8]) {
         self.packed.extend_from_slice(command);
         self.count += 1;
         self.ends.push(self.packed.len());
     }
 
-    /// The commands, each as it is sent.
+    /// The commands, each as it is encoded on the wire.
     pub fn commands(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts
@@ -102,19 +102,19 @@ impl Batch {
     }
 }
 
-/// Carries out commands on another node of a cluster, in one trip: the node is given as `ASK` names
-/// it. Errors that it answers with are among the replies.
+/// Runs commands on another node of a cluster, in one trip. The node is given as `ASK` names it.
+/// Errors from the server are among the replies.
 pub(super) type Follow = Box<dyn Fn(&str, &Batch) -> Reply<Vec<Value>> + Send + Sync>;
 
 /// A connection that is logged in.
 ///
-/// The `redis` crate's pipelines are not used: after a time-out they go on to wait as long for each
-/// of the other replies, which for a hanging server adds up to many minutes.
+/// The `redis` crate's pipelines are not used: after a timeout they wait just as long for each
+/// remaining reply, which adds up to many minutes if the server hangs.
 pub(super) struct RedisConnection {
     raw: ::redis::Connection,
     timeout: Duration,
     broken: bool,
-    /// What it was told of its own accord, where that is listened to.
+    /// Pushed invalidation messages, if they are collected.
     told: Option<Vec<Vec<Value>>>,
     follow: Option<Follow>,
 }
@@ -130,33 +130,33 @@ impl RedisConnection {
         }
     }
 
-    /// Whether replies may be missing or still to come, so that it must not be used again.
+    /// Whether replies may be missing or pending. Then the connection must not be used again.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// From now on remembers which keys the server says were changed, as it does unasked once
-    /// CLIENT TRACKING is on.
+    /// Starts to collect the invalidation messages that the server pushes once CLIENT TRACKING is
+    /// on.
     pub fn listen(&mut self) {
         self.told = Some(Vec::new());
     }
 
-    /// What it was told since it was last asked. All that happened before the last answer is in it.
+    /// Takes the messages since the last call. Includes every change before the last reply.
     pub fn told(&mut self) -> Vec<Vec<Value>> {
         self.told.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// How commands get to where keys have gone, from now on.
+    /// Sets how commands reach keys that have migrated.
     pub fn follow_by(&mut self, follow: Option<Follow>) {
         self.follow = follow;
     }
 
-    /// One round trip. Errors the server answers with are among the replies.
+    /// Makes one round trip. Errors from the server are among the replies.
     ///
-    /// In a cluster, commands whose keys have gone ahead to the node their slot is moving to are
-    /// carried out there, each by itself and after the others. A key is whole on one side at any
-    /// time: while it moves, the node it leaves answers nobody, and that one is asked first. So
-    /// what is on neither side is nowhere.
+    /// In a cluster, commands whose keys have already migrated are run on the target node, each on
+    /// its own and after the others. A key is always whole on one side: while it moves, the source
+    /// node serves no other client. The source is asked first, so a key that neither side has does
+    /// not exist.
     pub fn trip(&mut self, batch: &Batch) -> Reply<Vec<Value>> {
         let mut replies = self.trip_within(batch, self.timeout)?;
         let Some(follow) = &self.follow else {
@@ -186,12 +186,12 @@ impl RedisConnection {
         Ok(replies)
     }
 
-    /// One round trip that is given up after `limit`.
+    /// Makes one round trip with the timeout `limit`.
     pub fn trip_within(&mut self, batch: &Batch, limit: Duration) -> Reply<Vec<Value>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        // Anything that ends early leaves replies behind.
+        // Until the exchange succeeds, replies may be pending.
         self.broken = true;
         let result = self.exchange(batch, limit);
         self.broken = result.is_err();
@@ -206,8 +206,8 @@ impl RedisConnection {
         let mut replies = Vec::with_capacity(batch.count);
         let mut checked = Instant::now();
         while replies.len() < batch.count {
-            // The socket's time-out is for one read; a server that trickles must not stretch the
-            // whole.
+            // The socket's timeout applies to each read. A server that sends slowly must not extend
+            // the total.
             let now = Instant::now();
             if now.duration_since(checked) > Duration::from_millis(50) {
                 checked = now;
@@ -230,9 +230,9 @@ impl RedisConnection {
         Ok(replies)
     }
 
-    /// Whether the other side answers a PING within a part of `limit`, so that the rest is enough
-    /// for another connection. A connection that was cut off without a word, as by a NAT that
-    /// forgot it, looks like a server that hangs.
+    /// Whether the server answers a PING within a part of `limit`, so that the rest is enough for
+    /// another connection. A connection that was cut off silently, for example by a NAT that
+    /// dropped its state, looks like a server that hangs.
     pub fn is_alive(&mut self, limit: Duration) -> bool {
         let answer = self.trip_within(&Batch::of([&::redis::cmd("PING")]), PROBE.min(limit / 4));
         answer.is_ok_and(|replies| {
@@ -242,17 +242,16 @@ impl RedisConnection {
         })
     }
 
-    /// One command; an error the server answers with is an error.
+    /// Sends one command. An error from the server is returned as an error.
     pub fn ask(&mut self, command: &Cmd) -> Reply<Value> {
         let mut replies = self.trip(&Batch::of([command]))?;
         accept(replies.pop().unwrap_or_default(), None)
     }
 
-    /// One round trip of commands that are carried out together, with nobody else's between them:
-    /// MULTI … EXEC. Every reply is checked. On servers without transactions the commands are
-    /// merely sent together.
+    /// Runs commands atomically (MULTI … EXEC) in one round trip. Every reply is checked. On
+    /// servers without transactions the commands are only sent together.
     ///
-    /// `name` names what the command at a place is about.
+    /// `name` returns the key that the command at an index concerns.
     pub fn transaction(
         &mut self,
         batch: &Batch,
@@ -271,8 +270,8 @@ impl RedisConnection {
             wrapped.push(&::redis::cmd("EXEC"));
             let mut replies = self.trip_within(&wrapped, limit)?;
             let executed = replies.pop().unwrap_or_default();
-            // A command that could not even be queued says why; EXEC then only says that it gave
-            // up.
+            // If a command could not be queued, its reply has the reason. EXEC only reports that it
+            // aborted.
             for (place, reply) in replies.into_iter().enumerate() {
                 accept(reply, place.checked_sub(1).and_then(name))?;
             }
@@ -290,12 +289,12 @@ impl RedisConnection {
             .collect()
     }
 
-    /// From now on a trip may take so long.
+    /// Sets the timeout of a trip.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// What a trip may take.
+    /// The timeout of a trip.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -308,7 +307,7 @@ fn accept_at(reply: Value, place: usize, name: &dyn Fn(usize) -> Option<String>)
     }
 }
 
-/// The node that `ASK 93 host:port` tells to ask.
+/// The node that `ASK 93 host:port` points to.
 fn asked_to(reply: &Value) -> Option<String> {
     let Value::ServerError(error) = reply else {
         return None;
@@ -321,7 +320,7 @@ fn asked_to(reply: &Value) -> Option<String> {
     Some(to.to_owned())
 }
 
-/// Turns a reply that is an error into one. `about` is the key it concerns.
+/// Turns an error reply into an error. `about` is the key that it concerns.
 pub(super) fn accept(reply: Value, about: Option<String>) -> Reply<Value> {
     match reply {
         Value::ServerError(error) => Err(server_fault(&error, about)),
@@ -329,7 +328,7 @@ pub(super) fn accept(reply: Value, about: Option<String>) -> Reply<Value> {
     }
 }
 
-/// A reply that must be a number. bitmapist-server answers some with booleans.
+/// A reply that must be a number. bitmapist-server answers some commands with booleans.
 pub(super) fn integer(command: &str, reply: &Value) -> Reply<i64> {
     match reply {
         Value::Int(number) => Ok(*number),
@@ -338,7 +337,7 @@ pub(super) fn integer(command: &str, reply: &Value) -> Reply<i64> {
     }
 }
 
-/// A reply that must be a number from 0 on.
+/// A reply that must be a non-negative number.
 pub(super) fn natural(command: &str, reply: &Value) -> Reply<u64> {
     u64::try_from(integer(command, reply)?).map_err(|_| unexpected(command, reply))
 }
@@ -347,41 +346,41 @@ pub(super) fn unexpected(command: &str, reply: &Value) -> ServerFault {
     let kind = match reply {
         Value::Nil => "nothing",
         Value::Int(_) => "a number out of range",
-        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => "a text",
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => "a string",
         Value::Array(_) => "a list",
         _ => "something else",
     };
     ServerFault::Refused(format!(
-        "{command} was answered with {kind}; is this Redis, and no proxy in front of it?"
+        "{command} was answered with {kind}. Check that this is Redis, without a proxy in front of it"
     ))
 }
 
-/// A time-out of zero is an error to the system.
+/// The system rejects a timeout of zero.
 fn positive(limit: Duration) -> Duration {
     limit.max(Duration::from_millis(1))
 }
 
-/// What to tell of an error that is not the server's own.
+/// Explains an error that the server did not send.
 pub(super) fn io_fault(error: &RedisError, limit: Duration) -> ServerFault {
     if error.is_timeout() {
         ServerFault::Away(format!("no answer within {:.1} s", limit.as_secs_f64()))
     } else if error.is_connection_dropped() {
         ServerFault::Dropped(format!("the connection was closed ({error})"))
     } else if io_kind(error) == Some(std::io::ErrorKind::Interrupted) {
-        // Linux ends a read that has a time limit when the process is stopped and goes on, as by
-        // Ctrl-Z and `fg`. What was read of a reply cannot be taken up again.
+        // Linux interrupts a read with a timeout when the process is stopped and continued, for
+        // example with Ctrl-Z and `fg`. A partly read reply cannot be resumed.
         ServerFault::Dropped("waiting for the answer was interrupted".to_owned())
     } else if error.is_io_error() {
         ServerFault::Away(error.to_string())
     } else {
         ServerFault::Refused(format!(
-            "what answers there does not speak Redis' protocol ({})",
+            "the server at this address does not speak the Redis protocol ({})",
             error.category()
         ))
     }
 }
 
-/// What kind of error of the system a client met, if it met one. The `redis` crate wraps it.
+/// The kind of the underlying I/O error, if there is one. The `redis` crate wraps it.
 pub(super) fn io_kind(error: &RedisError) -> Option<std::io::ErrorKind> {
     let wrapped = error
         .source()
@@ -391,8 +390,8 @@ pub(super) fn io_kind(error: &RedisError) -> Option<std::io::ErrorKind> {
         .map(std::io::Error::kind)
 }
 
-/// Whether an error says that a server takes no writes, or none of this user's. A transaction that
-/// is given up because of it has the reason behind its own code.
+/// Whether an error means that the server accepts no writes, or none from this user. A transaction
+/// that is aborted because of it has the reason in its details.
 pub(super) fn refuses_writes(error: &ServerError) -> bool {
     const CODES: [&str; 5] = ["READONLY", "NOPERM", "OOM", "MISCONF", "NOREPLICAS"];
     let details = error.details().unwrap_or_default();
@@ -400,12 +399,11 @@ pub(super) fn refuses_writes(error: &ServerError) -> bool {
         || error.code() == "EXECABORT" && CODES.iter().any(|code| details.contains(code))
 }
 
-/// What Redis and Valkey answer to WAIT on a replica. The reply has no code of its own, so these
-/// words are the protocol.
+/// How Redis and Valkey answer WAIT on a replica. The reply has no error code, so this text is the
+/// protocol.
 const WAIT_ON_A_REPLICA: &str = "WAIT cannot be used with replica instances";
 
-/// Whether an error says that the primary that was spoken to became a replica: before it carried
-/// out WAIT, or while WAIT waited.
+/// Whether an error means that the primary became a replica, before WAIT ran or while it waited.
 fn changed_role(error: &ServerError) -> bool {
     error.code() == "UNBLOCKED"
         || error
@@ -413,7 +411,7 @@ fn changed_role(error: &ServerError) -> bool {
             .is_some_and(|details| details.starts_with(WAIT_ON_A_REPLICA))
 }
 
-/// What to tell of an error of the server's, and what to do about it.
+/// Explains an error from the server and what to do about it.
 pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> ServerFault {
     let details = error.details().unwrap_or_default();
     let words = format!("{} {details}", error.code()).trim().to_owned();
@@ -425,7 +423,7 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Server
         _ if changed_role(error) => return ServerFault::Moved(words),
         "ASK" | "TRYAGAIN" => {
             return ServerFault::Between(format!(
-                "{words} — its slot is on the way to another node: try again when it is there"
+                "{words}. The slot is migrating to another node: try again when the migration is done"
             ));
         }
         _ if details.contains("max number of clients") => return ServerFault::Away(words),
@@ -438,12 +436,12 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Server
         _ if refuses_writes(error) => {
             let hint = match error.code() {
                 "NOPERM" => {
-                    "to read, this user needs +@read and +@connection for keys under the prefix; to mark, save and delete also +@write +@transaction"
+                    "to read, this user needs +@read and +@connection for keys under the prefix; to mark, save and delete, also +@write and +@transaction"
                 }
                 "OOM" => "Redis has no memory left for temporary keys: raise maxmemory",
-                "MISCONF" => "Redis cannot save to its disk and takes no writes",
+                "MISCONF" => "Redis cannot save to disk and accepts no writes",
                 _ => {
-                    "this Redis is only read: it is a replica, or lacks replicas of its own; marking, saving and deleting need a primary that takes writes"
+                    "this Redis is read-only: it is a replica, or it has too few replicas. Marking, saving and deleting need a primary that accepts writes"
                 }
             };
             return ServerFault::Unwritable(format!("{about}{words} — {hint}"));

@@ -10,8 +10,8 @@ pub(super) fn numbers_key(prefix: &Prefix) -> String {
     format!("{prefix}ids")
 }
 
-/// There while numbers are being marked. A temporary key like others: it expires, and is no event.
-/// The first marks take it away where they are in the same slot.
+/// Exists while numeric ids are being marked. A temporary key like others: it expires and is not an
+/// event. The first marks delete it if they are in the same slot.
 pub(super) fn settled_key(prefix: &Prefix) -> String {
     format!("{prefix}{SCRATCH}{OURS}numbers")
 }
@@ -20,7 +20,7 @@ pub(super) fn texts_key(prefix: &Prefix) -> String {
     format!("{prefix}ids:texts")
 }
 
-/// Asks for the number that comes next; there is none where users are numbers.
+/// Asks for the next free number. The field is missing where user ids are numeric.
 pub(super) fn asking(prefix: &Prefix) -> Cmd {
     let mut command = cmd("HGET");
     command.arg(numbers_key(prefix)).arg("");

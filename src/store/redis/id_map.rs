@@ -1,7 +1,8 @@
-//! Text ids in Redis: two hashes beside the bitmaps, and a script that gives numbers out.
+//! String ids in Redis: two hashes beside the bitmaps, and a script that assigns numbers.
 //!
-//! `{prefix}ids` holds text → number and, at the empty text, which nobody has, the number that
-//! comes next; `{prefix}ids:texts` holds number → text. Neither name is that of an event's bitmap.
+//! `{prefix}ids` maps text to number. Its field for the empty text, which is not a valid id, holds
+//! the next free number. `{prefix}ids:texts` maps number to text. Neither name can be that of an
+//! event's bitmap.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,15 +17,15 @@ use crate::store::redis::id_keys::{asking, numbers_key, settled_key, texts_key};
 use crate::store::redis::store::RedisStore;
 use crate::store::{IdMap, Result};
 
-/// Texts looked for by one command, or given numbers by one run of the script: about a millisecond,
-/// in which Redis serves nobody else.
+/// The most texts in one HMGET, or in one run of the script that assigns numbers. Either takes
+/// about a millisecond, during which Redis serves no other client.
 const AT_ONCE: usize = 1000;
 
-/// Commands of so many texts in one trip.
+/// The most such commands in one trip.
 const IN_A_TRIP: usize = 16;
 
-/// Answers the number of each text, giving new ones where needed. Nobody else's commands come
-/// between.
+/// Returns the number of each text and assigns new ones where needed. Redis runs a script
+/// atomically.
 const ENROLL: &str = "
 local found = redis.call('HMGET', KEYS[1], unpack(ARGV))
 local next = tonumber(redis.call('HGET', KEYS[1], '') or 0)
@@ -33,7 +34,7 @@ local numbers, texts, fresh = {}, {}, {}
 for place, text in ipairs(ARGV) do
   local number = found[place] or fresh[text]
   if not number then
-    if next > 4294967295 then return redis.error_reply('ERR there are no numbers left for text ids') end
+    if next > 4294967295 then return redis.error_reply('ERR there are no numbers left for string ids') end
     number = string.format('%d', next)
     fresh[text] = number
     next = next + 1
@@ -51,24 +52,25 @@ end
 return found
 ";
 
-/// Lets texts begin: not while numbers are being marked. From then on whoever marks numbers is
-/// refused.
+/// Switches the prefix to string ids, unless numeric ids are being marked. Afterwards, marks of
+/// numeric ids are refused.
 const BEGIN: &str = "
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('HSETNX', KEYS[1], '', 0)
 return 1
 ";
 
-/// Takes that back as long as no text has a number.
+/// Undoes [`BEGIN`] as long as no text has a number.
 const WITHDRAW: &str = "
 if redis.call('HGET', KEYS[1], '') == '0' then return redis.call('DEL', KEYS[1]) end
 return 0
 ";
 
-/// How long a process that marks numbers keeps texts from beginning. By then its bitmaps do.
+/// How long a process that marks numeric ids keeps the prefix from switching to string ids. By then
+/// its bitmaps exist, and they prevent the switch.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// A number as Redis holds it; `None` where there is nothing.
+/// A number as Redis stores it; `None` for a missing field.
 fn number(reply: &Value) -> Reply<Option<u64>> {
     let number = match reply {
         Value::Nil => return Ok(None),
@@ -81,7 +83,7 @@ fn number(reply: &Value) -> Reply<Option<u64>> {
     number.map(Some).ok_or_else(|| unexpected("HGET", reply))
 }
 
-/// The items of one reply after the other.
+/// The items of all replies, in order.
 fn items(replies: impl IntoIterator<Item = Value>, about: &str) -> Reply<Vec<Value>> {
     let mut all = Vec::new();
     for reply in replies {
@@ -95,14 +97,14 @@ fn items(replies: impl IntoIterator<Item = Value>, about: &str) -> Reply<Vec<Val
 
 fn no_hashes() -> ServerFault {
     ServerFault::Refused(
-        "text ids need hashes, which this server does not know: use Redis or Valkey itself"
+        "string ids need hashes, which this server does not support. Use Redis or Valkey"
             .to_owned(),
     )
 }
 
 impl RedisStore {
-    /// What many fields of a hash hold, in order; whether there are any text ids is asked in the
-    /// same trip.
+    /// The values of many fields of a hash, in order; `None` if the prefix has no string ids. The
+    /// first trip asks for both.
     fn looked_up<T>(
         &self,
         parts: impl Iterator<Item = Cmd> + Clone,
@@ -110,7 +112,7 @@ impl RedisStore {
         read: impl Fn(&Value) -> Reply<T>,
     ) -> Result<Option<Vec<T>>> {
         self.with(|conn, capabilities| {
-            // A server without hashes, as bitmapist-server and our own listener are, has no text
+            // Servers without hashes, such as bitmapist-server and our own listener, have no string
             // ids.
             if !capabilities.hashes {
                 return Ok(None);
@@ -191,7 +193,7 @@ impl IdMap for RedisStore {
     fn settle_numbers(&self) -> Result<bool> {
         let key = settled_key(&self.prefix);
         self.with(|conn, capabilities| {
-            // Without hashes there are no text ids to be kept away.
+            // Without hashes there are no string ids to exclude.
             if !capabilities.hashes {
                 return Ok(true);
             }
@@ -256,7 +258,7 @@ impl IdMap for RedisStore {
             }
             let given = |reply: &Value| user(reply)?.ok_or_else(|| unexpected("EVAL", reply));
             let users = answers(conn, parts.clone(), &numbers, true, given)?;
-            // What numbers were given must not be given again after a fail-over.
+            // A number must not be assigned twice after a failover.
             self.route.confirm(conn)?;
             Ok(users)
         })

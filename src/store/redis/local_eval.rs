@@ -1,25 +1,25 @@
-//! Counting here what a server may not, or need not, compute: bitmaps are fetched piece by piece.
+//! Fetches bitmaps piece by piece and counts locally what the server cannot or need not compute.
 //!
-//! The plan is evaluated a range of users after the other. What is needed of a range is worked out
-//! first (see
-//! [`needs`]): where one operand of an intersection is empty the others are not fetched, and BITPOS finds empty parts
-//! without moving them. So a cohort of new users, whose bitmap is a megabyte of zeros before a few
-//! bytes, costs those bytes and as many of each bitmap it is met with.
+//! The plan is evaluated one range of users after the other. For each range, [`needs`] finds what
+//! is required: where one operand of an intersection is empty the others are not fetched, and
+//! BITPOS finds empty parts without transferring them. So a cohort of new users, whose bitmap is a
+//! megabyte of zeros before a few bytes, costs only those bytes, and as many of each bitmap it is
+//! intersected with.
 //!
-//! # What is of one moment
-//! All that is fetched of a range comes in one transaction, in which also the parts that were taken
-//! for empty are looked at again; if somebody has come into one, the range is fetched anew with it.
-//! So a reader sees a batch of marks whole within 65 536 users, and nobody is counted as having
-//! returned who is not in the cohort: every count of a range is made of the same bytes. Marks that
-//! come in meanwhile may be in later ranges and not in earlier ones. (Where this user may not use
-//! transactions, or one tile of all bitmaps is more than [`MOST`], commands are merely sent
-//! together.)
+//! # Consistency
+//! Everything that is fetched for a range comes in one transaction, which also checks again the
+//! parts that were taken as empty. If users have appeared in one of them, the range is fetched
+//! again with it. So a batch of marks is visible either whole or not at all within 65 536 users,
+//! and no user is counted as returning who is not in the cohort: all counts of a range are computed
+//! from the same bytes. Marks that arrive meanwhile may be in later ranges and not in earlier ones.
+//! (If this user may not use transactions, or one tile of all bitmaps exceeds [`MOST`], the
+//! commands are only sent together.)
 //!
-//! # What it takes
-//! A piece is at most [`MOST`] in all, or a tile of 8 KiB of each bitmap where that is more; memory
-//! is about twice as much for each request, and Redis serves others between pieces. Pieces begin
-//! small and grow while they come quickly, so that a slow link is not taken for a server that is
-//! away.
+//! # Cost
+//! A piece is at most [`MOST`] bytes in all, or one tile of 8 KiB of each bitmap if that is more.
+//! Each request uses about twice as much memory. Redis serves other clients between pieces. Pieces
+//! start small and grow while they arrive quickly, so that a slow link does not run into the
+//! timeout.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -38,57 +38,57 @@ use super::server_eval::time_for;
 use crate::bitmap::{self, TILE_BYTES, Tile, split};
 use crate::sets::{Node, Plan, UserId};
 
-/// The most that is fetched in one piece, in bytes.
+/// The largest piece, in bytes.
 pub(super) const MOST: u64 = 4 << 20;
 
-/// The first piece when a whole plan is counted, in bytes.
+/// The first piece if a whole plan is counted, in bytes.
 pub(super) const FIRST: u64 = 1 << 20;
 
-/// The first piece when users are listed, of whom the first few are often all that is wanted.
+/// The first piece if users are listed, in bytes. Often only the first few users are wanted.
 pub(super) const FIRST_OF_LIST: u64 = 128 << 10;
 
-/// A piece that came in less is followed by one of twice the size; one that took ten times as long,
-/// by one of half.
+/// A piece that arrives faster than this doubles the size of the next one. One that takes ten times
+/// as long halves it.
 const QUICK: Duration = Duration::from_millis(50);
 
-/// How far one BITPOS looks, in tiles: 16 MiB.
+/// How far one BITPOS searches, in tiles: 16 MiB.
 const LOOK: u32 = 2048;
 
-/// How far one looks that rides along with a piece: 256 KiB.
+/// How far a BITPOS searches that is sent along with a piece, in tiles: 256 KiB.
 const LOOK_ALONG: u32 = 32;
 
-/// How many bytes the BITPOS of one trip may go through: some 4 ms.
+/// How many bytes the BITPOS commands of one trip may search: about 4 ms.
 const LOOKED_AT_ONCE: u64 = 32 << 20;
 
 /// [`TILE_BYTES`] as a size.
 const TILE_SIZE: usize = 8192;
 
-/// How many commands one trip has.
+/// The most commands in one trip.
 const COMMANDS: usize = 2048;
 
-/// What is known of a key's users from some tile on.
+/// What is known about a key's users from some tile on.
 #[derive(Clone, Copy, Default)]
 struct Known {
-    /// There is nobody before this tile.
+    /// There are no users before this tile.
     next: u32,
-    /// There is somebody in it.
+    /// Whether this tile is known to have users.
     sure: bool,
 }
 
 impl Known {
-    /// Whether more can be known of a window.
+    /// Whether another BITPOS could say more about a window.
     fn is_vague(self, start: u32) -> bool {
         self.next < start || (!self.sure && self.next < start + WIDTH)
     }
 }
 
-/// What a reply of a piece is.
+/// The meaning of a reply.
 enum Expect {
-    /// Tiles of a key, from one on.
+    /// Tiles of a key, from `first` on.
     Tiles { node: usize, first: u32 },
-    /// Whether there is somebody after all where nobody was.
+    /// Whether a part that was taken as empty has users now.
     Nobody { node: usize },
-    /// Where the next user behind the piece is.
+    /// The first user after the piece.
     Next { node: usize, from: u32 },
 }
 
@@ -98,21 +98,22 @@ pub(super) struct Fetcher<'a> {
     atomic: bool,
     plan: &'a Plan,
     keys: &'a [String],
-    /// Of each node, in bytes.
+    /// The length of each node, in bytes.
     lengths: Arc<[u64]>,
-    /// Of each node.
+    /// The number of tiles of each node.
     tiles: Vec<u32>,
     known: Vec<Known>,
-    /// Where the last root ends, in tiles.
+    /// The end of the longest root, in tiles.
     end: u32,
-    /// How much the next piece may have, in bytes.
+    /// The maximum size of the next piece, in bytes.
     piece: u64,
-    /// How many users there are in each root that is a key, as far as all of it was fetched anyway.
+    /// The users counted so far in each root that is a key; `None` if a part of it was not fetched.
     counted: BTreeMap<usize, Option<u64>>,
 }
 
 impl<'a> Fetcher<'a> {
-    /// `keys` has the text of the key at each node, and `lengths` how long each node is, in bytes.
+    /// `keys` holds the text of the key at each node, and `lengths` the length of each node in
+    /// bytes.
     pub fn new(
         conn: &'a mut RedisConnection,
         capabilities: &Capabilities,
@@ -121,11 +122,11 @@ impl<'a> Fetcher<'a> {
         lengths: &[Option<u64>],
         first: u64,
     ) -> Reply<Self> {
-        // Where STRLEN is known, so is every length.
+        // If the server has STRLEN, every length is known.
         let lengths: Option<Arc<[u64]>> = lengths.iter().copied().collect();
         let Some(lengths) = lengths.filter(|_| capabilities.can_fetch()) else {
             return Err(ServerFault::Refused(
-                "it has no STRLEN, GETRANGE or BITPOS for this user, so bitmaps cannot be fetched from it piece by piece"
+                "the server does not offer STRLEN, GETRANGE or BITPOS to this user, so bitmaps cannot be fetched piece by piece"
                     .to_owned(),
             ));
         };
@@ -134,7 +135,7 @@ impl<'a> Fetcher<'a> {
         let (counted, computed): (Vec<usize>, Vec<usize>) =
             plan.roots().iter().map(|id| id.index()).partition(is_key);
         let end = computed.iter().map(|root| tiles[*root]).max().unwrap_or(0);
-        // What reaches beyond the last piece will not be fetched whole.
+        // A key that extends beyond the last piece is not fetched whole.
         let counted = counted
             .into_iter()
             .map(|node| (node, (tiles[node] <= end).then_some(0)))
@@ -153,7 +154,7 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// How many bytes it would fetch, as far as is known.
+    /// How many bytes it would fetch, as far as known.
     fn expected(&self) -> u64 {
         let windows = (0..self.end).step_by(WIDTH as usize);
         windows
@@ -161,8 +162,8 @@ impl<'a> Fetcher<'a> {
             .fold(0, u64::saturating_add)
     }
 
-    /// Whether it would fetch no more than so many bytes. Looks into the bitmaps when their lengths
-    /// alone do not tell.
+    /// Whether it would fetch at most `bytes` bytes. Searches the bitmaps if their lengths alone do
+    /// not decide.
     pub fn is_within(&mut self, bytes: u64) -> Reply<bool> {
         if self.expected() <= bytes {
             return Ok(true);
@@ -177,7 +178,8 @@ impl<'a> Fetcher<'a> {
         Ok(self.expected() <= bytes)
     }
 
-    /// Counts the roots. `None` stands for a key that was not fetched whole: the server counts it.
+    /// Counts the roots. `None` means that a key was not fetched whole, so the server has to count
+    /// it.
     pub fn count(mut self) -> Reply<Vec<Option<u64>>> {
         let mut counts = vec![0; self.plan.roots().len()];
         let mut start = 0;
@@ -196,7 +198,8 @@ impl<'a> Fetcher<'a> {
             .collect())
     }
 
-    /// Users of the only root, which is no key, in ascending order, after `after`, at most `limit`.
+    /// Users of the only root, which must not be a key: in ascending order, after `after`, at most
+    /// `limit`.
     pub fn members(mut self, after: Option<UserId>, limit: usize) -> Reply<Vec<UserId>> {
         let mut found = Vec::new();
         let from = after.map_or(Some(0), |after| after.checked_add(1));
@@ -223,7 +226,7 @@ impl<'a> Fetcher<'a> {
         Ok(found)
     }
 
-    /// The next piece from a tile on in which any root can have users.
+    /// The next piece, from a tile on, in which any root can have users.
     fn next(&mut self, mut start: u32) -> Reply<Option<Piece>> {
         while start < self.end {
             go_on()?;
@@ -255,12 +258,12 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// Where a key may hold users.
+    /// The tiles of a window in which a key may have users.
     fn present(&self, node: usize, start: u32) -> u64 {
         between(start, self.known[node].next, self.tiles[node])
     }
 
-    /// The keys of which anything is needed.
+    /// The keys of which any tile is needed.
     fn leaves<'w>(&self, words: &'w [u64]) -> impl Iterator<Item = (usize, u64)> + use<'a, 'w> {
         let nodes = self.plan.nodes().iter().zip(words).enumerate();
         nodes
@@ -274,7 +277,7 @@ impl<'a> Fetcher<'a> {
             .sum()
     }
 
-    /// Remembers of which keys not all is fetched.
+    /// Marks the keys that are not fetched whole.
     fn skip(&mut self, start: u32, width: u32, needed: &Needs) {
         let (known, tiles) = (&self.known, &self.tiles);
         for (node, users) in &mut self.counted {
@@ -286,7 +289,7 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Finds the first users of keys from a tile on.
+    /// Finds the first user of each key, from a tile on.
     fn look(&mut self, start: u32, nodes: &[usize]) -> Reply<()> {
         let mut nodes = nodes.iter().copied().peekable();
         while nodes.peek().is_some() {
@@ -314,7 +317,7 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Asks for the first user of a key in the tiles from `from` on and before `to`.
+    /// The command that finds the first user of a key in the tiles `from..to`.
     fn bitpos(&self, node: usize, from: u32, to: u32) -> Cmd {
         let mut command = cmd("BITPOS");
         command.arg(&self.keys[node]).arg(1);
@@ -324,7 +327,7 @@ impl<'a> Fetcher<'a> {
         command
     }
 
-    /// Fetches what is needed of the first `width` tiles of a window.
+    /// Fetches the needed tiles among the first `width` tiles of a window.
     fn fetch(&mut self, start: u32, width: u32) -> Reply<Piece> {
         let end = start + width;
         loop {
@@ -360,7 +363,7 @@ impl<'a> Fetcher<'a> {
                     }
                 }
             }
-            // Each time there is one more of which all is fetched, so this ends.
+            // Each round adds at least one key that is fetched from `start` on, so the loop ends.
             if stale.is_empty() {
                 self.skip(start, width, &needed);
                 for (node, users) in &mut self.counted {
@@ -381,10 +384,10 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// The commands that fetch what is needed, and how many bytes each moves.
+    /// The commands that fetch what is needed, and how many bytes each transfers.
     fn requests(&self, start: u32, width: u32, needed: &Needs) -> Vec<(Cmd, Expect, u64)> {
         let mut requests = Vec::new();
-        // First of all what is taken for empty and would count if it were not.
+        // First check the parts that are taken as empty and would matter if they were not.
         let longest = needs(self.plan, &self.tiles, start, |node| {
             between(start, 0, self.tiles[node])
         });
@@ -398,8 +401,7 @@ impl<'a> Fetcher<'a> {
             for (first, end) in runs(word & below(width)) {
                 let (first, end) = (start + first, start + end);
                 let from = u64::from(first) * TILE_BYTES;
-                // No more than it was when it was asked for its length, which complements have gone
-                // by.
+                // Not beyond the length that was read before, which complements depend on.
                 let to = (u64::from(end) * TILE_BYTES).min(self.lengths[node]);
                 let mut command = cmd("GETRANGE");
                 command
@@ -448,7 +450,7 @@ fn found(reply: &Value) -> Reply<Option<u32>> {
     Ok(u32::try_from(integer("BITPOS", reply)? >> 16).ok())
 }
 
-/// What a BITPOS that looked through so many tiles says.
+/// The result of a BITPOS that searched `looked` tiles.
 fn next_of(reply: &Value, from: u32, looked: u32) -> Reply<Known> {
     Ok(match found(reply)? {
         Some(tile) => Known {
@@ -462,19 +464,19 @@ fn next_of(reply: &Value, from: u32, looked: u32) -> Reply<Known> {
     })
 }
 
-/// What was fetched of a range of users.
+/// The bitmaps fetched for a range of users.
 pub(super) struct Piece {
     start: u32,
     end: u32,
     lengths: Arc<[u64]>,
-    /// Whether all of every bitmap in the range is in it.
+    /// Whether every bitmap was fetched whole in this range.
     whole: bool,
-    /// For each node the numbers of its tiles that are not empty, and these.
+    /// For each node, the numbers of its non-empty tiles, and the tiles.
     tiles: Vec<(Vec<u16>, Vec<Arc<Tile>>)>,
 }
 
 impl Piece {
-    /// Nothing yet of a range of tiles. `lengths` are those of a plan's nodes, in bytes.
+    /// An empty piece for a range of tiles. `lengths` are those of the plan's nodes, in bytes.
     pub fn new(tiles: Range<u32>, lengths: &Arc<[u64]>, whole: bool) -> Self {
         let nothing = vec![Default::default(); lengths.len()];
         Piece {
@@ -491,7 +493,7 @@ impl Piece {
         tile(self.start)..=tile(self.end.saturating_sub(1))
     }
 
-    /// Adds what GETRANGE gave of a key, from a tile on.
+    /// Adds the reply of GETRANGE for a key, from tile `first` on.
     pub fn add(&mut self, node: usize, first: u32, reply: Value) -> Reply<()> {
         let bytes = match reply {
             Value::BulkString(bytes) => bytes,
@@ -518,7 +520,7 @@ impl bitmap::Source for Piece {
         self.lengths[leaf]
     }
 
-    /// Keys are not counted by the evaluation where what was fetched of one may not be all of it.
+    /// If a key may not have been fetched whole, the evaluation does not count it.
     fn users(&self, _: usize) -> Option<u64> {
         (!self.whole).then_some(0)
     }

@@ -1,4 +1,4 @@
-//! Which server, from a URL; and how to name it without its password.
+//! Parses the URL of a server and describes the server without its password.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,22 +10,21 @@ use url::Url;
 
 use crate::store::{Result, StoreError, redacted};
 
-/// How often an idle connection shows a NAT or a firewall on its way that it is in use.
+/// How often an idle connection sends keepalives, so that a NAT or firewall does not drop it.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A server and how to log in there.
 pub(super) struct Address {
-    /// Connects, and only that: the client is given neither password nor database, as the crate's
-    /// own login reads one reply after the other with the whole time-out for each.
+    /// Only opens connections. The client gets neither password nor database, because the crate's
+    /// own login reads one reply after the other, each with the whole timeout.
     pub client: Client,
-    /// `AUTH` with these when there is a password.
+    /// For `AUTH`, if there is a password.
     pub login: Option<Login>,
-    /// `SELECT` this when it is not 0.
+    /// For `SELECT`, if it is not 0.
     pub database: i64,
     /// For people, without any password: `redis://host:6379/0`.
     pub location: String,
-    /// Whether the server is on this machine, as far as the address tells: bytes then cost next to
-    /// nothing.
+    /// Whether the address is on this machine, where transferring bytes is cheap.
     pub is_near: bool,
 }
 
@@ -52,7 +51,7 @@ impl Address {
         let location = location(&url, info.addr(), database);
         let is_near = is_near(info.addr());
         if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            // Fails when the process chose one already, which is as good.
+            // Fails if the process has already installed one, which works too.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let bare = info

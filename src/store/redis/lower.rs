@@ -1,13 +1,13 @@
-//! From a plan and the sizes of its bitmaps to the steps that must be taken on the server. Pure.
+//! Turns a plan and the sizes of its bitmaps into steps for the server. Does no I/O.
 
 use crate::sets::{Node, NodeId, Plan};
 
 /// Where the bits of a node are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Source {
-    /// Nowhere: no bitmap, or one of no bytes.
+    /// No bitmap, or one of zero bytes.
     Missing,
-    /// The user's bitmap at this node of the plan.
+    /// The event's bitmap at this node of the plan.
     Key(usize),
     /// The result of the step for this node of the plan.
     Step(usize),
@@ -24,30 +24,30 @@ pub(super) enum Op {
     Not,
 }
 
-/// One intersection, union, … to be computed by the server.
+/// One intersection, union, … that the server computes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     /// The node of the plan.
     pub node: usize,
     pub op: Op,
     pub operands: Vec<Source>,
-    /// How many later steps take its result.
+    /// How many later steps read its result.
     pub uses: usize,
 }
 
-/// What is left of a plan when everything that must be empty is taken out.
+/// A plan without everything that must be empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Script {
-    /// In an order in which operands come first.
+    /// Operands come before the steps that use them.
     pub steps: Vec<Step>,
     /// What to count for each root.
     pub roots: Vec<Source>,
-    /// For each node of the plan its length in bytes, where it is known.
+    /// For each node of the plan, its length in bytes if known.
     pub lengths: Vec<Option<u64>>,
 }
 
 impl Script {
-    /// Makes of each root that is a user's bitmap a step that copies it.
+    /// Replaces each root that is an event's bitmap by a step that copies it.
     pub fn copy_keys(&mut self) {
         for root in &mut self.roots {
             if let Source::Key(node) = *root {
@@ -65,15 +65,15 @@ impl Script {
     }
 }
 
-/// Resolves a plan. `lengths` has for each node that is a key its length in bytes: 0 when it is
-/// missing, `None` when it exists and the server cannot tell its length. Other nodes' entries are
-/// not read.
+/// Resolves a plan. For each node that is a key, `lengths` holds its length in bytes: 0 if it is
+/// missing, `None` if it exists and the server cannot report its length. The entries of other nodes
+/// are ignored.
 ///
-/// Redis' bitmaps have a length, which a complement makes visible: `BITOP NOT` of three empty bytes
-/// has 24 users, and an intersection is as long as its longest operand, also with one that is
-/// missing. So there are two ways to be empty: *blank*, no user in it, and *missing*, no bytes.
-/// Blank operands are left out, except beneath a complement, where every length has to come out as
-/// Redis would have it.
+/// Bitmaps in Redis have a length, which a complement makes visible: `BITOP NOT` of three empty
+/// bytes has 24 users, and an intersection is as long as its longest operand, even if another is
+/// missing. So a bitmap can be empty in two ways: *blank* (no users) and *missing* (no bytes).
+/// Blank operands are left out, except below a complement, where every length must be what Redis
+/// would produce.
 pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
     let nodes = plan.nodes();
     let mut lengths = lengths.to_vec();
@@ -95,8 +95,8 @@ pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
             };
     }
 
-    // Users of a node come after it, so going backwards all that is asked of a node is known when
-    // its turn comes.
+    // Operands come before the nodes that use them. Going backwards, everything that uses a node
+    // has been visited before the node.
     let mut needed = vec![false; nodes.len()];
     let mut exact = vec![false; nodes.len()];
     for root in plan.roots() {
@@ -139,7 +139,7 @@ pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
                 continue;
             }
             Node::And(_) => {
-                // bitmapist-server takes no notice of a missing operand that stands first.
+                // bitmapist-server ignores a missing operand in first position.
                 operands.sort_by_key(|source| *source == Source::Missing);
                 Op::And
             }
@@ -199,7 +199,7 @@ fn is_left_out(exactly: bool, blank: bool, length: Option<u64>) -> bool {
     if exactly { length == Some(0) } else { blank }
 }
 
-/// The greatest length; unknown when one is, unless all are known to be 0.
+/// The greatest length; unknown if any length is unknown.
 fn longest(ids: &[NodeId], lengths: &[Option<u64>]) -> Option<u64> {
     ids.iter()
         .map(|id| lengths[id.index()])
@@ -216,7 +216,7 @@ mod tests {
         Set::ever(&EventName::new(name).unwrap())
     }
 
-    /// Resolves with keys `a`, `b`, `c` of 10 bytes, and every other missing.
+    /// Resolves with keys `a`, `b`, `c` of 10 bytes and all others missing.
     fn script(set: &Set) -> Script {
         let mut plan = Plan::new();
         plan.count_set(set).unwrap();
@@ -289,7 +289,7 @@ mod tests {
         let and = &script(&!(Set::And(vec![key("gone"), key("a")]))).steps[0];
         assert!(
             matches!(and.operands[..], [Source::Key(_), Source::Missing]),
-            "what is there comes first"
+            "existing bitmaps come first"
         );
     }
 

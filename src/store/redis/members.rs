@@ -1,4 +1,4 @@
-//! Reading the users in a bitmap, piece by piece.
+//! Reads the users in a bitmap, piece by piece.
 
 use ::redis::{Cmd, Value, cmd};
 
@@ -9,8 +9,9 @@ use super::connection::{
 use super::server_eval::{expiry, vanished};
 use crate::sets::UserId;
 
-/// The first piece read, in bytes. Pieces double, so that neither a short list from a dense bitmap
-/// nor a long one from a sparse bitmap reads much more than it needs.
+/// The size of the first piece, in bytes. Each piece is twice as long as the one before, so that
+/// neither a short list from a dense bitmap nor a long one from a sparse bitmap reads much more
+/// than it needs.
 const FIRST_PIECE: u64 = 4 << 10;
 
 /// The largest piece, in bytes.
@@ -19,7 +20,7 @@ const LARGEST_PIECE: u64 = 1 << 20;
 /// A bitmap on the server.
 pub(super) struct Bitmap<'a> {
     pub key: &'a str,
-    /// A temporary key of this request, which has to be kept alive.
+    /// Whether it is a temporary key of this request, whose expiry must be renewed.
     pub temporary: bool,
 }
 
@@ -54,7 +55,7 @@ impl Bitmap<'_> {
         let mut start = self.next_byte(conn, capabilities, u64::from(first / 8))?;
         while let Some(at) = start.filter(|_| users.len() < limit) {
             go_on()?;
-            // The piece, and where the next begins, in one trip.
+            // One trip reads the piece and finds the start of the next one.
             let mut replies = self.ask(
                 conn,
                 capabilities,
@@ -76,7 +77,7 @@ impl Bitmap<'_> {
         Ok(users)
     }
 
-    /// The byte that holds the first user at or behind a byte.
+    /// The byte that holds the first user, from a byte on.
     fn next_byte(
         &self,
         conn: &mut RedisConnection,
@@ -109,7 +110,7 @@ impl Bitmap<'_> {
             .into_iter()
             .map(|r| accept(r, Some(self.key.to_owned())))
             .collect::<Reply<Vec<Value>>>()?;
-        // When it had gone, the rest of this reply would look like the end of the list.
+        // If the key expired, the replies would look like the end of the list.
         if alive.is_some() && natural("PEXPIRE", &replies.remove(0))? == 0 {
             return Err(vanished());
         }
@@ -131,12 +132,12 @@ fn bytes(command: &str, reply: Option<Value>) -> Reply<Vec<u8>> {
     }
 }
 
-/// Adds the users from `first` on that are in a piece of a bitmap beginning at byte `at`.
+/// Adds the users from `first` on in a piece of a bitmap that begins at byte `at`.
 fn collect(piece: &[u8], at: u64, first: UserId, limit: usize, users: &mut Vec<UserId>) {
     for (byte, bits) in (at..).zip(piece).filter(|(_, bits)| **bits != 0) {
         for bit in (0..8_u8).filter(|bit| bits & (0x80 >> bit) != 0) {
-            // A string of Redis has at most 2³² bits; one that was raised to more holds nobody
-            // there.
+            // A Redis string has at most 2³² bits by default. Where that limit was raised, bits
+            // beyond it are not users.
             let Ok(user) = UserId::try_from(byte * 8 + u64::from(bit)) else {
                 return;
             };

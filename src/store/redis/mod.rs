@@ -1,17 +1,18 @@
-//! The store in Redis: bitmapist's own bitmaps, where bitmapist keeps them.
+//! A store in Redis that reads and writes bitmapist's bitmaps in place.
 //!
-//! A plan takes a few round trips: one for the sizes of its bitmaps, which often shows that most of
-//! it is empty. Then either the server computes, one trip for each chunk of BITOP and BITCOUNT, or
-//! the bitmaps are fetched piece by piece and counted here. See [`RedisStore`] for what is
-//! promised.
+//! A plan takes a few round trips. The first one asks for the sizes of its bitmaps, which often
+//! shows that most of the plan is empty. Then either the server computes the rest, in one trip for
+//! each chunk of BITOP and BITCOUNT, or the bitmaps are fetched piece by piece and counted here.
+//! [`RedisStore`] lists the guarantees.
 //!
 //! # Layout
-//! `location` reads the URL, `route` sends requests there, `connect` pools connections, `wire` makes round trips and explains
-//! errors, `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute`
-//! carries out on the server; `window` finds what has to be fetched, `fetch` does and counts here;
-//! `members` reads bitmaps, `scan` finds and deletes keys, `server` moves keys of any type,
-//! `string_ids` calls users by texts; `watch` is told which bitmaps have changed; `cluster` makes one
-//! store of many such.
+//! `location` reads the URL, `route` sends requests to the right server, `pool` pools connections,
+//! `connection` makes round trips and explains errors, `capabilities` finds out what a server lacks
+//! or forbids. `lower` turns a plan into steps and `server_eval` runs them on the server. `needs`
+//! finds which tiles a plan needs, `local_eval` fetches them and counts here. `members` reads
+//! bitmaps, `scan` finds and deletes keys, `server` moves keys of any type, `id_map` and `id_keys`
+//! hold string ids, `client_tracking` and `watched` learn which bitmaps have changed, and `cluster`
+//! combines many such stores into one.
 
 mod capabilities;
 mod client_tracking;

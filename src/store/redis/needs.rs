@@ -1,24 +1,24 @@
-//! Which tiles of which bitmaps a plan needs, in a window of 64 tiles at a time. Pure.
+//! Which tiles of which bitmaps a plan needs, one window of 64 tiles at a time. Does no I/O.
 //!
-//! A word stands for a window: its bit `t` for tile `start + t`.
+//! A word describes a window: bit `t` stands for tile `start + t`.
 
 use crate::bitmap::TILE_BYTES;
 use crate::sets::{Node, Plan};
 
-/// The tiles of a window.
+/// The number of tiles in a window.
 pub(super) const WIDTH: u32 = u64::BITS;
 
-/// The tiles that all users there may be take.
+/// The number of tiles that all possible user ids span.
 const ALL_TILES: u32 = 1 << 16;
 
-/// How many tiles a bitmap of so many bytes has.
+/// The number of tiles of a bitmap of `bytes` bytes.
 pub(super) fn tiles_of(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(TILE_BYTES))
         .unwrap_or(ALL_TILES)
         .min(ALL_TILES)
 }
 
-/// The tiles from `from` on and before `to`, in the window that begins at `start`.
+/// The tiles `from..to` that lie in the window that begins at `start`.
 pub(super) fn between(start: u32, from: u32, to: u32) -> u64 {
     below(to.saturating_sub(start)) & !below(from.saturating_sub(start))
 }
@@ -30,17 +30,18 @@ pub(super) fn below(tiles: u32) -> u64 {
 
 /// What a plan needs in a window.
 pub(super) struct Needs {
-    /// For each node where its users have to be known; of keys these are the tiles to be fetched.
+    /// For each node, the tiles in which its users must be known. For a key, these are the tiles to
+    /// fetch.
     pub words: Vec<u64>,
-    /// Where any root that is no key can hold anybody.
+    /// The tiles in which any root other than a key can have users.
     pub roots: u64,
 }
 
-/// What a plan needs in the window at `start`. `tiles` has for each node how many tiles it has, by
-/// Redis' rules for lengths; `present` says of a key where it may hold anybody.
+/// What a plan needs in the window at `start`. `tiles` holds the number of tiles of each node, by
+/// Redis' rules for lengths. `present` returns the tiles in which a key may have users.
 ///
-/// Where an operand of an intersection is empty the others are not needed, and so on down to the
-/// keys. Roots that are keys need nothing: a server counts these itself.
+/// Where one operand of an intersection is empty, the others are not needed, and neither is
+/// anything below them. Roots that are keys need nothing: the server counts them.
 pub(super) fn needs(
     plan: &Plan,
     tiles: &[u32],
@@ -67,8 +68,8 @@ pub(super) fn needs(
             roots |= holds[root.index()];
         }
     }
-    // Operands come before the nodes that use them, so going backwards all that is asked of a node
-    // is known.
+    // Operands come before the nodes that use them. Going backwards, everything that uses a node
+    // has been visited before the node.
     for (i, node) in plan.nodes().iter().enumerate().rev() {
         let asked = words[i];
         if asked != 0 {
@@ -81,8 +82,8 @@ pub(super) fn needs(
     Needs { words, roots }
 }
 
-/// How many tiles of a window can be taken at once: as many as need no more than `most` tiles of
-/// bitmaps together, and always so many that something is.
+/// How many tiles of a window fit into one piece: as many as need no more than `most` tiles of
+/// bitmaps together, and always enough to include at least one needed tile.
 pub(super) fn width(words: impl Iterator<Item = u64>, most: u64) -> u32 {
     let mut at = [0_u64; WIDTH as usize];
     for word in words {
@@ -97,12 +98,12 @@ pub(super) fn width(words: impl Iterator<Item = u64>, most: u64) -> u32 {
     u32::try_from(fits.count()).unwrap_or(WIDTH)
 }
 
-/// The places of the bits of a word, ascending.
+/// The positions of the set bits of a word, ascending.
 fn ones(word: u64) -> impl Iterator<Item = u32> {
     (0..WIDTH).filter(move |bit| word >> bit & 1 != 0)
 }
 
-/// The runs of adjacent bits of a word: where each begins and where it has ended.
+/// The runs of adjacent set bits of a word, each as its start and its exclusive end.
 pub(super) fn runs(word: u64) -> impl Iterator<Item = (u32, u32)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -124,8 +125,8 @@ mod tests {
         Set::ever(&EventName::new(name).unwrap())
     }
 
-    /// What a set needs of the keys `a`, `b` and `c` when they may hold users in these tiles; all
-    /// bitmaps have 8 tiles.
+    /// The tiles that a set needs of the keys `a`, `b` and `c` if these may have users in the tiles
+    /// of `present`. All bitmaps have 8 tiles.
     fn of_keys(set: &Set, present: [u64; 3]) -> [u64; 3] {
         let mut plan = Plan::new();
         plan.count_set(set).unwrap();
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complement_of_nothing_is_somebody() {
+    fn a_complement_of_an_empty_set_has_users() {
         let mut plan = Plan::new();
         plan.count_set(&!(key("a") & key("b"))).unwrap();
         let needs = needs(&plan, &[3, 9, 9, 9], 0, |_| 0);
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(
             width([0b1000, 0b1000, 0b1000].into_iter(), 2),
             64,
-            "one tile is taken whatever it needs"
+            "at least one needed tile is taken"
         );
         assert_eq!(width([0b1_1000, 0b1000, 0b1000].into_iter(), 2), 4);
         assert_eq!(width([].into_iter(), 2), 64);

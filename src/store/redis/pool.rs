@@ -1,4 +1,4 @@
-//! Connections: a pool of them, each made when it is first needed and again when it broke.
+//! A pool of connections, each opened when first needed and reopened after it breaks.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,10 +14,10 @@ use super::location::{Address, Login};
 
 /// A pool of places for connections.
 ///
-/// r2d2 keeps the number of connections down, hands them out and closes idle ones. It does not make
-/// them: after a failure it waits ever longer, up to half the time-out, before it tries anew, so
-/// that the first request after Redis came back would fail. What it pools are places that are empty
-/// at first and filled by whoever gets them.
+/// r2d2 limits the number of connections, hands them out and closes idle ones. It does not open
+/// them: after a failure it waits longer and longer, up to half of the timeout, before it retries,
+/// so the first request after Redis came back would fail. Instead it pools places that start empty,
+/// and each is filled with a connection when it is first used.
 pub(super) struct Pool {
     places: r2d2::Pool<Places>,
     connector: Connector,
@@ -59,7 +59,7 @@ impl Pool {
     }
 
     /// Runs a request on a connection that has just answered a PING. Waiting for a place,
-    /// connecting, logging in and the PING together take no longer than the time-out.
+    /// connecting, logging in and the PING together take no longer than the timeout.
     pub fn with<T>(&self, run: impl FnOnce(&mut RedisConnection) -> Reply<T>) -> Reply<T> {
         let end = Instant::now() + self.connector.timeout;
         let mut place = self.places.get().map_err(|_| {
@@ -69,8 +69,7 @@ impl Pool {
                 self.connector.timeout.as_secs_f64()
             ))
         })?;
-        // Taken out while in use, so that it is gone if the request should panic halfway through
-        // the replies.
+        // Taken out while in use, so that a panic while replies are pending drops the connection.
         let mut conn = match place.0.take() {
             Some(conn) => self.connector.check(conn, end)?,
             None => self.connector.connect(end)?,
@@ -85,7 +84,7 @@ impl Pool {
 
 struct Places;
 
-/// Where a connection may be.
+/// A place for a connection; empty until it is first used.
 struct Place(Option<RedisConnection>);
 
 impl r2d2::ManageConnection for Places {
@@ -105,22 +104,22 @@ impl r2d2::ManageConnection for Places {
     }
 }
 
-/// Makes connections.
+/// Opens connections.
 pub(super) struct Connector {
     address: Arc<Address>,
     timeout: Duration,
     connections: u32,
-    /// Attempts under way.
+    /// The number of attempts in progress.
     dialling: Arc<AtomicU32>,
 }
 
 impl Connector {
-    /// What a trip may take.
+    /// The timeout of a trip.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// A pooled connection if it still answers, else a fresh one.
+    /// A pooled connection if it still answers, otherwise a new one.
     fn check(&self, mut conn: RedisConnection, end: Instant) -> Reply<RedisConnection> {
         if conn.is_alive(end.saturating_duration_since(Instant::now())) {
             Ok(conn)
@@ -129,7 +128,7 @@ impl Connector {
         }
     }
 
-    /// A fresh connection, logged in.
+    /// A new connection, logged in.
     pub fn connect(&self, end: Instant) -> Reply<RedisConnection> {
         let left = end.saturating_duration_since(Instant::now());
         let raw = self.dial(left)?;
@@ -138,11 +137,10 @@ impl Connector {
         Ok(conn)
     }
 
-    /// Opens the socket on a thread of its own. Looking up a name, trying its addresses one after
-    /// the other and a Unix socket whose queue is full all take what they take, whatever the
-    /// time-out says.
+    /// Opens the socket on a separate thread. Resolving a name, trying its addresses one after the
+    /// other and connecting to a Unix socket with a full queue can all exceed any timeout.
     fn dial(&self, limit: Duration) -> Reply<::redis::Connection> {
-        // When attempts hang, so would more of them.
+        // If earlier attempts hang, another one would too.
         if self.dialling.load(Ordering::Relaxed) >= self.connections.saturating_mul(4) {
             return Err(ServerFault::Away(
                 "earlier attempts to connect are still waiting".to_owned(),
@@ -158,13 +156,13 @@ impl Connector {
                     .client
                     .get_connection_with_timeout(limit.max(Duration::from_millis(1)));
                 dialling.fetch_sub(1, Ordering::Relaxed);
-                // Nobody waits any more when the time was up; then the connection closes here.
+                // After a timeout the receiver is gone. Then the connection closes here.
                 let _ = sender.send(result);
             });
         if let Err(error) = spawned {
             self.dialling.fetch_sub(1, Ordering::Relaxed);
             return Err(ServerFault::Away(format!(
-                "no thread to connect with: {error}"
+                "could not start a thread to connect: {error}"
             )));
         }
         match receiver.recv_timeout(limit) {
@@ -172,16 +170,16 @@ impl Connector {
             Ok(Err(error)) if error.is_connection_refusal() => {
                 let is_missing = io_kind(&error) == Some(std::io::ErrorKind::NotFound);
                 let what = if is_missing {
-                    "no such socket"
+                    "the socket does not exist"
                 } else {
                     "connection refused"
                 };
                 Err(ServerFault::Away(format!(
-                    "{what}: is redis-server running there?"
+                    "{what}. Is redis-server running there?"
                 )))
             }
             Ok(Err(error)) => match io_fault(&error, limit) {
-                // Addresses such as 0.0.0.0 that the client does not take.
+                // The client rejects addresses such as 0.0.0.0.
                 ServerFault::Refused(_) => Err(ServerFault::Away(error.to_string())),
                 fault => Err(fault),
             },
@@ -200,11 +198,11 @@ impl Connector {
             .as_ref()
             .is_some_and(|login| login.user.is_some());
         match self.introduce(conn, end, with_user)? {
-            // Before Redis 6 there were no users.
+            // Before Redis 6, AUTH takes a password only.
             Hello::NoUsers if with_user => match self.introduce(conn, end, false)? {
                 Hello::Welcome => Ok(()),
                 Hello::NoUsers => Err(ServerFault::Refused(
-                    "AUTH with a password alone was refused".to_owned(),
+                    "AUTH with only a password was refused".to_owned(),
                 )),
             },
             _ => Ok(()),
@@ -249,13 +247,13 @@ enum Hello {
     NoUsers,
 }
 
-/// A server that does not know AUTH repeats its arguments in the error.
+/// Removes the password from an error: a server that does not know AUTH repeats its arguments.
 fn without_password(fault: ServerFault, login: Option<&Login>) -> ServerFault {
     let Some(login) = login.filter(|login| !login.password.is_empty()) else {
         return fault;
     };
     fault.map(|text| match text.contains(&login.password) {
-        // Telling where in the text it stood would tell the password if it is a word of the text.
+        // Masking it in place would reveal the password if it is a word of the text.
         true => "AUTH was refused".to_owned(),
         false => text,
     })

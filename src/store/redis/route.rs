@@ -1,4 +1,4 @@
-//! Where the requests of a store go: to one server, or to whichever node of a cluster has a slot.
+//! Where the requests of a store go: to one server, or to the cluster node that owns a slot.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::store::redis::pool::Pool;
 pub(super) enum Route {
     /// To a server.
     Server(Pool),
-    /// To the node of a cluster that has a slot.
+    /// To the cluster node that owns a slot.
     #[cfg(feature = "cluster")]
     Slot(Slot),
 }
@@ -26,7 +26,7 @@ impl Route {
         }
     }
 
-    /// Returns the address for people, without any password.
+    /// Returns the address for display, without any password.
     pub fn location(&self) -> &str {
         match self {
             Route::Server(pool) => pool.location(),
@@ -35,7 +35,7 @@ impl Route {
         }
     }
 
-    /// Returns whether the server, or the node that has the slot, is on this machine.
+    /// Returns whether the server, or the node that owns the slot, is on this machine.
     pub fn is_near(&self) -> bool {
         match self {
             Route::Server(pool) => pool.is_near(),
@@ -54,7 +54,7 @@ impl Route {
         }
     }
 
-    /// Opens a connection outside the pool's bounds.
+    /// Opens a connection outside the limits of the pool.
     pub fn connect(&self, end: Instant) -> Reply<RedisConnection> {
         match self {
             Route::Server(pool) => pool.connector().connect(end),
@@ -64,7 +64,7 @@ impl Route {
     }
 
     /// In a cluster, waits for a short time until one replica has what was written on this
-    /// connection. A replica that does not confirm in time is no error.
+    /// connection. A replica that does not confirm in time is not an error.
     #[cfg_attr(not(feature = "cluster"), expect(unused_variables))]
     pub fn confirm(&self, conn: &mut RedisConnection) -> Reply<()> {
         match self {

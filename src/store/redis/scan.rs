@@ -1,4 +1,4 @@
-//! Finding keys by their beginning, and deleting them.
+//! Finds keys by prefix, and deletes keys.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::server_eval::OURS;
 use crate::sets::{Key, Prefix, SCRATCH};
 use crate::store::unparsed_keys::Names;
 
-/// How many keys one SCAN looks at.
+/// How many keys one SCAN visits.
 const SCAN_COUNT: u32 = 1000;
 
 /// How many keys one command deletes.
@@ -27,14 +27,14 @@ pub(super) fn keys(
     each(conn, capabilities, &pattern, &mut |name| {
         found.extend([name])
     })?;
-    // The pattern may let in a little more; see `escaped`.
+    // The pattern may match a little more; see `escaped`.
     Ok(found.beginning_with(start))
 }
 
-/// How many times [`some`] asks for keys: it looks at about 20,000 of them.
+/// The most rounds of [`some`], which visit about 20,000 keys.
 const SOME: u32 = 20;
 
-/// Some of all keys, and whether they are all there are.
+/// A sample of all keys, and whether it is complete.
 pub(super) fn some(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
@@ -46,7 +46,7 @@ pub(super) fn some(
     Ok((found, complete))
 }
 
-/// Gives the keys that match a pattern to `take`, some perhaps more than once.
+/// Passes the keys that match a pattern to `take`, some perhaps more than once.
 pub(super) fn each(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
@@ -57,7 +57,7 @@ pub(super) fn each(
     Ok(())
 }
 
-/// The same in at most so many rounds; returns whether these were enough.
+/// Like [`each`], in at most `most` rounds. Returns whether these were enough.
 fn rounds(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
@@ -111,8 +111,8 @@ fn rounds(
     Ok(false)
 }
 
-/// A pattern that matches `text`. Wildcards stand in brackets rather than behind backslashes, which
-/// bitmapist-server (SQLite's GLOB) takes for themselves; for a backslash any character will do.
+/// A pattern that matches `text`. Wildcards are put in brackets, because bitmapist-server (SQLite's
+/// GLOB) takes a backslash literally. A backslash becomes `?`, which matches any character.
 pub(super) fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
@@ -125,7 +125,7 @@ pub(super) fn escaped(text: &str) -> String {
     pattern
 }
 
-/// Deletes keys; returns how many there were.
+/// Deletes keys. Returns how many existed.
 pub(super) fn delete(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
@@ -141,16 +141,16 @@ pub(super) fn delete(
     Ok(deleted)
 }
 
-/// The temporary keys that nobody will delete: bitmapist's, and those of ours without a lifetime.
-/// Keys of ours that have one belong to requests under way, maybe another process's, or go by
-/// themselves within a minute.
+/// The temporary keys that would stay forever: bitmapist's, and ours without an expiry. Ours with
+/// an expiry belong to requests that are running, perhaps in another process, or expire within a
+/// minute.
 pub(super) fn leftovers(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
     prefix: &Prefix,
 ) -> Reply<Vec<String>> {
     let mut temporary = keys(conn, capabilities, &format!("{prefix}{SCRATCH}"))?.texts;
-    // An event called `bitop` has keys that begin so.
+    // The keys of an event named `bitop` also begin like this.
     temporary.retain(|text| Key::parse(prefix, text).is_none());
     let (ours, mut theirs): (Vec<_>, Vec<_>) = temporary
         .into_iter()

@@ -1,5 +1,4 @@
-//! All keys of a Redis, whoever made them and of whatever type: what is needed to move a whole
-//! database.
+//! All keys of a Redis database, of any type and origin: what is needed to move a whole database.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,55 +15,54 @@ use crate::store::redis::server_eval::{Scratch, expiry, time_for};
 use crate::store::redis::store::RedisStore;
 use crate::store::{Options, Result, Snapshot};
 
-/// How many bytes of a string are read or written in one go: a whole number of tiles.
+/// How many bytes of a string are read or written at once: a whole number of tiles.
 const PIECE: u64 = 128 * TILE_BYTES;
 
-/// How many times longer than a mere count of bits a dump may take, which is packed, sent, and
-/// unpacked.
+/// How many times longer a dump may take than counting the bits: it is packed, sent and unpacked.
 const DUMP_EFFORT: u64 = 20;
 
-/// One database of a Redis.
+/// One database of a Redis server.
 pub struct Server(RedisStore);
 
-/// What a key is, when it was asked.
+/// What a key was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
-    /// `string`, `hash`, …; `none` when there is no such key.
+    /// `string`, `hash`, …; `none` if the key does not exist.
     pub name: String,
-    /// About how many bytes its value takes; 0 where the server cannot tell.
+    /// About how many bytes its value takes; 0 if the server cannot report it.
     pub bytes: u64,
-    /// In how many milliseconds it goes by itself; never when `None`.
+    /// In how many milliseconds it expires; never if `None`.
     pub lifetime: Option<u64>,
 }
 
-/// A key's value as Redis writes it down.
+/// A key's value as Redis serializes it (DUMP).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dump {
-    /// Its bytes, with the version of the writing and a checksum.
+    /// The serialized value, with a format version and a checksum.
     Payload(Vec<u8>),
-    /// There is no such key.
+    /// The key does not exist.
     Gone,
-    /// This server writes nothing down.
+    /// The server does not support DUMP.
     Unknown,
 }
 
-/// What came of making a key.
+/// The outcome of creating a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "nothing may have been made"]
+#[must_use = "the key may not have been created"]
 pub enum Made {
-    /// It was made, whole.
+    /// The key was created with its whole value.
     New,
-    /// There is a key of that name, which was left as it is.
+    /// A key of that name exists and was left unchanged.
     Taken,
-    /// The server cannot read what another one wrote down; its words.
+    /// The server cannot read the serialized value; its error message.
     Unreadable(String),
 }
 
-/// A key to make of what was written down: its name, its bytes, and in how many milliseconds it
-/// goes by itself.
+/// A key to create from a serialized value: its name, the value, and in how many milliseconds it
+/// expires.
 pub type Written<'a> = (&'a [u8], &'a [u8], Option<u64>);
 
-/// A bitmap to make: its name, its bits, and in how many milliseconds it goes by itself.
+/// A bitmap to create: its name, its bits, and in how many milliseconds it expires.
 pub type Bits<'a> = (&'a [u8], Snapshot, Option<u64>);
 
 fn shown(name: &[u8]) -> Option<String> {
@@ -72,10 +70,10 @@ fn shown(name: &[u8]) -> Option<String> {
 }
 
 impl Server {
-    /// The database at a URL. It connects to nothing yet.
+    /// The database at a URL. Does not connect yet.
     ///
     /// # Errors
-    /// When the text is no such URL.
+    /// If the URL is invalid.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         Ok(Server(RedisStore::new(url, options)?))
     }
@@ -83,7 +81,7 @@ impl Server {
     /// The names of all keys, each once.
     ///
     /// # Errors
-    /// When they could not all be listed.
+    /// If any of them could not be listed.
     pub fn names(&self) -> Result<BTreeSet<Vec<u8>>> {
         self.0.with(|conn, capabilities| {
             let mut found = BTreeSet::new();
@@ -94,10 +92,10 @@ impl Server {
         })
     }
 
-    /// What each of the keys is.
+    /// The type, size and expiry of each key.
     ///
     /// # Errors
-    /// When one could not be asked.
+    /// If any key could not be read.
     pub fn kinds(&self, names: &[&[u8]]) -> Result<Vec<Kind>> {
         self.0.with(|conn, _| {
             let mut batch = Batch::default();
@@ -118,8 +116,8 @@ impl Server {
                         other => return Err(unexpected("TYPE", &other)),
                     };
                     let left = integer("PTTL", &accept(replies[1].clone(), shown(name))?)?;
-                    // Either may be refused, of another type or as unknown, and then the other will
-                    // do.
+                    // Each of the two commands may fail, for another type or because it is unknown.
+                    // Then the other one gives the size.
                     let size = |reply: &Value| {
                         if let Value::Int(bytes) = reply {
                             u64::try_from(*bytes).unwrap_or(0)
@@ -142,10 +140,10 @@ impl Server {
         })
     }
 
-    /// The values of keys as Redis writes them down, which together take about so many bytes.
+    /// The serialized values of keys. `bytes` is about their total size.
     ///
     /// # Errors
-    /// When one could not be read.
+    /// If any could not be read.
     pub fn dumps(&self, names: &[&[u8]], bytes: u64) -> Result<Vec<Dump>> {
         self.0.with(|conn, _| {
             let mut batch = Batch::default();
@@ -163,18 +161,19 @@ impl Server {
         })
     }
 
-    /// Makes keys of what was written down; `replace` puts them in place of what is there of that
-    /// name. `bytes` is about how many the values take unpacked: a bitmap of half a gigabyte may
-    /// travel as a few megabytes.
+    /// Creates keys from serialized values; `replace` overwrites existing keys. `bytes` is about
+    /// the total size of the values unpacked: a bitmap of half a gigabyte may travel as a few
+    /// megabytes.
     ///
     /// # Errors
-    /// When the server failed, as for want of memory; those before may have been made.
+    /// If the server failed, for example because it is out of memory. Earlier keys may have been
+    /// created.
     pub fn restore(&self, keys: &[Written<'_>], bytes: u64, replace: bool) -> Result<Vec<Made>> {
         self.0.with(|conn, _| {
             let mut batch = Batch::default();
             for (name, payload, lifetime) in keys {
                 let mut command = cmd("RESTORE");
-                // A lifetime of 0 would be none.
+                // RESTORE takes 0 as no expiry.
                 command
                     .arg(name)
                     .arg(lifetime.map_or(0, |left| left.max(1)))
@@ -199,21 +198,20 @@ impl Server {
                             error.details().unwrap_or_default().to_owned(),
                         ))
                     }
-                    reply if is_unknown(&reply) => {
-                        Ok(Made::Unreadable("it does not know RESTORE".to_owned()))
-                    }
+                    reply if is_unknown(&reply) => Ok(Made::Unreadable(
+                        "the server does not support RESTORE".to_owned(),
+                    )),
                     reply => accept(reply, shown(name)).map(|_| Made::New),
                 });
             made.collect()
         })
     }
 
-    /// Whether two servers' keys of that name and type have the same value, by asking for all of it
-    /// (of a stream its entries, not who has read them); `None` for types that only the server
-    /// itself can read.
+    /// Whether a key has the same value on two servers, by reading all of it (of a stream only the
+    /// entries, not its consumer groups); `None` for types that only the server itself can read.
     ///
     /// # Errors
-    /// When one of the two could not be read.
+    /// If either could not be read.
     pub fn same(&self, other: &Server, name: &[u8], kind: &Kind) -> Result<Option<bool>> {
         if kind.name == "string" {
             return Ok(Some(self.bitmap(name)?.same(&other.bitmap(name)?)));
@@ -239,11 +237,12 @@ impl Server {
         Ok(Some(read(self)? == read(other)?))
     }
 
-    /// Strings as bitmaps, each given with about how many bytes it has; the short ones in one trip.
-    /// `None` for a key that went meanwhile; what changes meanwhile is read partly as it was.
+    /// Reads strings as bitmaps, each given with about how many bytes it has; the short ones in one
+    /// trip. `None` for a key that was deleted meanwhile. A string that changes meanwhile may be
+    /// read partly in its old state.
     ///
     /// # Errors
-    /// When one could not be read, or is no string.
+    /// If any could not be read or is not a string.
     pub fn bitmaps(&self, names: &[(&[u8], u64)]) -> Result<Vec<Option<Snapshot>>> {
         let short = |bytes: u64| bytes <= PIECE;
         let read =
@@ -276,8 +275,7 @@ impl Server {
             names.iter().map(
                 |(name, bytes)| match short(*bytes).then(|| read.next()).flatten() {
                     Some(bitmap) => Ok(bitmap),
-                    // It was a long one; there is none without a byte but where there is no such
-                    // key.
+                    // A long one. If it has no bytes now, the key is gone.
                     None => self
                         .bitmap(name)
                         .map(|bitmap| Some(bitmap).filter(|bitmap| bitmap.len > 0)),
@@ -286,7 +284,7 @@ impl Server {
         bitmaps.collect()
     }
 
-    /// A string as a bitmap, piece by piece; one without a byte when there is none.
+    /// Reads a string as a bitmap, piece by piece; an empty bitmap if the key does not exist.
     fn bitmap(&self, name: &[u8]) -> Result<Snapshot> {
         self.0.with(|conn, capabilities| {
             if !capabilities.ranges {
@@ -309,11 +307,10 @@ impl Server {
         })
     }
 
-    /// Makes bitmaps, each all at once; `replace` puts them in place of what is there of their
-    /// names.
+    /// Creates bitmaps, each atomically; `replace` overwrites existing keys.
     ///
     /// # Errors
-    /// When the server failed; those before may have been made.
+    /// If the server failed. Earlier keys may have been created.
     pub fn put(&self, keys: &[Bits<'_>], replace: bool) -> Result<Vec<Made>> {
         let short: Vec<Cmd> = keys
             .iter()
@@ -344,7 +341,7 @@ impl Server {
         lifetime: Option<u64>,
         replace: bool,
     ) -> Result<Made> {
-        // Under a temporary name, which goes by itself if this process does not come to the end.
+        // Written under a temporary name, which expires if this process ends first.
         let scratch = Scratch::new(&self.0.prefix);
         let temporary = scratch.key(0);
         let written = self
@@ -355,7 +352,7 @@ impl Server {
             let made = self.0.with(|conn, _| carry_out(conn, &whole, bitmap.len))?;
             return Ok(made.into_iter().next().unwrap_or(Made::Taken));
         }
-        // Not twice: the second time would find nothing under the temporary name.
+        // Must not be repeated: a second attempt would find nothing under the temporary name.
         self.0.once_to_write(|conn, capabilities| {
             let mut batch = Batch::default();
             match lifetime {
@@ -385,7 +382,7 @@ fn bitmap_of(whole: &[u8]) -> Snapshot {
     bitmap
 }
 
-/// The command that makes a whole string.
+/// The command that creates a whole string.
 fn set(name: &[u8], bytes: &[u8], lifetime: Option<u64>, replace: bool) -> Cmd {
     let mut command = cmd("SET");
     command.arg(name).arg(bytes);
@@ -398,7 +395,7 @@ fn set(name: &[u8], bytes: &[u8], lifetime: Option<u64>, replace: bool) -> Cmd {
     command
 }
 
-/// Carries out such commands, which together hold about so many bytes.
+/// Runs SET commands that together hold about `bytes` bytes.
 fn carry_out(conn: &mut RedisConnection, sets: &[Cmd], bytes: u64) -> Reply<Vec<Made>> {
     let limit = dump_time(conn, bytes);
     let replies = conn.trip_within(&Batch::of(sets), limit)?.into_iter();
@@ -412,26 +409,27 @@ fn carry_out(conn: &mut RedisConnection, sets: &[Cmd], bytes: u64) -> Reply<Vec<
     made.collect()
 }
 
-/// Writes a bitmap under a temporary name; `false` when the server cannot write a part of one.
+/// Writes a bitmap under a temporary name; `false` if the server does not support SETRANGE.
 fn write(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
     temporary: &str,
     bitmap: &Snapshot,
 ) -> Reply<bool> {
-    // Begun with its lifetime, so that it has one whenever this process ends.
+    // The key has an expiry from the start, in case this process ends.
     conn.ask(cmd("SET").arg(temporary).arg("").arg("EX").arg(60))?;
     let mut at = 0;
     while at < bitmap.len {
         let end = bitmap.len.min(at + PIECE);
         let piece = bitmap.piece(at, end - 1);
-        // Redis fills up with zeros by itself; the last byte says how long it is.
+        // Redis fills gaps with zeros. The last piece is always written, because it sets the
+        // length.
         if end == bitmap.len || piece.iter().any(|byte| *byte != 0) {
             let mut batch = Batch::of([&*cmd("SETRANGE").arg(temporary).arg(at).arg(&piece)]);
             expiry(temporary, capabilities)
                 .iter()
                 .for_each(|command| batch.push(command));
-            // The zeros in front of it may be half a gigabyte.
+            // Redis may have to fill up to half a gigabyte of zeros before it.
             let limit = conn.timeout() + time_for(end);
             for reply in conn.trip_within(&batch, limit)? {
                 if is_unknown(&reply) {
@@ -459,7 +457,7 @@ fn text(reply: Value) -> Reply<Vec<u8>> {
     }
 }
 
-/// Elements that come in no particular order, in one.
+/// Sorts replies whose elements come in no particular order.
 fn in_order(kind: &str, reply: Value) -> Value {
     let bytes = |value: &Value| {
         if let Value::BulkString(bytes) = value {

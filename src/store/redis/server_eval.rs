@@ -1,5 +1,5 @@
-//! Carrying out a script of set operations on the server, in chunks, with temporary keys that
-//! cannot stay behind.
+//! Runs a script of set operations on the server, in chunks, with temporary keys that cannot stay
+//! behind.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -14,61 +14,61 @@ use super::connection::{Batch, RedisConnection, Reply, ServerFault, go_on, natur
 use super::lower::{Op, Script, Source, Step};
 use crate::sets::{Prefix, SCRATCH};
 
-/// How much one chunk may do. Redis serves nobody else while it carries out a chunk; between chunks
-/// everybody has his turn.
+/// The limit of one chunk. Redis serves no other client while it runs a chunk.
 #[derive(Clone, Copy)]
 struct Chunk {
-    /// How many bytes of bitmaps it may touch.
+    /// The most bytes of bitmaps it may read or write.
     bytes: u64,
-    /// How many commands it may have: each costs a microsecond or so however small its bitmaps.
+    /// The most commands it may have: each costs about a microsecond, however small its bitmaps.
     commands: usize,
 }
 
-/// Some 5 ms.
+/// About 5 ms.
 const CHUNK: Chunk = Chunk {
     bytes: 16 << 20,
     commands: 512,
 };
 
-/// Some 50 ms, for what is done now and then and is to be of one moment.
+/// About 50 ms, for rare requests that should be of one moment.
 const LARGE_CHUNK: Chunk = Chunk {
     bytes: 160 << 20,
     commands: 5120,
 };
 
-/// What is wanted of a script.
+/// What to do with a script.
 struct Request {
-    /// How many users are in its roots.
+    /// Whether to count the users in its roots.
     count: bool,
-    /// That the temporary keys of its roots stay.
+    /// Whether to keep the temporary keys of its roots.
     keep: bool,
     chunk: Chunk,
 }
 
-/// How many operands one BITOP takes. Beyond 16 Redis goes through them byte by byte instead of
-/// word by word, which takes some ten times as long.
+/// The most operands of one BITOP. Beyond 16, Redis works byte by byte instead of word by word,
+/// which takes about ten times as long.
 const FAST_OPERANDS: usize = 16;
 
-/// What a bitmap of unknown length is taken for.
+/// The assumed size of a bitmap of unknown length.
 const UNKNOWN_BYTES: u64 = 256 << 10;
 
-/// What a server does at least in a microsecond, in bytes: cautious by a factor of ten or more. The
-/// time for work that is known to be much comes on top of the time-out, so that a server that works
-/// is not taken for one that is away.
+/// The bytes that a server processes in a microsecond, underestimated by a factor of ten or more.
+/// The time for large work is added to the timeout, so that a busy server is not taken as
+/// unreachable.
 const BYTES_PER_MICROSECOND: u64 = 200;
 
-/// How long the server may take for work on so many bytes.
+/// How long the server may take to process `bytes` bytes.
 pub(super) fn time_for(bytes: u64) -> Duration {
     Duration::from_micros(bytes / BYTES_PER_MICROSECOND)
 }
 
-/// How long a temporary key outlives the process that made it. Much longer than any trip may take.
+/// How long a temporary key outlives the process that created it. Must be much longer than any
+/// trip.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Temporary keys not touched for this long are given their lifetime anew.
+/// Temporary keys that were not touched for this long have their expiry renewed.
 const REFRESH: Duration = Duration::from_secs(15);
 
-/// What behind the prefix and [`SCRATCH`] marks our own temporary keys.
+/// Marks our own temporary keys, after the prefix and [`SCRATCH`].
 pub(super) const OURS: &str = "cohortist:";
 
 /// The temporary keys of one request: their names, and which of them may exist.
@@ -80,8 +80,8 @@ pub(super) struct Scratch {
 impl Scratch {
     pub fn new(prefix: &Prefix) -> Self {
         static REQUESTS: AtomicU64 = AtomicU64::new(0);
-        // `RandomState` is keyed by the system's random numbers, which the counter makes different
-        // each time.
+        // `RandomState` is keyed with random numbers from the system. The counter makes each hash
+        // different.
         let mut hasher = RandomState::new().build_hasher();
         hasher.write_u64(REQUESTS.fetch_add(1, Ordering::Relaxed));
         hasher.write_u32(std::process::id());
@@ -91,12 +91,12 @@ impl Scratch {
         }
     }
 
-    /// The key for the result of a step that later steps take.
+    /// The key for the result of a step that later steps read.
     pub fn key(&self, node: usize) -> String {
         format!("{}:{node}", self.base)
     }
 
-    /// The key all other results share, one after the other. It never outlives its chunk.
+    /// The key that all other results share, one after the other. It never outlives its chunk.
     fn shared(&self) -> String {
         format!("{}:s", self.base)
     }
@@ -106,7 +106,7 @@ impl Scratch {
         format!("{}:none", self.base)
     }
 
-    /// The command that deletes the keys that may still exist; nothing when there are none.
+    /// The command that deletes the keys that may still exist; `None` if there are none.
     pub fn deletion(&self, capabilities: &Capabilities) -> Option<Cmd> {
         let mut command = cmd(capabilities.delete());
         self.live.iter().for_each(|node| {
@@ -120,7 +120,7 @@ impl Scratch {
     }
 }
 
-/// The command that sets the lifetime of a temporary key, where there is one.
+/// The command that sets the expiry of a temporary key, if the server supports one.
 pub(super) fn expiry(key: &str, capabilities: &Capabilities) -> Option<Cmd> {
     let mut command = match capabilities.expiry {
         Expiry::Milliseconds => cmd("PEXPIRE"),
@@ -135,17 +135,17 @@ pub(super) fn expiry(key: &str, capabilities: &Capabilities) -> Option<Cmd> {
     Some(command)
 }
 
-/// A temporary key went away while it was needed.
+/// The fault of a temporary key that disappeared while it was needed.
 pub(super) fn vanished() -> ServerFault {
     ServerFault::Refused(
-        "a temporary key was deleted while it was in use, so the count would be wrong: does another program delete keys, or Redis evict them (maxmemory)?"
+        "a temporary key was deleted while it was in use, so the count would be wrong. Check whether another program deletes keys or Redis evicts them (maxmemory)"
             .to_owned(),
     )
 }
 
-/// What a reply has to be.
+/// The expected reply.
 enum Expect {
-    /// A key's lifetime was set anew, so the key is there: 1, unless it has no bytes.
+    /// The expiry of a key was renewed, so the key exists: 1, unless the key has no bytes.
     Alive(usize),
     /// The length of a result.
     Length { node: usize, at_least: u64 },
@@ -155,14 +155,14 @@ enum Expect {
     Done,
 }
 
-/// A thing to do.
+/// A unit of work.
 #[derive(Clone, Copy)]
 enum Item<'a> {
     Step(&'a Step),
     Key(usize),
 }
 
-/// Carries out scripts.
+/// Runs scripts.
 pub(super) struct Executor<'a> {
     pub conn: &'a mut RedisConnection,
     pub capabilities: &'a Capabilities,
@@ -174,7 +174,7 @@ pub(super) struct Executor<'a> {
 impl Executor<'_> {
     /// Counts the roots.
     ///
-    /// Each chunk is one transaction: its counts are of one moment, but marks may come in between
+    /// Each chunk is one transaction: its counts are of one moment, but marks may arrive between
     /// chunks.
     pub fn count(&mut self, script: &Script) -> Reply<HashMap<Source, u64>> {
         self.run(
@@ -187,7 +187,8 @@ impl Executor<'_> {
         )
     }
 
-    /// Computes a single root into its temporary key, which stays alive and in the scratch's list.
+    /// Computes a single root into its temporary key, which is kept and stays listed in the
+    /// scratch.
     pub fn compute(&mut self, script: &Script) -> Reply<()> {
         self.run(
             script,
@@ -200,8 +201,8 @@ impl Executor<'_> {
         .map(drop)
     }
 
-    /// [`compute`](Self::compute), and how many users are in it. What touches no more than [`LARGE_CHUNK`] is of one
-    /// moment.
+    /// Like [`compute`](Self::compute), and counts the users. A script that needs no more than
+    /// [`LARGE_CHUNK`] is of one moment.
     pub fn compute_and_count(&mut self, script: &Script) -> Reply<u64> {
         let counts = self.run(
             script,
@@ -229,8 +230,8 @@ impl Executor<'_> {
         }: Request,
     ) -> Reply<HashMap<Source, u64>> {
         let roots: BTreeSet<Source> = script.roots.iter().copied().collect();
-        // Bitmaps are counted after what was made from them: marks that come in between then make
-        // the size of a cohort greater, and never smaller than what is left of it.
+        // Bitmaps are counted after the results computed from them: marks that arrive in between
+        // then make the size of a cohort greater, and never smaller than what is left of it.
         let mut items: Vec<Item<'_>> = script.steps.iter().map(Item::Step).collect();
         let mut uses: HashMap<usize, usize> =
             script.steps.iter().map(|s| (s.node, s.uses)).collect();
@@ -239,7 +240,7 @@ impl Executor<'_> {
                 Source::Key(node) if count => {
                     items.push(Item::Key(*node));
                 }
-                // A root that is kept is used by whoever reads it.
+                // A root that is kept counts as used, so that it is not deleted.
                 Source::Step(node) if keep => *uses.entry(*node).or_default() += 1,
                 _ => {}
             }
@@ -278,8 +279,9 @@ impl Executor<'_> {
             expected.push(expect);
         };
 
-        // First of all: are the keys from earlier chunks that this one reads still there? Within
-        // the transaction they cannot go. Others that wait for their turn are kept alive.
+        // First check that the keys from earlier chunks that this one reads still exist. They
+        // cannot expire within the transaction. The expiry of keys that are needed later is
+        // renewed.
         let read: BTreeSet<usize> = items.iter().flat_map(Item::steps_read).collect();
         for (&node, made) in &mut run.made {
             if made.length > 0 && (read.contains(&node) || made.touched.elapsed() > REFRESH) {
@@ -305,7 +307,7 @@ impl Executor<'_> {
             };
             let stays = run.uses.get(&step.node).is_some_and(|uses| *uses > 0);
             let target = if stays {
-                // On the list before it exists: a reply that gets lost must not hide it.
+                // Listed before it exists, so that it is deleted even if the reply is lost.
                 self.scratch.live.insert(step.node);
                 made_here.push(step.node);
                 self.scratch.key(step.node)
@@ -352,8 +354,8 @@ impl Executor<'_> {
             }
         }
 
-        // BITOP takes away the lifetime of the key it writes; whatever outlives this transaction
-        // gets one.
+        // BITOP removes the expiry of the key that it writes. Every key that outlives this
+        // transaction needs one.
         for node in made_here.iter().filter(|node| !finished.contains(node)) {
             if let Some(command) = expiry(&self.scratch.key(*node), self.capabilities) {
                 push(&command, Expect::Alive(*node));
@@ -370,7 +372,7 @@ impl Executor<'_> {
             push(&command, Expect::Done);
         }
 
-        // Where lengths are not known, one bitmap may be as long as bitmaps get.
+        // If lengths are unknown, one bitmap may have the maximum length.
         let unknown = if self.capabilities.lengths {
             0
         } else {
@@ -384,7 +386,7 @@ impl Executor<'_> {
             match expect {
                 Expect::Length { node, at_least } => {
                     let length = natural("BITOP", reply)?;
-                    // Servers without STRLEN have their own idea of what BITOP answers.
+                    // Servers without STRLEN may answer BITOP with something other than a length.
                     if self.capabilities.lengths && length < *at_least {
                         return Err(vanished());
                     }
@@ -411,7 +413,7 @@ impl Executor<'_> {
         for node in &finished {
             self.scratch.live.remove(node);
         }
-        // What was counted and is not read again needs no watching.
+        // Results that are not read again need no renewal.
         let scratch = &*self.scratch;
         run.made.retain(|node, _| scratch.live.contains(node));
         Ok(())
@@ -444,7 +446,8 @@ impl Executor<'_> {
             Op::Or => in_groups("OR"),
             Op::Xor => in_groups("XOR"),
             Op::Not => vec![bitop("NOT", &operands)],
-            // a without b is a ^ (a & b): `a AND NOT b` would lose all users beyond the end of b.
+            // a without b is a ^ (a & b), because `a AND NOT b` would lose all users beyond the end
+            // of b.
             Op::Diff => {
                 let first = operands
                     .first()
@@ -474,21 +477,21 @@ impl Executor<'_> {
 /// A temporary key of an earlier chunk.
 struct Made {
     length: u64,
-    /// When its lifetime was last set.
+    /// When its expiry was last set.
     touched: Instant,
 }
 
-/// What is known halfway through a script.
+/// The state of a running script.
 struct Run<'a> {
     counted: BTreeSet<Source>,
     lengths: &'a [Option<u64>],
-    /// How many steps are still to read the result of a step.
+    /// How many later steps still read the result of each step.
     uses: HashMap<usize, usize>,
     made: HashMap<usize, Made>,
     counts: HashMap<Source, u64>,
 }
 
-/// How many bytes of bitmaps the server goes through to carry out the steps of a script.
+/// How many bytes of bitmaps the server processes to run the steps of a script.
 pub(super) fn work(script: &Script) -> u64 {
     script
         .steps
@@ -507,7 +510,7 @@ impl Run<'_> {
     }
 }
 
-/// How many bytes and commands a thing to do takes.
+/// How many bytes and commands a unit of work takes.
 fn cost(item: &Item<'_>, lengths: &[Option<u64>]) -> (u64, usize) {
     let length = |node: usize| {
         lengths
@@ -529,7 +532,7 @@ fn cost(item: &Item<'_>, lengths: &[Option<u64>]) -> (u64, usize) {
                 (1, 2 + step.operands.len() / FAST_OPERANDS)
             };
             let read: u64 = step.operands.iter().map(source).sum();
-            // Keys that stay have their lifetime set and are deleted.
+            // A kept key takes two more commands: one to set its expiry and one to delete it.
             (
                 read * times + length(step.node),
                 commands + usize::from(step.uses > 0) * 2,

@@ -34,50 +34,50 @@ use crate::store::{
     RedisEval, Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
-/// How many commands that take no time are sent in one trip.
+/// The most cheap commands in one trip.
 pub(super) const SMALL_COMMANDS: usize = 4096;
 
-/// How long it is taken for granted that a server takes no writes: a replica may be promoted, a
-/// user be given permission.
+/// How long a server that refused writes is assumed to still refuse them. A replica may be
+/// promoted, and a user may be given permission.
 pub(super) const RECHECK: Duration = Duration::from_secs(5);
 
-/// Under [`RedisEval::Auto`] bitmaps are fetched when the server would have to go through so many
-/// times the bytes that it takes to fetch them. A server goes through some 8 GB/s. Fetching and
-/// counting come to about 1 GB/s over a socket of the same machine (NEAR), and to what the link
-/// brings otherwise, taken for 1 Gbit/s (FAR): where it is slower `auto` may fetch too much, where
-/// it is faster too little, and is at most as slow as it was. `benches/redis_eval.rs` measures; of
-/// a 31 × 13 table over 10 M users sign-ups are fetched whatever the link (0.9 MB for 1.2 GB of
-/// work), and those active on each of 31 days only nearby (39 MB for 1.1 GB).
+/// Under [`RedisEval::Auto`], bitmaps are fetched if the server would have to process this many
+/// times the bytes that must be fetched. A server processes about 8 GB/s. Fetching and counting
+/// reach about 1 GB/s over a local socket (NEAR), and otherwise the speed of the link, assumed to
+/// be 1 Gbit/s (FAR). On a slower link `auto` may fetch too much. On a faster one it may fetch too
+/// little, which is never slower than computing on the server. `benches/redis_eval.rs` measures
+/// this: of a 31 × 13 table over 10 M users, sign-ups are fetched over any link (0.9 MB for 1.2 GB
+/// of work), and users active on each of 31 days only nearby (39 MB for 1.1 GB).
 pub(super) const FAR: u64 = 64;
 
 pub(super) const NEAR: u64 = 8;
 
-/// Bitmaps in Redis ≥ 5, Valkey or bitmapist-server, bit for bit as bitmapist keeps them.
+/// Bitmaps in Redis ≥ 5, Valkey or bitmapist-server, bit for bit as bitmapist stores them.
 ///
-/// * Opening it connects to nothing. Each request finds Redis there or fails within the time-out,
-///   and the next one tries anew.
-/// * [`count`](Store::count) carries out a plan in chunks, between which Redis serves others. The
-///   counts of one chunk are of one moment; marks that come in meanwhile may be in the counts of
-///   later chunks and not in those of earlier.
+/// * Opening the store does not connect. Each request either reaches Redis or fails within the
+///   timeout, and the next one tries again.
+/// * [`count`](Store::count) runs a plan in chunks, between which Redis serves other clients. The
+///   counts of one chunk are of one moment. Marks that arrive meanwhile may be in the counts of
+///   later chunks and not in those of earlier ones.
 /// * Unions and intersections are computed into temporary keys, `{prefix}bitop_cohortist:…`. They
-///   are deleted before a request returns, whether it succeeds or not, and outside a transaction
-///   none exists without a time to live: when this process is killed they are gone within a minute.
-///   (On servers that have no transactions this holds but for a moment; `sweep` is
-///   for that.)
-/// * Where the server takes no writes, as a replica, or none of this user's, and otherwise where
-///   that is cheaper, bitmaps are fetched and counted here ([`RedisEval`]); which, is found out and
-///   kept up to date. Saving always computes on the server.
-/// * A password in the URL appears in no error and no description.
+///   are deleted before a request returns, whether it succeeds or not. Outside a transaction, every
+///   temporary key has an expiry: if this process is killed, they are gone within a minute. (On
+///   servers without transactions a key may lack its expiry for a moment; `sweep` removes what is
+///   left.)
+/// * If the server accepts no writes (a replica) or none from this user, or if it is cheaper,
+///   bitmaps are fetched and counted here ([`RedisEval`]). The store detects this and keeps
+///   checking. Saving always computes on the server.
+/// * A password in the URL never appears in an error or a description.
 pub struct RedisStore {
     pub(super) route: Route,
     pub(super) prefix: Prefix,
     pub(super) eval: RedisEval,
-    /// Learned at first use and remembered; when, matters where no writes are taken.
+    /// Learned at first use. The time matters only if the server refuses writes.
     pub(super) learned: Mutex<Option<(Capabilities, Instant)>>,
-    /// How many tiles the longest bitmap has that was asked about so far.
+    /// The number of tiles of the longest bitmap seen so far.
     pub(super) longest: AtomicU64,
     pub(super) watch: Box<ClientTracking>,
-    /// It was settled that users are numbers, and nothing was marked since.
+    /// Whether the prefix is settled on numeric ids and nothing has been marked since.
     pub(super) settled: AtomicBool,
     /// Shared by the shards of a cluster.
     pub(super) left_out: Arc<LeftOut>,
@@ -88,7 +88,7 @@ impl RedisStore {
     /// `valkey://…`, `valkeys://…`, `redis+unix:///path[?db=1&user=…&pass=…]` or `unix://…`.
     ///
     /// # Errors
-    /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
+    /// [`StoreError::Url`] if the URL is invalid. An unreachable server is not an error here.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let route = Route::Server(Pool::new(
             Address::parse(url)?,
@@ -99,7 +99,7 @@ impl RedisStore {
         Ok(RedisStore::at(route, prefix, eval, None))
     }
 
-    /// A store behind a route, of whose server this is known already.
+    /// A store behind a route, with what is already known about its server.
     pub(super) fn at(
         route: Route,
         prefix: Prefix,
@@ -119,9 +119,8 @@ impl RedisStore {
         }
     }
 
-    /// Runs a request; once more when its connection turns out to be broken, as after a restart of
-    /// Redis between the PING and the request. So requests must come to the same if they are
-    /// carried out twice.
+    /// Runs a request, and repeats it once if its connection turns out to be broken, for example
+    /// because Redis restarted between the PING and the request. Requests must be safe to repeat.
     pub(super) fn with<T>(
         &self,
         run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>,
@@ -129,8 +128,9 @@ impl RedisStore {
         self.twice(RECHECK, run)
     }
 
-    /// [`with`](Self::with) for what writes more than marks: what the server lets us do is to be known as of now, as
-    /// temporary keys are given a lifetime only where that is allowed.
+    /// Like [`with`](Self::with), for requests that write more than marks. Checks the capabilities
+    /// again if the server refused writes, because temporary keys get an expiry only where that is
+    /// allowed.
     pub(super) fn with_to_write<T>(
         &self,
         run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>,
@@ -138,7 +138,7 @@ impl RedisStore {
         self.twice(Duration::ZERO, run)
     }
 
-    /// The same for what must not be carried out twice.
+    /// Like [`with_to_write`](Self::with_to_write), for requests that must not be repeated.
     pub(super) fn once_to_write<T>(
         &self,
         run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>,
@@ -154,7 +154,11 @@ impl RedisStore {
     ) -> Result<T> {
         match self.once(believed, &run) {
             Err(ServerFault::Dropped(reason)) => {
-                tracing::debug!(location = self.route.location(), reason, "trying once more");
+                tracing::debug!(
+                    location = self.route.location(),
+                    reason,
+                    "the connection broke; retrying once"
+                );
                 self.once(believed, &run)
             }
             result => result,
@@ -175,7 +179,7 @@ impl RedisStore {
         })
     }
 
-    /// What the server knows and lets us do. That it takes no writes is believed for so long.
+    /// The capabilities of the server. A refusal of writes is trusted for `believed`.
     pub(super) fn capabilities(
         &self,
         conn: &mut RedisConnection,
@@ -197,32 +201,32 @@ impl RedisStore {
             .as_ref()
             .and_then(|(known, _)| known.refusal.as_ref());
         let location = self.route.location();
-        // Once, and not by each of the requests that find out at the same time.
+        // Under the lock, so that concurrent requests log the change once.
         match (before, &new.refusal) {
             (None, Some(reason)) => {
                 tracing::info!(location, "{} ({reason})", self.read_only_note())
             }
-            (Some(_), None) => tracing::info!(location, "this Redis takes writes again"),
+            (Some(_), None) => tracing::info!(location, "this Redis accepts writes again"),
             _ => {}
         }
         *learned = Some((new.clone(), Instant::now()));
         Ok(new)
     }
 
-    /// Makes the next request check again what a server accepts that refused writes and now took
-    /// one.
+    /// Makes the next request check the capabilities again if the server had refused writes and has
+    /// now accepted one.
     fn took_write(&self) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let was_refusing = learned.take_if(|(known, _)| known.refusal.is_some());
         if was_refusing.is_some() {
             tracing::info!(
                 location = self.route.location(),
-                "this Redis takes writes again"
+                "this Redis accepts writes again"
             );
         }
     }
 
-    /// A server that refused a write is to be asked anew what it takes.
+    /// Makes the next request check the capabilities again after a refused write.
     pub(super) fn unlearn<T>(&self, result: &Reply<T>) {
         if let Err(ServerFault::Unwritable(_)) = result {
             let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -233,16 +237,16 @@ impl RedisStore {
     pub(super) fn read_only_note(&self) -> &'static str {
         match self.eval {
             RedisEval::Server => {
-                "this Redis takes no writes from here, and --redis-eval server needs them: no intersections can be counted"
+                "this Redis accepts no writes from this client, and --redis-eval server needs them: intersections cannot be counted"
             }
             _ => {
-                "this Redis takes no writes from here: bitmaps are fetched and counted here, and nothing can be marked or saved"
+                "this Redis accepts no writes from this client: bitmaps are fetched and counted locally, and nothing can be marked or saved"
             }
         }
     }
 
-    /// Runs a request that may make temporary keys, and deletes them whatever happens. When the
-    /// server turns out to take no writes any more, it is run once more and told so.
+    /// Runs a request that may create temporary keys, and always deletes them. If the server turns
+    /// out to refuse writes, the request runs once more with `true` as its last argument.
     pub(super) fn evaluated<T>(
         &self,
         run: impl Fn(&mut RedisConnection, &Capabilities, &mut Scratch, bool) -> Reply<T>,
@@ -261,7 +265,7 @@ impl RedisStore {
                 tracing::debug!(
                     location = self.route.location(),
                     reason,
-                    "computing here instead"
+                    "the server refused a write; counting locally"
                 );
                 self.unlearn(&Err::<(), _>(ServerFault::Unwritable(reason)));
                 refused.set(true);
@@ -270,7 +274,7 @@ impl RedisStore {
             }
             Err(ServerFault::Unwritable(reason)) if self.eval == RedisEval::Server => {
                 Err(ServerFault::Unwritable(format!(
-                    "{reason}; --redis-eval auto fetches bitmaps and counts them here"
+                    "{reason}; --redis-eval auto fetches bitmaps and counts them locally"
                 )))
             }
             result => result,
@@ -292,17 +296,17 @@ impl RedisStore {
         result
     }
 
-    /// Deletes as well as can be; what is not reached goes by its time to live.
+    /// Deletes temporary keys on a best-effort basis. What is left expires.
     pub(super) fn clean_up<T>(
         &self,
         conn: &mut RedisConnection,
         deletion: &Batch,
         result: &Reply<T>,
     ) {
-        // Limited, because the caller has already waited for the answer.
+        // A short limit, because the caller has already waited for the answer.
         let limit = Duration::from_millis(300).min(conn.timeout());
         if conn.is_broken() {
-            // A server that did not answer will not now.
+            // A server that just timed out is not tried again.
             if !matches!(result, Err(ServerFault::Dropped(_))) {
                 return;
             }
@@ -322,7 +326,7 @@ impl RedisStore {
             }
             ServerFault::Moved(reason) | ServerFault::Between(reason) => match self.route {
                 Route::Server(_) => {
-                    let hint = "this is a node of a cluster: name it with redis-cluster://";
+                    let hint = "this is a node of a cluster: use redis-cluster:// in the URL";
                     StoreError::Refused {
                         location,
                         reason: format!("{reason} — {hint}"),
@@ -342,8 +346,8 @@ impl RedisStore {
         }
     }
 
-    /// Asks for the sizes of a plan's bitmaps and resolves it. Returns the text of the key at each
-    /// node as well.
+    /// Asks for the sizes of a plan's bitmaps and resolves it. Also returns the text of the key at
+    /// each node.
     pub(super) fn prepare(
         &self,
         conn: &mut RedisConnection,
@@ -395,7 +399,8 @@ impl RedisStore {
         Ok((texts, lengths))
     }
 
-    /// Counts the roots of a plan here, if that is to be; `None` stands for the server's turn.
+    /// Counts the roots of a plan locally, or returns `None` if the server is to count them. A root
+    /// whose count is `None` was not fetched whole.
     pub(super) fn count_here(
         &self,
         fetcher: Reply<Fetcher<'_>>,
@@ -409,15 +414,15 @@ impl RedisStore {
         }
         let mut fetcher = fetcher?;
         let worth = work(script) / if self.route.is_near() { NEAR } else { FAR };
-        // What the server does in no time is not worth another trip to find out.
+        // For cheap work, the trip to compare costs more than it saves.
         if choice && (worth < bitmap::TILE_BYTES || !fetcher.is_within(worth)?) {
             return Ok(None);
         }
         fetcher.count().map(Some)
     }
 
-    /// Whether lists of people are made here. They are read a page at a time, and the server would
-    /// have to compute the whole set for each.
+    /// Whether lists of users are computed locally. They are read a page at a time, and the server
+    /// would have to compute the whole set for each page.
     pub(super) fn fetches_members(&self, capabilities: &Capabilities) -> bool {
         match self.eval {
             RedisEval::Fetch => true,
@@ -427,8 +432,8 @@ impl RedisStore {
     }
 }
 
-/// Has the server count the roots that were not fetched whole. After the others, so that marks that
-/// come in between make the size of a cohort greater and never smaller than what is left of it.
+/// Has the server count the roots that were not fetched whole. It does so last: marks that arrive
+/// in between then make the size of a cohort greater, and never smaller than what is left of it.
 pub(super) fn count_rest(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
@@ -468,8 +473,8 @@ pub(super) fn count_rest(
 
 pub(super) type Measures = (Vec<String>, Vec<Option<u64>>);
 
-/// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot
-/// tell.
+/// The length of each key in bytes: 0 if the key does not exist, `None` if the server cannot report
+/// it.
 pub(super) fn lengths_of(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
@@ -490,7 +495,7 @@ pub(super) fn lengths_of(
             let reply = accept(reply, Some((*key).clone()))?;
             lengths.push(match integer(command, &reply)? {
                 length if capabilities.lengths => Some(u64::try_from(length).unwrap_or(0)),
-                // TTL's word for "no such key".
+                // TTL answers -2 if the key does not exist.
                 -2 => Some(0),
                 _ => None,
             });
@@ -499,14 +504,14 @@ pub(super) fn lengths_of(
     Ok(lengths)
 }
 
-/// The keys that are of another type than bitmaps.
+/// The keys whose type is not string.
 pub(super) fn of_other_types(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
     keys: &[&String],
 ) -> Reply<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    // A server that cannot tell a length knows no other type.
+    // A server without STRLEN has no other types.
     let keys = if capabilities.lengths { keys } else { &[] };
     for chunk in keys.chunks(SMALL_COMMANDS) {
         let mut batch = Batch::default();
@@ -523,7 +528,7 @@ pub(super) fn of_other_types(
     Ok(found)
 }
 
-/// Gives a temporary key a name for good; says whether the name was free.
+/// Renames a temporary key to its permanent name. Returns whether the name was free.
 pub(super) fn rename_new(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
@@ -537,7 +542,7 @@ pub(super) fn rename_new(
     }
     let place = usize::from(lifetime.is_some());
     batch.push(cmd("RENAMENX").arg(temporary).arg(name));
-    // Where the name was taken, the key is temporary as before; otherwise there is none.
+    // If the name was taken, the key expires as before. Otherwise the command does nothing.
     lifetime.iter().for_each(|command| batch.push(command));
     let limit = conn.timeout();
     let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
@@ -547,8 +552,8 @@ pub(super) fn rename_new(
 }
 
 impl Store for RedisStore {
-    /// One transaction. When the time is up before Redis answered, it may have been carried out
-    /// none the less; marking the same again does no harm.
+    /// One transaction. After a timeout it may have been applied nevertheless; marking the same
+    /// again is harmless.
     fn apply(&self, marks: &[Mark]) -> Result<()> {
         if marks.is_empty() {
             return Ok(());
@@ -574,15 +579,15 @@ impl Store for RedisStore {
                 );
             }
         }
-        // The bitmaps themselves tell from now on that users are numbers.
+        // From now on, the bitmaps themselves show that ids are numeric.
         if self.settled.swap(false, Ordering::Relaxed) {
             batch.push(cmd("DEL").arg(id_keys::settled_key(&self.prefix)));
         }
         self.with(|conn, capabilities| {
-            // Redis' transactions go on after a command that failed. The only one that can is
-            // SETBIT of a key that is no bitmap, so that is found out before.
+            // A Redis transaction continues after a failed command. The only command that can fail
+            // here is SETBIT on a key that is not a bitmap, so that is checked first.
             let lengths = lengths_of(conn, capabilities, &keys)?;
-            // Up to half a gigabyte of zeros for the first user with a great id.
+            // The first user with a large id can add half a gigabyte of zeros.
             let grows = |(user, length): (&UserId, Option<u64>)| {
                 (u64::from(user / 8) + 1).saturating_sub(length.unwrap_or(0))
             };
@@ -598,8 +603,7 @@ impl Store for RedisStore {
         })
     }
 
-    /// By the longest bitmap that was asked about so far: a look at each would be a trip of its
-    /// own.
+    /// Assumes the longest bitmap seen so far: reading the lengths would take another trip.
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         let tiles = self.longest.load(Ordering::Relaxed);
         Ok(Cost::of(plan, |_| tiles))
@@ -625,7 +629,7 @@ impl Store for RedisStore {
                     return count_rest(conn, capabilities, scratch, plan, script, &keys, found);
                 }
             }
-            // Where nothing is computed nothing is written.
+            // Without steps nothing is written.
             let reading = capabilities.to_read();
             let capabilities = if script.steps.is_empty() {
                 &reading
@@ -639,7 +643,7 @@ impl Store for RedisStore {
                 keys: &keys,
             }
             .count(&script)?;
-            // Only what is missing has no count.
+            // Only missing bitmaps have no count.
             Ok(script
                 .roots
                 .iter()
@@ -648,9 +652,9 @@ impl Store for RedisStore {
         })
     }
 
-    /// Bitmaps are fetched from `after` on until there are enough users, unless the server has to
-    /// compute: then it does so anew for each page. A bitmap that changes meanwhile is read partly
-    /// as it was.
+    /// Fetches bitmaps from `after` on until there are enough users, unless the server has to
+    /// compute; then it does so again for each page. A bitmap that changes meanwhile may be read
+    /// partly in its old state.
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
@@ -723,22 +727,22 @@ impl Store for RedisStore {
         if texts.is_empty() {
             return Ok(0);
         }
-        // Another program's key is an error before anything is deleted.
+        // Fails on another program's key before anything is deleted.
         self.sizes(keys)?;
         let texts: Vec<String> = texts.into_iter().collect();
-        // Not twice: the second time would count only what the first left.
+        // Must not be repeated: a second attempt would count only what the first one left.
         self.once_to_write(|conn, capabilities| scan::delete(conn, capabilities, &texts))
     }
 
-    /// The set is computed into a temporary key, which is then given its name in one step
-    /// (RENAMENX). It is of one moment unless it takes more than some 160 MB of bitmaps; then, as
-    /// with [`count`](Store::count), marks that come in meanwhile may be in it in part.
+    /// Computes the set into a temporary key and renames it in one step (RENAMENX). The set is of
+    /// one moment unless it takes more than about 160 MB of bitmaps. Beyond that, some of the marks
+    /// that arrive meanwhile may be in it, as with [`count`](Store::count).
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
         cost::check(|| self.cost(&plan))?;
         let name = key.text(&self.prefix);
-        // Not twice: the second time would find taken what the first has made.
+        // Must not be repeated: a second attempt would find the name taken by the first one.
         let run =
             |conn: &mut RedisConnection, capabilities: &Capabilities, scratch: &mut Scratch| {
                 if lengths_of(conn, capabilities, &[&name])? != [Some(0)] {
@@ -783,7 +787,7 @@ impl Store for RedisStore {
                 let mut fields = info.lines().filter_map(|line| line.trim_end().split_once(':'));
                 fields.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
             };
-            // Valkey gives a redis_version for old clients' sake.
+            // Valkey also reports a redis_version, for old clients.
             let kind = match (field("valkey_version"), field("redis_version")) {
                 (Some(version), _) => format!("Valkey {version}"),
                 (None, Some(version)) => format!("Redis {version}"),
@@ -794,16 +798,16 @@ impl Store for RedisStore {
                 notes.push(format!("{} ({reason})", self.read_only_note()));
             }
             if !capabilities.transactions {
-                notes.push("this server has no transactions: a batch that is interrupted may be recorded in part".into());
+                notes.push("this server has no transactions: an interrupted batch may be recorded in part".into());
             }
             let limited = field("maxmemory").is_some_and(|bytes| bytes != "0");
             match field("maxmemory_policy") {
                 Some(policy) if limited && policy.starts_with("allkeys") => notes.push(format!(
-                    "this Redis throws bitmaps away when its memory is full (maxmemory-policy {policy}); noeviction would keep them"
+                    "this Redis evicts bitmaps when its memory is full (maxmemory-policy {policy}); noeviction keeps them"
                 )),
                 _ => {}
             }
-            // Without temporary keys alone marks may still be taken.
+            // A server that only refuses temporary keys may still accept marks.
             let refusal = capabilities.refusal.clone().filter(|_| capabilities.takes_nothing);
             let (location, prefix) = (self.route.location().to_owned(), self.prefix.clone());
             Ok(StoreInfo { kind, location, prefix, created: false, notes, string_ids, refusal })
@@ -842,7 +846,7 @@ impl KeyListing for RedisStore {
 }
 
 impl ChangeFeed for RedisStore {
-    /// Bitmaps that Redis has not reported as changed are not counted again, see `client_tracking`.
+    /// Does not recount bitmaps that Redis has not reported as changed; see `client_tracking`.
     fn states(&self, keys: &[Key]) -> Result<Option<Vec<BitmapState>>> {
         self.watched(&plan_of(keys))
             .map_err(|fault| self.error(fault))
@@ -850,9 +854,8 @@ impl ChangeFeed for RedisStore {
 }
 
 impl Maintenance for RedisStore {
-    /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that
-    /// have no time to live. Those of ours that have one are left: they are in use, or go by
-    /// themselves within a minute.
+    /// Deletes bitmapist's temporary keys, which bitmapist never deletes, and ours without an
+    /// expiry. Ours with an expiry are left: they are in use or expire within a minute.
     fn sweep(&self) -> Result<u64> {
         self.once_to_write(|conn, capabilities| {
             let leftovers = scan::leftovers(conn, capabilities, &self.prefix)?;
@@ -861,7 +864,7 @@ impl Maintenance for RedisStore {
     }
 }
 
-/// A reply's text; nothing of errors, as a server that gives no information is still a store.
+/// The text of a reply; empty for an error, because a server that refuses INFO is still usable.
 pub(super) fn text(reply: &Value) -> String {
     match reply {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),

@@ -1,4 +1,4 @@
-//! Counts that Redis is asked to report changes of.
+//! Counts whose bitmaps Redis reports changes of.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -14,8 +14,8 @@ use crate::store::redis::server_eval::{Executor, Scratch};
 use crate::store::redis::store::{RECHECK, RedisStore};
 
 impl RedisStore {
-    /// The count of each root of a plan whose roots are bitmaps, by way of the connection that is
-    /// told of changes; `None` when it has to be done without.
+    /// The state of each root of a plan whose roots are bitmaps, using the tracking connection;
+    /// `None` if tracking is not available.
     pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<BitmapState>>> {
         let Some(pool) = self.route.server() else {
             return Ok(None);
@@ -31,8 +31,7 @@ impl RedisStore {
                     .conn
                     .set_timeout(SIGN_OF_LIFE.min(pool.connector().timeout() / 2));
                 let result = self.looked(&mut watcher, plan);
-                // The connection may have been closed, or cut off without a word: another one will
-                // tell.
+                // The connection may have been closed or cut off silently. A new one will show.
                 if !matches!(result, Err(ServerFault::Dropped(_) | ServerFault::Away(_))) {
                     turn.watcher = Some(watcher);
                     return result.map(Some);
@@ -54,7 +53,7 @@ impl RedisStore {
             Ok(None) | Err(_) => {
                 tracing::debug!(
                     location = self.route.location(),
-                    "this server does not tell of changes"
+                    "this server does not report changes"
                 );
                 turn.unable = Some(Instant::now());
                 return Ok(None);
@@ -65,8 +64,8 @@ impl RedisStore {
         result.map(Some)
     }
 
-    /// Looks until nothing changes meanwhile, so that what is seen is of one moment; under marks
-    /// that never pause it gives up after [`ROUNDS`].
+    /// Looks until nothing changes during a look, so that all states are of one moment. Gives up
+    /// after [`ROUNDS`] if marks keep arriving.
     fn looked(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<Vec<BitmapState>> {
         let mut seen = Vec::new();
         for _ in 0..ROUNDS {
@@ -79,10 +78,10 @@ impl RedisStore {
         Ok(seen)
     }
 
-    /// What a plan's roots are, and whether all of them were so at one moment: at the last answer.
+    /// The states of a plan's roots, and whether they all hold at one moment: that of the last
+    /// reply.
     fn look_once(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<(Vec<BitmapState>, bool)> {
-        // Without transactions: what is told must not arrive in the middle of an answer, as old
-        // servers do it in EXEC.
+        // No transactions: old servers send notifications inside the reply of EXEC.
         let capabilities = Capabilities {
             transactions: false,
             ..self.capabilities(&mut watcher.conn, RECHECK)?
@@ -138,7 +137,7 @@ impl RedisStore {
                     .map_or_else(new_version, |known| known.seen.version);
                 let seen = BitmapState { users, version };
                 found.insert(node, seen);
-                // What changed while it was counted is not known any more.
+                // A bitmap that changed while it was counted is unknown again.
                 if let (Some(length), Some(changed)) = (script.lengths[node], &changed)
                     && !changed.contains(key)
                 {

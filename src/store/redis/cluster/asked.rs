@@ -1,11 +1,11 @@
-//! The answer of one node, and how it sees the cluster.
+//! The answer of one node, with its view of the cluster.
 
 use ::redis::Value;
 
-/// What a primary answered.
+/// The answer of a primary.
 pub(super) struct Asked<T> {
     pub(super) answer: T,
-    /// How it sees the cluster, when it said so in one with the answer (`CLUSTER NODES`).
+    /// Its view of the cluster (`CLUSTER NODES`), if it was read together with the answer.
     pub(super) view: Option<Value>,
 }
 

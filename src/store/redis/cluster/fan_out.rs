@@ -1,15 +1,15 @@
-//! Doing things on several nodes side by side.
+//! Runs work on several nodes in parallel.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::{Cancel, Result, StoreError};
 
-/// How many nodes one request may be at at the same time.
+/// The most nodes that one request uses at the same time.
 const AT_ONCE: usize = 32;
 
-/// Carries out the things of each lane one after the other, and lanes side by side. After a failure
-/// nothing more is begun; the first one is told. Answers come in the order of the things.
+/// Runs the items of each lane one after the other, and the lanes in parallel. After a failure no
+/// new item is started, and the failure is returned. Answers come in the order of the items.
 pub(super) fn side_by_side<I: Sync, T: Send>(
     lanes: &[Vec<I>],
     location: &str,
@@ -46,23 +46,22 @@ pub(super) fn side_by_side<I: Sync, T: Send>(
                 .map(drop)
         });
         work();
-        // Fewer threads take longer and come to the same.
+        // Fewer threads take longer and give the same result.
         if let Err(error) = spawned {
-            tracing::warn!(location, %error, "no thread for each node");
+            tracing::warn!(location, %error, "could not start a thread for each node");
         }
     });
     let outcomes = outcomes
         .into_iter()
         .map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
     let answers: Vec<Vec<T>> = outcomes.collect::<Result<_>>()?;
-    // Lanes end early only when one failed; if that could happen otherwise, a number would be too
-    // small.
+    // Lanes end early only if one failed. Otherwise a count would be too small, so check it.
     if answers
         .iter()
         .zip(lanes)
         .any(|(answers, lane)| answers.len() != lane.len())
     {
-        let reason = "not every shard was asked".to_owned();
+        let reason = "not every shard answered".to_owned();
         return Err(StoreError::Unreachable {
             location: location.to_owned(),
             reason,

@@ -1,18 +1,18 @@
-//! Which shard a user is in, what its keys are called, and in which of the cluster's slots they
-//! are. Pure.
+//! Which shard a user is in, how its keys are named, and which cluster slots they are in. Does no
+//! I/O.
 //!
-//! A shard is 2²⁰ ids in a row: user 3 145 735 is user 7 of shard 3. A bitmap of a shard is a key
-//! of its own, at most 128 KiB long, `{prefix}{shard3z}active_2026-11-23`; what stands in braces is
-//! all that Redis looks at to find the slot of a key, so that all bitmaps of a shard, and the
-//! temporary keys made of them, are on one node. The shard's size is a compromise: a command for a
-//! bitmap of 128 KiB takes Redis some ten times as long as reading the command does, and ten
-//! million users are enough to keep several nodes busy.
+//! A shard is a range of 2²⁰ ids: user 3 145 735 is user 7 of shard 3. A bitmap of a shard is a
+//! separate key of at most 128 KiB, `{prefix}{shard3z}active_2026-11-23`. Redis computes the slot
+//! of a key only from the part in braces, so all bitmaps of a shard, and the temporary keys
+//! computed from them, are on one node. The size of a shard is a compromise: a command for a bitmap
+//! of 128 KiB takes Redis about ten times as long as parsing the command does, and ten million
+//! users are enough to keep several nodes busy.
 //!
-//! Why `shard3z` and not plainly `3`: what slot a tag is in is a matter of its checksum, and those
-//! of `u0`, `u1`, `u2` … happen to lie badly: three primaries that have a third of the slots each
-//! get six, two and two of the first ten shards, so that the first of them has more than half of
-//! the work. With these tags it is three, four and three, and about as even for other numbers of
-//! primaries and shards.
+//! Why `shard3z` and not just `3`: the slot of a tag depends on its checksum, and the checksums of
+//! `u0`, `u1`, `u2` … are unevenly distributed. Of the first ten shards, three primaries with a
+//! third of the slots each would get six, two and two, so the first primary would do more than half
+//! of the work. With these tags they get three, four and three. The distribution is about as even
+//! for other numbers of primaries and shards.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -24,13 +24,13 @@ pub(super) type Shard = u32;
 
 const BITS: u32 = 20;
 
-/// How many shards there may be.
+/// The maximum number of shards.
 pub(super) const SHARDS: Shard = 1 << (UserId::BITS - BITS);
 
-/// How many users a shard has room for.
+/// The number of user ids in a shard.
 pub(super) const USERS: u32 = 1 << BITS;
 
-/// How many slots a cluster has.
+/// The number of slots of a cluster.
 pub(super) const SLOTS: usize = 16_384;
 
 /// The shard of a user, and the user's number in it.
@@ -43,19 +43,18 @@ pub(super) fn user(shard: Shard, number: UserId) -> UserId {
     shard << BITS | number
 }
 
-/// What the keys of a shard begin with.
+/// The prefix of the keys of a shard.
 pub(super) fn prefix(of_all: &Prefix, shard: Shard) -> Prefix {
     Prefix::new(&format!("{of_all}{{shard{shard}z}}"))
 }
 
-/// The pattern-free beginning and the rest of a key's text around the shard's number.
+/// The text before and after the shard's number in its tag.
 pub(super) const AROUND: (&str, &str) = ("{shard", "z}");
 
-/// What stands behind the prefix in the names of text ids, so that all of them are in one slot.
+/// The tag of the keys of string ids, which puts all of them in one slot.
 pub(super) const IDS: &str = "{ids}";
 
-/// Reads a key's text: which shard it belongs to, and the key. `None` for whatever is no bitmap of
-/// an event.
+/// Parses the text of a key into its shard and the key. `None` for anything but an event's bitmap.
 pub(super) fn parse(of_all: &Prefix, text: &str) -> Option<(Shard, Key)> {
     let digits = text
         .strip_prefix(of_all.as_str())?
@@ -63,15 +62,15 @@ pub(super) fn parse(of_all: &Prefix, text: &str) -> Option<(Shard, Key)> {
         .split_once(AROUND.1)?
         .0;
     let shard: Shard = digits.parse().ok().filter(|shard| *shard < SHARDS)?;
-    // Nothing but what we would write ourselves, so no leading zeros.
+    // Only names that we would write ourselves, so no leading zeros.
     (shard.to_string() == digits)
         .then(|| Key::parse(&prefix(of_all, shard), text))
         .flatten()
         .map(|key| (shard, key))
 }
 
-/// What a single server calls the key: its text without the tag of a shard or of the text ids. Keys
-/// without a tag are not read, unless they are temporary.
+/// The name of the key on a single server: its text without the tag of a shard or of the string
+/// ids. `None` for keys without a tag, unless they are temporary.
 pub(super) fn plain<'a>(of_all: &Prefix, text: &'a str) -> Option<Cow<'a, str>> {
     let rest = text.strip_prefix(of_all.as_str())?;
     let behind = match parse(of_all, text) {
@@ -89,13 +88,14 @@ pub(super) fn plain<'a>(of_all: &Prefix, text: &'a str) -> Option<Cow<'a, str>> 
     }
 }
 
-/// The prefix of a key that is an event's, in a shard.
+/// The prefix of an event's key in a shard.
 pub(super) fn prefix_of(text: &str) -> Option<&str> {
     let before = text.get(..text.find(AROUND.0)?)?;
     parse(&Prefix::new(before), text).map(|_| before)
 }
 
-/// The slot of a key: of what stands between its first `{` and the next `}`, or else of all of it.
+/// The slot of a key, computed from the text between its first `{` and the next `}`, or else from
+/// the whole key.
 pub(super) fn slot(key: &str) -> u16 {
     let tag = key
         .split_once('{')
@@ -107,7 +107,7 @@ pub(super) fn slot(key: &str) -> u16 {
 /// The slot of a shard.
 pub(super) fn slot_of(shard: Shard) -> u16 {
     static SLOTS_OF_SHARDS: OnceLock<Vec<u16>> = OnceLock::new();
-    // Any prefix will do, as a prefix has no braces.
+    // The prefix does not matter, because it has no braces.
     let all = || {
         (0..SHARDS)
             .map(|shard| slot(prefix(&Prefix::new(""), shard).as_str()))
@@ -119,7 +119,7 @@ pub(super) fn slot_of(shard: Shard) -> u16 {
         .unwrap_or_default()
 }
 
-/// CRC-16 as Redis Cluster has it: polynomial 0x1021, from 0, the highest bit first (XMODEM's).
+/// CRC-16 as in Redis Cluster (XMODEM): polynomial 0x1021, initial value 0, highest bit first.
 fn checksum(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |sum, byte| {
         (0..8).fold(sum ^ u16::from(*byte) << 8, |sum, _| {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_redis() {
-        // As `CLUSTER KEYSLOT` answers.
+        // The answers of `CLUSTER KEYSLOT`.
         for (key, expected) in [
             ("123456789", 12_739),
             ("foo", 12_182),

@@ -1,9 +1,10 @@
-//! Answering for a shard whose slot is on its way to another node, with some keys on either side.
+//! Answers requests for a shard whose slot is migrating, with some keys on each of two nodes.
 //!
-//! Redis refuses whatever needs several keys then (TRYAGAIN, ASK): intersections, transactions.
-//! What needs one key works, and goes to the side where the key is ([`RedisConnection::trip`]). So bitmaps are
-//! fetched and counted here, each looked at once for all that is asked, and marks are made one by
-//! one. A bitmap that was there and is not a moment later makes the request begin anew.
+//! During a migration, Redis refuses everything that needs several keys (TRYAGAIN, ASK):
+//! intersections and transactions. Commands for one key work, and are sent to the node that has the
+//! key ([`RedisConnection::trip`]). So bitmaps are fetched and counted here, each read once for
+//! everything that is asked, and marks are recorded one by one. If a bitmap disappears while it is
+//! read, the request starts again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +20,10 @@ use crate::store::redis::needs::tiles_of;
 use crate::store::redis::store::{RedisStore, SMALL_COMMANDS, lengths_of};
 use crate::store::{Mark, Result};
 
-/// Records marks one by one; after an error some may have been.
+/// Records marks one by one. After an error, some may have been recorded.
 pub(super) fn apply(store: &RedisStore, marks: &[Mark]) -> Result<()> {
-    // The last word about each user, as one may be carried out on the other side, after those that
-    // stand behind it.
+    // Only the last mark of each user: commands that are sent to the other node run after all
+    // others, so order is not kept.
     let last: BTreeMap<(&Key, UserId), bool> = marks
         .iter()
         .map(|mark| ((&mark.key, mark.user), mark.value))
@@ -36,7 +37,7 @@ pub(super) fn apply(store: &RedisStore, marks: &[Mark]) -> Result<()> {
         .filter_map(|((key, user), value)| Some((texts.get(key)?, *user, *value)))
         .collect();
     store.with(|conn, capabilities| {
-        // That one is no bitmap is found out before anything is written.
+        // Fails if a key is not a bitmap, before anything is written.
         lengths_of(conn, capabilities, &texts.values().collect::<Vec<_>>())?;
         for chunk in marks.chunks(SMALL_COMMANDS) {
             let mut batch = Batch::default();
@@ -70,7 +71,7 @@ pub(super) fn count(store: &RedisStore, plan: &Plan) -> Result<Vec<u64>> {
     })
 }
 
-/// The users of a plan's only root in a shard, ascending, after `after`, at most `limit`.
+/// The users of a plan's only root in a shard, in ascending order, after `after`, at most `limit`.
 pub(super) fn members(
     store: &RedisStore,
     plan: &Plan,
@@ -103,13 +104,13 @@ pub(super) fn members(
 /// The bitmaps of a plan in a shard.
 struct Bitmaps {
     texts: Vec<String>,
-    /// Of each node, in bytes; those of nodes that are no keys are not looked at.
+    /// The length of each node in bytes. Only those of keys are used.
     lengths: Arc<[u64]>,
-    /// The nodes whose keys are there, and how long they are there.
+    /// The nodes whose keys exist, with their lengths in bytes.
     there: Vec<(usize, u64)>,
-    /// How many tiles of all are fetched in one trip.
+    /// How many tiles of every bitmap are fetched in one trip.
     at_once: u32,
-    /// How many tiles there are.
+    /// The number of tiles of the longest bitmap.
     end: u32,
 }
 
@@ -123,7 +124,8 @@ impl Bitmaps {
         let (texts, lengths) = store.measure(conn, capabilities, plan)?;
         let unknown = || {
             ServerFault::Refused(
-                "it has no STRLEN for this user, by which bitmaps are fetched".to_owned(),
+                "the server does not offer STRLEN to this user, which is needed to fetch bitmaps"
+                    .to_owned(),
             )
         };
         let lengths: Arc<[u64]> = lengths
@@ -151,7 +153,7 @@ impl Bitmaps {
         })
     }
 
-    /// The tiles of all bitmaps from one on; nothing behind the last.
+    /// The tiles of all bitmaps from `start` on; `None` after the last.
     fn piece(&self, conn: &mut RedisConnection, start: u32) -> Reply<Option<Piece>> {
         if start >= self.end {
             return Ok(None);
@@ -179,9 +181,9 @@ impl Bitmaps {
                 if matches!(&reply, Value::BulkString(bytes) if bytes.is_empty())
                     || reply == Value::Nil
                 {
-                    // Deleted, or gone further than it was followed: its length will tell.
+                    // The key was deleted or has moved on. The next attempt reads its length again.
                     return Err(ServerFault::Between(format!(
-                        "`{}` is not where it was a moment ago",
+                        "`{}` moved or was deleted while it was being read",
                         self.texts[*node]
                     )));
                 }

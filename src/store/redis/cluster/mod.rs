@@ -1,27 +1,28 @@
-//! One store of a whole cluster: users sharded by id range, each shard a store in Redis of its own.
+//! A store over a whole cluster: users are sharded by id range, and each shard is a store in Redis.
 //!
-//! `layout` says which shard a user is in and what its keys are called. A shard is a [`RedisStore`](super::RedisStore)
-//! whose keys begin with the shard's tag and whose requests go to whichever node has the shard's
-//! slot (`route`, and `topology`, which reads who that is). What is asked here is asked of the
-//! shards there are, on the nodes side by side (`fan_out`), and put together: counts are added, lists
-//! follow each other. `save` saves. Complements are refused: they depend on the length of a whole
-//! bitmap, and no shard knows it.
+//! `layout` defines which shard a user is in and how its keys are named. A shard is a
+//! [`RedisStore`](super::RedisStore) whose keys begin with the shard's tag and whose requests go to
+//! the node that owns the shard's slot (`route`; `topology` parses who the owner is). A request to
+//! the cluster asks all existing shards, on different nodes in parallel (`fan_out`), and combines
+//! the answers: counts are added, lists are concatenated. `save` saves sets. Complements are
+//! refused: they depend on the length of a whole bitmap, which no shard knows.
 //!
-//! The `redis` crate's own client for clusters is not used: its pipelines are no transactions, and
-//! like those for one server they wait for each reply as long as for all.
+//! The `redis` crate's cluster client is not used: its pipelines are not transactions, and like
+//! those for a single server they apply the timeout to each reply instead of to all.
 //!
-//! A shard whose slot is on its way has keys on either side. Commands go after their key one by one
-//! (`Follow` in `connection`), and `migrating` answers what the nodes then refuse to compute.
+//! A shard whose slot is migrating has keys on both nodes. Commands follow their keys one by one
+//! (`Follow` in `connection`), and `migrating` computes the answers that the nodes refuse to
+//! compute meanwhile.
 //!
-//! # Which shards there are
-//! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every
-//! primary how many keys it has in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts
-//! nothing; `shards` knows how to do with few), and which slots are its own at that moment or
-//! later. Only when all slots have an owner, and every owner's word is what was thought, the answer
-//! holds; a slot that is on its way to another node, or changed hands just now, is taken for one
-//! with a shard in it, and one that only the node it goes to remembers to be on its way makes the
-//! request fail. So a shard that was marked before a request is never left out of its answer: it is
-//! there, or the request fails.
+//! # Which shards exist
+//! There is no stored list of shards, which could get out of step with the data. Instead, each
+//! request asks every primary how many keys it has in the slots of shards (CLUSTER COUNTKEYSINSLOT,
+//! which is cheap; `shards` keeps the number of commands low), and which slots it owns at that
+//! moment or later. The answer is valid only if every slot has an owner and every primary confirms
+//! the slots that it was assumed to own. A slot that is migrating or has just changed owner is
+//! assumed to hold a shard. If only the importing node remembers that a slot is migrating, the
+//! request fails. So a shard that was marked before a request is never missing from its answer: it
+//! is included, or the request fails.
 
 mod asked;
 mod fan_out;

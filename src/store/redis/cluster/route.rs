@@ -1,4 +1,4 @@
-//! The way to whichever node has a slot now.
+//! Routes requests to the node that owns a slot now.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,29 +15,29 @@ use crate::store::redis::location::Address;
 use crate::store::redis::pool::Pool;
 use crate::store::{Options, Result, StoreError, redacted};
 
-/// How long a node's answer is waited for when others have told who has which slots.
+/// How long to wait for the remaining nodes after the first one has answered.
 const LATECOMERS: Duration = Duration::from_millis(100);
 
-/// How long at first, and how long at last, until a slot that is on its way is asked for again.
+/// The first and the longest pause before a request for a migrating slot is repeated.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// How long a mark waits for a replica to have it.
+/// How long a mark waits for a replica to confirm it.
 const CONFIRMATION: Duration = Duration::from_millis(200);
 
-/// How often in a row that was in vain when a replica is taken for one that hangs, and not for one
-/// that is busy.
+/// After this many timeouts in a row, a replica counts as hanging rather than busy.
 const HANGS: u32 = 5;
 
-/// For how long none waits any more for one that hangs, so that it holds up one mark a second and
-/// not all. (Waiting for less would not do: an idle Redis looks at its clock ten times a second.)
+/// How long no mark waits for a replica that hangs, so that it delays one mark a second and not
+/// all. (A shorter [`CONFIRMATION`] would not do: an idle Redis checks its clock only ten times a
+/// second.)
 const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// A slot of a cluster.
 pub(in crate::store::redis) struct Slot {
     nodes: Arc<Nodes>,
     number: u16,
-    /// Where a request that needs several keys on one node is told, and not waited for, that they
-    /// are on either side.
+    /// Set if the keys of a request are on both nodes of a migration. If present, such a request
+    /// fails at once instead of waiting for the migration.
     between: Option<AtomicBool>,
 }
 
@@ -50,7 +50,8 @@ impl Slot {
         }
     }
 
-    /// The same for a request that there is another way to answer.
+    /// A slot for a request that can also be answered in another way, so that it need not wait for
+    /// a migration.
     pub(super) fn hasty(nodes: &Arc<Nodes>, number: u16) -> Self {
         Slot {
             between: Some(AtomicBool::new(false)),
@@ -58,52 +59,51 @@ impl Slot {
         }
     }
 
-    /// Whether a request that there is another way to answer met keys on either side.
+    /// Whether a [`hasty`](Self::hasty) request found its keys on both nodes of a migration.
     pub(super) fn was_between(&self) -> bool {
         self.between
             .as_ref()
             .is_some_and(|between| between.load(Ordering::Relaxed))
     }
 
-    /// What the cluster is called, without any password.
+    /// The address of the cluster, without any password.
     pub fn location(&self) -> &str {
         &self.nodes.location
     }
 
-    /// Whether the node that has it is on this machine.
+    /// Whether the node that owns it is on this machine.
     pub fn is_near(&self) -> bool {
         self.pool().is_ok_and(|pool| pool.is_near())
     }
 
-    /// The connections to the node that has it, as far as is known.
+    /// The connections to its owner, as far as known.
     fn pool(&self) -> Reply<Arc<Pool>> {
         let topology = self.nodes.topology()?;
         let owner = self.nodes.owner(&topology, self.number)?;
         self.nodes.pool(&owner.address)
     }
 
-    /// Runs a request on a connection that has just answered. Where the slot turns out to be
-    /// elsewhere, it is run again there; so what it did before it was told so must do no harm when
-    /// it is done twice.
+    /// Runs a request on a connection that has just answered. If the slot turns out to have moved,
+    /// the request runs again on the new owner, so what it did before must be safe to repeat.
     pub fn with<T>(&self, run: impl Fn(&mut RedisConnection) -> Reply<T>) -> Reply<T> {
         self.nodes.at(self, run)
     }
 
-    /// A connection outside the pool's bounds.
+    /// Opens a connection outside the limits of the pool.
     pub fn connect(&self, end: Instant) -> Reply<RedisConnection> {
         self.pool()?.connector().connect(end)
     }
 
-    /// Waits until one replica has what was written on this connection, where there is one in
-    /// sight. One that does not say so in time is not waited for: a cluster goes on when a replica
-    /// is away.
+    /// Waits until one replica has what was written on this connection, if the primary has
+    /// replicas. A replica that does not confirm in time is not an error: the cluster continues
+    /// without it.
     pub fn confirm(&self, conn: &mut RedisConnection) -> Reply<()> {
         let nodes = &self.nodes;
         let topology = nodes.topology()?;
         let Some(owner) = topology.owner(self.number) else {
             return Ok(());
         };
-        // That there are none may have been true a while ago.
+        // The topology may be out of date, so ask before assuming that there are no replicas.
         if nodes.waited_in_vain(&owner.address) || (owner.replicas == 0 && !has_replicas(conn)?) {
             return Ok(());
         }
@@ -112,7 +112,7 @@ impl Slot {
     }
 }
 
-/// The nodes of a cluster, and who has which slots.
+/// The nodes of a cluster, and who owns which slots.
 pub(in crate::store::redis) struct Nodes {
     /// `redis://` or `rediss://`, with the password.
     before_host: String,
@@ -120,7 +120,7 @@ pub(in crate::store::redis) struct Nodes {
     pub location: String,
     pub options: Options,
     known: Mutex<Known>,
-    /// Held by whoever asks the nodes anew.
+    /// Held while the nodes are asked again.
     asking: Mutex<()>,
 }
 
@@ -128,19 +128,17 @@ pub(in crate::store::redis) struct Nodes {
 struct Known {
     topology: Option<Arc<Topology>>,
     pools: HashMap<String, Arc<Pool>>,
-    /// Of which primaries no replica confirmed in time, how often in a row, and when that was last
-    /// waited for.
+    /// The primaries without a replica that confirmed in time: how often in a row, and when last.
     in_vain: HashMap<String, (u32, Instant)>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is kept is whole between any two statements.
+    // The state is consistent between any two statements.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Nodes {
-    /// Reads `redis-cluster://[user:password@]host:port,host:port…`; `rediss-cluster://` speaks
-    /// TLS.
+    /// Parses `redis-cluster://[user:password@]host:port,host:port…`. `rediss-cluster://` uses TLS.
     pub fn new(text: &str, options: &Options) -> Result<Self> {
         let bad = || StoreError::Url(redacted(text));
         let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
@@ -148,7 +146,7 @@ impl Nodes {
         let (login, hosts) = rest
             .rsplit_once('@')
             .map_or(("", rest), |(login, hosts)| (login, hosts));
-        // A cluster has one database.
+        // A cluster has only database 0.
         let hosts = hosts
             .strip_suffix("/0")
             .or(hosts.strip_suffix('/'))
@@ -168,7 +166,7 @@ impl Nodes {
             } else {
                 format!("{host}:6379")
             };
-            // A path, a query or a host that is none is a slip.
+            // A path, a query or an empty host is a mistake in the URL.
             if host.starts_with(':') || host.contains(['/', '?', '#']) {
                 return Err(bad());
             }
@@ -210,7 +208,7 @@ impl Nodes {
         }
         let parsed = Address::parse(&format!("{}{address}", self.before_host)).map_err(|_| {
             ServerFault::Away(format!(
-                "a node says that it is at {address}, which is no address"
+                "a node reports {address} as its address, which is invalid"
             ))
         })?;
         let pool = Arc::new(Pool::new(
@@ -225,16 +223,16 @@ impl Nodes {
     pub(super) fn owner<'a>(&self, topology: &'a Topology, slot: u16) -> Reply<&'a Primary> {
         topology
             .owner(slot)
-            .ok_or_else(|| ServerFault::Away(format!("no node of the cluster has slot {slot}")))
+            .ok_or_else(|| ServerFault::Away(format!("no node of the cluster owns slot {slot}")))
     }
 
-    /// Who has which slots, as far as is known.
+    /// Who owns which slots, as far as known.
     pub(super) fn topology(&self) -> Reply<Arc<Topology>> {
         let known = locked(&self.known).topology.clone();
         known.map_or_else(|| self.refresh(None), Ok)
     }
 
-    /// Asks the nodes who has which slots, unless somebody has since `stale` was known.
+    /// Asks the nodes who owns which slots, unless another thread has done so since `stale`.
     pub(super) fn refresh(&self, stale: Option<&Arc<Topology>>) -> Reply<Arc<Topology>> {
         let _asking = locked(&self.asking);
         let known = locked(&self.known).topology.clone();
@@ -257,7 +255,7 @@ impl Nodes {
         let views = self.views(&addresses)?;
         if let Some((one, other)) = strangers(&views) {
             return Err(ServerFault::Refused(format!(
-                "{one} and {other} are nodes of different clusters, over which marks must not be spread: name nodes of one"
+                "{one} and {other} are nodes of different clusters. Name nodes of one cluster only"
             )));
         }
         let fresh = Arc::new(Topology::of(&views));
@@ -272,25 +270,25 @@ impl Nodes {
         Ok(fresh)
     }
 
-    /// What nodes know of each other: of all that answer about as soon as the first.
+    /// The views of all nodes that answer at about the same time as the first.
     fn views(&self, addresses: &[String]) -> Reply<Vec<Vec<Node>>> {
         let (sender, receiver) = mpsc::channel();
         for address in addresses {
             let (pool, sender, asked) = (self.pool(address)?, sender.clone(), address.clone());
-            // On threads of their own, as one that hangs must not be waited for; each ends with its
-            // time-out.
+            // Each on a separate thread, so that a hanging node delays no other. A thread ends at
+            // the latest with its timeout.
             let ask = move || {
                 let view = pool
                     .with(|conn| view(conn, &asked))
                     .map_err(|fault| at_node(&asked, fault));
-                // Nobody listens any more when others were quicker.
+                // The receiver is gone if other nodes were quicker.
                 let _ = sender.send(view);
             };
             std::thread::Builder::new()
                 .name("cluster-nodes".to_owned())
                 .spawn(ask)
                 .map_err(|error| {
-                    ServerFault::Away(format!("no thread to ask a node on: {error}"))
+                    ServerFault::Away(format!("could not start a thread to ask a node: {error}"))
                 })?;
         }
         drop(sender);
@@ -319,7 +317,7 @@ impl Nodes {
         }
     }
 
-    /// Has one replica confirm what was written on a connection.
+    /// The command that waits until one replica has what was written on a connection.
     fn confirmation(&self) -> Cmd {
         let mut command = cmd("WAIT");
         command.arg(1).arg(
@@ -332,7 +330,7 @@ impl Nodes {
         command
     }
 
-    /// Whether the replicas of a primary hang, as far as is known.
+    /// Whether the replicas of a primary hang, as far as known.
     fn waited_in_vain(&self, address: &str) -> bool {
         let hangs = |(times, at): &(u32, Instant)| *times >= HANGS && at.elapsed() < IN_VAIN;
         locked(&self.known).in_vain.get(address).is_some_and(hangs)
@@ -347,7 +345,7 @@ impl Nodes {
             tracing::debug!(
                 location = self.location,
                 address,
-                "no replica has confirmed yet what was recorded"
+                "no replica confirmed the write in time"
             );
             let (times, at) = known
                 .in_vain
@@ -358,7 +356,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Runs a request where a slot is, and where it has gone to meanwhile.
+    /// Runs a request on the owner of a slot, and follows the slot if it moves.
     fn at<T>(
         self: &Arc<Self>,
         slot: &Slot,
@@ -403,7 +401,7 @@ impl Nodes {
                 return Err(fault);
             }
             if !elsewhere {
-                // On its way, or moved so lately that not all nodes know.
+                // The slot is migrating, or has moved so recently that not all nodes know.
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PAUSES.1);
             }
@@ -411,10 +409,12 @@ impl Nodes {
         }
     }
 
-    /// Carries out commands on the node `to`, to which keys of the node `from` have gone.
+    /// Runs commands on the node `to`, to which keys of the node `from` have migrated.
     fn follow(&self, from: &str, to: &str, commands: &Batch) -> Reply<Vec<Value>> {
         let to = reached(to, from).ok_or_else(|| {
-            ServerFault::Away(format!("node {from} names {to}, which is no address"))
+            ServerFault::Away(format!(
+                "node {from} redirects to {to}, which is not a valid address"
+            ))
         })?;
         let topology = self.topology()?;
         let address = topology.address(&to).unwrap_or(&to);
@@ -427,8 +427,8 @@ impl Nodes {
         let confirm = commands.confirm && has_replicas() && !self.waited_in_vain(address);
         let mut batch = Batch::default();
         for command in commands.commands() {
-            // Of each command by itself: without, a node sends away whoever asks for a slot that is
-            // not its own yet.
+            // Needed before each command: otherwise a node redirects requests for a slot that it
+            // does not own yet.
             batch.push(&cmd("ASKING"));
             batch.push_packed(command);
         }
@@ -451,7 +451,7 @@ impl Nodes {
     }
 }
 
-/// Whether a primary says that replicas are connected to it; it does not to a user who may not ask.
+/// Whether a primary reports connected replicas. `false` if this user may not use ROLE.
 fn has_replicas(conn: &mut RedisConnection) -> Reply<bool> {
     let reply = conn
         .trip(&Batch::of([&cmd("ROLE")]))?
@@ -463,7 +463,7 @@ fn has_replicas(conn: &mut RedisConnection) -> Reply<bool> {
     Ok(matches!(parts.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()))
 }
 
-/// What a node knows of all.
+/// The view that a node has of the cluster.
 pub(super) fn view(conn: &mut RedisConnection, asked: &str) -> Reply<Vec<Node>> {
     let reply = conn
         .trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?
@@ -472,11 +472,11 @@ pub(super) fn view(conn: &mut RedisConnection, asked: &str) -> Reply<Vec<Node>> 
     read_view(reply, asked)
 }
 
-/// What a server that is not in a cluster answers to CLUSTER. The reply has no code of its own, so
-/// these words are the protocol.
+/// How a server outside of a cluster answers CLUSTER. The reply has no error code, so this text is
+/// the protocol.
 const NO_CLUSTER: &str = "cluster support disabled";
 
-/// Reads the answer to `CLUSTER NODES`.
+/// Parses the answer to `CLUSTER NODES`.
 pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
     if let Value::ServerError(error) = &reply
         && error
@@ -484,7 +484,7 @@ pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
             .is_some_and(|words| words.contains(NO_CLUSTER))
     {
         return Err(ServerFault::Refused(
-            "this is a single server and no cluster: name it with redis://".to_owned(),
+            "this is a single server, not a cluster: use redis:// in the URL".to_owned(),
         ));
     }
     let text = match accept(reply, None) {
@@ -494,11 +494,11 @@ pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
         Err(fault) => return Err(fault),
     };
     parse(&text, asked).ok_or_else(|| {
-        ServerFault::Refused("CLUSTER NODES was answered with what is no list of nodes".to_owned())
+        ServerFault::Refused("the answer to CLUSTER NODES is not a list of nodes".to_owned())
     })
 }
 
-/// Says which node it was.
+/// Adds the node to a fault's message.
 pub(super) fn at_node(address: &str, fault: ServerFault) -> ServerFault {
     fault.map(|reason| format!("node {address}: {reason}"))
 }

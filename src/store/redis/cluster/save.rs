@@ -1,4 +1,4 @@
-//! Saving a set in many shards under one name.
+//! Saves a set in many shards under one name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -16,28 +16,28 @@ use crate::store::redis::server_eval::{Executor, LIFETIME, OURS, Scratch, expiry
 use crate::store::redis::store::RedisStore;
 use crate::store::{KeyListing, Result, Saved, StoreError};
 
-/// How long until a name that somebody else saves under is asked for again.
+/// How long to wait before trying again to claim a name.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Deletes a claim, or makes it last, if it is still this one.
+/// Deletes or renews a claim, if it still has our token.
 const RELEASE: &str =
     "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0";
 const RENEW: &str =
     "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0";
 
-/// Deletes a part that was not told to stay. A bitmap that somebody else made under the name
-/// meanwhile has no time to live.
+/// Deletes a part that still has its expiry. A bitmap that another client created under the name
+/// meanwhile has none.
 const WITHDRAW: &str =
     "return redis.call('PTTL', KEYS[1]) >= 0 and redis.call('DEL', KEYS[1]) or 0";
 
-/// How many users each shard's part has; shards of nobody have none.
+/// The number of users in each shard's part. Shards without users are left out.
 type Parts = BTreeMap<Shard, u64>;
 
 impl ClusterStore {
-    /// One after the other where several save under one name, as each shard by itself could not
-    /// tell who was first.
+    /// Serializes saves under the same name with a claim, because a shard alone cannot tell which
+    /// save came first.
     pub(super) fn save_in_parts(&self, set: &Set, key: &Key) -> Result<Saved> {
-        // As random as the names of temporary keys, and one of them behind the prefix of any shard.
+        // As random as the name of a temporary key, and one when prefixed with any shard's prefix.
         let token = Scratch::new(&Prefix::new("")).nobody();
         let claim = format!("{}{SCRATCH}{OURS}saving:{key}", self.prefix);
         let slot = Slot::new(&self.nodes, layout::slot(&claim));
@@ -54,7 +54,7 @@ impl ClusterStore {
         while claims.with(|conn, _| conn.ask(&set_new))? == Value::Nil {
             if Instant::now() >= end {
                 let reason = format!(
-                    "somebody else is saving under the name `{key}`; try again in a minute"
+                    "another process is saving under the name `{key}`. Try again in a minute"
                 );
                 return Err(StoreError::Unreachable {
                     location: self.nodes.location.clone(),
@@ -80,7 +80,7 @@ impl ClusterStore {
             })
         };
         let result = self.save_claimed(set, key, &token, &renew);
-        // What is not reached goes by itself.
+        // Best effort: what is not deleted expires.
         let _ = claims
             .with(|conn, _| conn.ask(cmd("EVAL").arg(RELEASE).arg(1).arg(&claim).arg(&token)));
         result
@@ -113,13 +113,13 @@ impl ClusterStore {
         });
         if !matches!(saved, Ok(Saved::People(_) | Saved::Nobody)) {
             let temporary = |store: &RedisStore| vec![format!("{}{token}", store.prefix)];
-            // What is not reached goes by itself.
+            // Best effort: what is not deleted expires.
             let _ = self.ask_each(shards, |_, store| unlink(store, &temporary(store)));
         }
         saved
     }
 
-    /// Gives all parts their name, and then tells them to stay; or none.
+    /// Renames all parts and then makes them permanent, or does neither.
     fn name_parts(&self, parts: &Parts, key: &Key, token: &str) -> Result<Saved> {
         let named = self.ask_each(parts.keys().copied(), |_, store| rename(store, key, token));
         if matches!(&named, Ok(named) if named.values().all(|named| *named)) {
@@ -143,7 +143,7 @@ impl ClusterStore {
                 Err(_) => StoreError::Unreachable {
                     location: self.nodes.location.clone(),
                     reason: format!(
-                        "a part of `{key}` was saved and another was not: delete it, and save it again ({error})"
+                        "only a part of `{key}` was saved. Delete it and save it again ({error})"
                     ),
                 },
             });
@@ -152,7 +152,7 @@ impl ClusterStore {
         named.map(|_| Saved::Taken)
     }
 
-    /// Takes parts away that have their name and were not told to stay.
+    /// Deletes parts that were renamed and not made permanent.
     fn withdraw(&self, parts: &Parts, key: &Key) {
         for shard in parts.keys() {
             let gone = self.ask(*shard, |store| {
@@ -166,14 +166,14 @@ impl ClusterStore {
                 })
             });
             if let Err(error) = gone {
-                tracing::debug!(%error, shard, "a part of a set that was not saved goes by itself within a minute");
+                tracing::debug!(%error, shard, "a part of an unsaved set could not be deleted; it expires within a minute");
             }
         }
     }
 }
 
-/// Computes a shard's part into a temporary key, which goes by itself within a minute. How many
-/// users are in it.
+/// Computes a shard's part into a temporary key, which expires within a minute. Returns the number
+/// of its users.
 fn part(store: &RedisStore, plan: &Plan, token: &str) -> Result<u64> {
     let temporary = format!("{}{token}", store.prefix);
     let compute = |executor: &mut Executor<'_>, mut script: Script| -> Reply<u64> {
@@ -183,7 +183,7 @@ fn part(store: &RedisStore, plan: &Plan, token: &str) -> Result<u64> {
         };
         let users = executor.compute_and_count(&script)?;
         if users > 0 {
-            // Out of reach of what deletes temporary keys at the end of a request.
+            // Under a name that is not deleted at the end of the request.
             let mut batch = Batch::of([&*cmd("RENAME")
                 .arg(executor.scratch.key(node))
                 .arg(&temporary)]);
@@ -214,10 +214,11 @@ fn part(store: &RedisStore, plan: &Plan, token: &str) -> Result<u64> {
     })
 }
 
-/// Gives a shard's part its name, if that is free; its time to live goes with it.
+/// Renames a shard's part to its final name, if that is free. The expiry is kept.
 fn rename(store: &RedisStore, key: &Key, token: &str) -> Result<bool> {
     let (temporary, name) = (format!("{}{token}", store.prefix), key.text(&store.prefix));
-    // Not twice where an answer was lost: the second time would find taken what the first has made.
+    // Must not be repeated after a lost reply: a second attempt would find the name taken by the
+    // first one.
     store.once_to_write(|conn, capabilities| {
         let lifetime = expiry(&temporary, capabilities);
         let mut batch = Batch::of(&lifetime);
@@ -230,11 +231,11 @@ fn rename(store: &RedisStore, key: &Key, token: &str) -> Result<bool> {
     })
 }
 
-/// Has a part stay for good.
+/// Makes a part permanent.
 fn stay(store: &RedisStore, key: &Key) -> Result<()> {
     let name = key.text(&store.prefix);
     store.with(|conn, capabilities| {
-        // The second time PERSIST would have nothing to do; what matters is that the part is there.
+        // When repeated, PERSIST has nothing to do. What matters is that the part exists.
         let batch = Batch::of([&*cmd("PERSIST").arg(&name), cmd("STRLEN").arg(&name)]);
         let limit = conn.timeout();
         let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {

@@ -1,25 +1,24 @@
-//! Which slots a node was last seen to hold keys in.
+//! Remembers which slots of each node held keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::redis::cluster::topology::Topology;
 
-/// How many requests ask about every slot, at most, until it is tried again with those that are
-/// remembered.
+/// The most requests that ask about every slot before the remembered ones are tried again.
 pub(super) const MOST_SKIPPED: u32 = 63;
 
-/// In which slots of each primary there were keys, by the primary's address.
+/// The slots of each primary that held keys, by the primary's address.
 #[derive(Default)]
 pub(super) struct Seen(Mutex<BTreeMap<String, Keys>>);
 
 #[derive(Default)]
 pub(super) struct Keys {
-    /// Nothing until it was looked.
+    /// `None` until they are known.
     pub(super) slots: Option<BTreeSet<u16>>,
-    /// How often in a row there were keys elsewhere.
+    /// How often in a row there were keys in other slots.
     pub(super) failures: u32,
-    /// How many requests need not try.
+    /// How many more requests skip the attempt.
     pub(super) skip: u32,
 }
 
@@ -28,7 +27,7 @@ impl Seen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The slots that are worth a try.
+    /// The slots to try first, if an attempt is worthwhile.
     pub(super) fn to_try(&self, address: &str) -> Option<BTreeSet<u16>> {
         let mut all = self.locked();
         let keys = all.get_mut(address)?;
@@ -45,10 +44,10 @@ impl Seen {
         }
     }
 
-    /// Takes note of the slots that hold keys. `tried` says that those remembered were not enough:
-    /// where that goes on, as beside a program that makes keys in ever new slots, it is tried less
-    /// and less often. Where the slots are not fewer than `all` that would be asked about
-    /// otherwise, a try would be the dearer way.
+    /// Remembers the slots that hold keys. `tried` means that the remembered slots were not enough.
+    /// If that happens repeatedly, for example because another program creates keys in ever new
+    /// slots, attempts become rarer. If there are at least `all` slots, the number that would be
+    /// asked about otherwise, an attempt would cost more than it saves.
     pub(super) fn learn(&self, address: &str, slots: BTreeSet<u16>, tried: bool, all: usize) {
         let mut known = self.locked();
         let keys = known.entry(address.to_owned()).or_default();
@@ -63,7 +62,7 @@ impl Seen {
         } else if tried || keys.skip == 0 {
             keys.slots = Some(slots);
         } else if let Some(known) = &mut keys.slots {
-            // Not all slots were looked at, so that others are not known to be empty.
+            // Not all slots were checked, so others may hold keys too.
             known.extend(slots);
         }
     }
@@ -106,9 +105,9 @@ mod tests {
         assert_eq!(
             seen.to_try("a"),
             Some(slots(&[1, 2])),
-            "one failure after a success costs none"
+            "one failure after a success skips no attempt"
         );
-        // More slots than there would be to ask about anyway.
+        // As many slots as would be asked about anyway.
         seen.learn("a", slots(&[1, 2, 3]), true, 3);
         let skipped = (0..100).take_while(|_| seen.to_try("a").is_none()).count();
         assert_eq!(skipped, 100, "nothing is remembered");

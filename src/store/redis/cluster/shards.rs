@@ -1,10 +1,10 @@
-//! Which shards there are, asked with few commands.
+//! Finds the existing shards with few commands.
 //!
-//! There may be 4096 shards, and asking for each whether it is there takes milliseconds. So it is
-//! remembered in which slots of a primary there were keys, and mostly only those are asked about,
-//! together with how many keys there are in all (DBSIZE), in one transaction: where the slots'
-//! numbers add up to that, there is no key elsewhere. Where they do not, every slot that a shard
-//! may be in is asked about, so what is remembered can be wrong and costs no more than time.
+//! There may be 4096 shards, and asking about each takes milliseconds. So the store remembers which
+//! slots of a primary held keys. Usually it asks only about those, together with the total number
+//! of keys (DBSIZE), in one transaction: if the counts add up to the total, there are no keys
+//! elsewhere. If they do not, it asks about every slot that a shard may be in. What is remembered
+//! can therefore be wrong and costs no more than time.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::store::redis::connection::{
 };
 
 impl ClusterStore {
-    /// The shards there are; some may be empty.
+    /// The existing shards; some may be empty.
     pub(super) fn shards(&self) -> Result<BTreeSet<Shard>> {
         let (filled, moving) =
             self.ask_primaries(true, |conn, capabilities, topology, primary| {
@@ -35,7 +35,7 @@ impl ClusterStore {
             .collect())
     }
 
-    /// The first of some slots that holds keys on a node, if it is one that we have keys in.
+    /// The first of `slots` that may hold keys of ours and holds keys on a node.
     pub(super) fn first_filled(
         &self,
         primary: &Primary,
@@ -54,14 +54,14 @@ impl ClusterStore {
         Ok(filled.first().copied())
     }
 
-    /// The slots that our keys may be in. Text ids lie beside shards.
+    /// The slots that our keys may be in: those of the shards and that of the string ids.
     pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
         (0..SHARDS)
             .map(layout::slot_of)
             .chain([layout::slot(self.ids.prefix.as_str())])
     }
 
-    /// The slots of a primary that hold keys, among them all that hold shards.
+    /// The slots of a primary that hold keys, including all that hold shards.
     fn filled(
         &self,
         conn: &mut RedisConnection,
@@ -93,11 +93,11 @@ impl ClusterStore {
         };
         let all = match asked {
             Ok(all) => natural("DBSIZE", &all)?,
-            // This user may not ask, so there will be no good tries.
+            // This user may not use DBSIZE, so the quick way never works.
             Err(ServerFault::Refused(_) | ServerFault::Unwritable(_)) => 0,
             Err(fault) => return Err(fault),
         };
-        // There are others' keys: it is worth to know where, for the next time.
+        // Other programs have keys here. Find their slots, for the next request.
         if keys < all {
             let others: BTreeSet<u16> = (0..16_384)
                 .filter(own)
@@ -118,7 +118,7 @@ fn counting(slots: impl IntoIterator<Item = u16>) -> Batch {
     batch
 }
 
-/// Which of some slots hold keys, and how many keys those are.
+/// The slots that hold keys, and the total number of their keys.
 fn read<'a>(
     slots: impl IntoIterator<Item = &'a u16>,
     replies: &[Value],
@@ -139,8 +139,8 @@ fn count(conn: &mut RedisConnection, slots: &BTreeSet<u16>) -> Reply<(BTreeSet<u
     read(slots, &replies)
 }
 
-/// Which of some slots hold keys, when there are none elsewhere on a node, and how it sees the
-/// cluster at that moment.
+/// The slots that hold keys, with the node's view of the cluster at that moment; `None` if the node
+/// has keys in other slots.
 fn these_are_all(conn: &mut RedisConnection, slots: &[u16]) -> Reply<Option<Asked<BTreeSet<u16>>>> {
     let mut batch = counting(slots.iter().copied());
     batch.push(&cmd("DBSIZE"));
@@ -148,7 +148,7 @@ fn these_are_all(conn: &mut RedisConnection, slots: &[u16]) -> Reply<Option<Aske
     let limit = conn.timeout();
     let mut replies = match conn.transaction(&batch, true, limit, &|_| None) {
         Ok(replies) => replies,
-        // As for a user who may not ask for DBSIZE.
+        // For example, this user may not use DBSIZE.
         Err(ServerFault::Refused(_) | ServerFault::Unwritable(_)) => return Ok(None),
         Err(fault) => return Err(fault),
     };

@@ -32,80 +32,80 @@ use crate::store::{
     Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
-/// How many slots of ours that nodes do not agree about are taken for being on their way. Some
-/// always are while slot after slot is moved; where they are more a replica has taken over, and it
-/// is quicker to ask anew.
+/// The most disputed slots (of ours) that are assumed to be migrating. A few are always disputed
+/// while slots are moved one by one. If there are more, a replica has taken over, and it is quicker
+/// to ask again.
 pub(super) const MOST_DISPUTED: usize = 64;
 
-/// How long until primaries that do not agree about slots are asked again.
+/// How long to wait before asking primaries again that disagree about slots.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
-/// Bitmaps in a Redis or Valkey Cluster, users sharded by id range.
+/// Bitmaps in a Redis or Valkey Cluster, with users sharded by id range.
 ///
-/// * A shard is 2²⁰ ids; its bitmaps are keys `{prefix}{shard3z}active_2026-11-23`, as on a single
-///   server but for the tag, and bit *n* is user *n* of the shard. All of them are in one slot, so
-///   on one node.
-/// * Numbers are right or there are none: a node that does not answer and a slot that nobody has
-///   are errors. Where a slot has moved or a replica has taken over, a request goes there. A shard
-///   that is on its way to another node is counted here, of bitmaps fetched from either side; each
-///   is looked at once for all that is asked within 65 536 users.
-/// * The counts of a plan are of one moment shard by shard, as with [`RedisStore`], and not over
-///   all shards.
-/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards
-///   may have theirs, and of a shard that is on its way some marks may be there. Marking the same
-///   again does no harm.
+/// * A shard is 2²⁰ ids. Its bitmaps are keys `{prefix}{shard3z}active_2026-11-23`, as on a single
+///   server except for the tag, and bit *n* is user *n* of the shard. All of them are in one slot,
+///   and so on one node.
+/// * Counts are never partial: an unreachable node and a slot without an owner are errors. If a
+///   slot has moved or a replica has taken over, the request goes there. A shard that is migrating
+///   to another node is counted locally, from bitmaps fetched from both nodes; each bitmap is read
+///   once for everything that is asked within 65 536 users.
+/// * The counts of a plan are of one moment within each shard, as with [`RedisStore`], but not
+///   across shards.
+/// * A batch of marks is atomic within each shard, but not across shards. After an error, some
+///   shards may have their marks, and a migrating shard may have some of its marks. Marking the
+///   same again is harmless.
 /// * Complements (`!set`) are refused with [`StoreError::Unsupported`].
-/// * What can only be done where all bitmaps are on one node, saving a set, fails while a shard is
-///   on its way for longer than the time-out.
-/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2
-///   s, on that as well; after one that does not, those of the next second are on the primary
-///   alone. A fail-over loses nothing that both had; what only the primary had may be lost, as
-///   Redis replicates asynchronously.
+/// * Saving a set needs all bitmaps of a shard on one node, so it fails if a shard is migrating for
+///   longer than the timeout.
+/// * An acknowledged mark is on a primary and, if a replica is connected and answers within 0.2 s,
+///   on that replica too. After a replica failed to answer several times in a row, marks of the
+///   next second are acknowledged by the primary alone. A failover loses nothing that both had.
+///   What only the primary had may be lost, because Redis replicates asynchronously.
 pub struct ClusterStore {
     pub(super) nodes: Arc<Nodes>,
     pub(super) prefix: Prefix,
-    /// Learned of whichever node is asked first, and taken for all.
+    /// Learned from the first node that is asked, and assumed for all.
     pub(super) capabilities: OnceLock<Capabilities>,
     pub(super) seen: Seen,
-    /// Under a tag of their own, so that both hashes are in one slot.
+    /// String ids. They have their own tag, so that both hashes are in one slot.
     pub(super) ids: RedisStore,
-    /// How many tiles the shards had together that were there last.
+    /// The total number of tiles of the shards that existed at the last request.
     pub(super) reached: AtomicU64,
     pub(super) left_out: Arc<LeftOut>,
 }
 
-/// What all primaries answered, and which slots are on their way; or why that does not hold.
+/// The answers of all primaries and the slots that are migrating, or why the answers are not valid.
 pub(super) type Settled<T> = std::result::Result<(Vec<T>, BTreeSet<u16>), Unsettled>;
 
-/// Why answers of all primaries are not the answer of the cluster.
+/// Why the answers of the primaries are not valid for the cluster.
 pub(super) enum Unsettled {
-    /// Nodes do not agree about slots. They may when they have heard of a change.
+    /// Nodes disagree about slots. They may agree once all have heard of a change.
     Disputed(String),
-    /// Slots are on no node.
+    /// Some slots have no owner.
     Uncovered(String),
 }
 
-/// What a cluster does not support: each shard has a part of a bitmap, and no shard knows how long
-/// the whole bitmap is.
+/// Not supported by a cluster: each shard has a part of a bitmap, and no shard knows the length of
+/// the whole bitmap.
 pub(super) const COMPLEMENTS: &str =
     "complements (`!set`): subtract a set from another one instead";
 
-/// How many tiles a bitmap has in a shard.
+/// The number of tiles of a bitmap in a shard.
 pub(super) const TILES_OF_SHARD: u64 = layout::USERS as u64 >> 16;
 
 impl ClusterStore {
-    /// A store at `redis-cluster://[user:password@]host[:6379][,host:port…]`, any nodes of the
-    /// cluster, or `rediss-cluster://…` (TLS). Connects to nothing yet.
+    /// A store at `redis-cluster://[user:password@]host[:6379][,host:port…]`, or
+    /// `rediss-cluster://…` (TLS), with any nodes of the cluster. Does not connect yet.
     ///
     /// # Errors
-    /// When the text is no such URL, and when the prefix has a brace in it, which Redis would take
-    /// for the beginning of a tag.
+    /// If the URL is invalid, or if the prefix contains a brace, which Redis would take as the
+    /// beginning of a tag.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let nodes = Arc::new(Nodes::new(url, options)?);
         let prefix = options.prefix.clone();
         if prefix.as_str().contains('{') {
             let reason = format!(
-                "the prefix `{prefix}` has a `{{` in it, by which a cluster would put all keys on one node: choose one without"
+                "the prefix `{prefix}` contains `{{`, so the cluster would put all keys on one node. Choose a prefix without it"
             );
             return Err(StoreError::Refused {
                 location: nodes.location.clone(),
@@ -138,7 +138,7 @@ impl ClusterStore {
             .map_err(|fault| self.nodes.error(fault))
     }
 
-    /// A store somewhere in the cluster. It is the nodes that compute.
+    /// A store for one slot of the cluster.
     pub(super) fn store(&self, slot: Slot, prefix: Prefix) -> RedisStore {
         let store = RedisStore::at(
             Route::Slot(slot),
@@ -152,7 +152,7 @@ impl ClusterStore {
         }
     }
 
-    /// The keys that are of another type than bitmaps.
+    /// The keys whose type is not string.
     pub(super) fn of_other_types(&self, keys: &[&String]) -> Result<BTreeSet<String>> {
         let mut parts: BTreeMap<Shard, Vec<&String>> = BTreeMap::new();
         for text in keys {
@@ -166,7 +166,7 @@ impl ClusterStore {
         Ok(found.into_values().flatten().collect())
     }
 
-    /// Asks a shard something.
+    /// Runs a request on a shard.
     pub(super) fn ask<T>(
         &self,
         shard: Shard,
@@ -178,7 +178,8 @@ impl ClusterStore {
         result
     }
 
-    /// A shard; `hasty` when there is another way to ask it while it is on its way.
+    /// The store of a shard. With `hasty`, requests do not wait for a migration, because the caller
+    /// can answer in another way.
     pub(super) fn shard(&self, shard: Shard, hasty: bool) -> RedisStore {
         let number = layout::slot_of(shard);
         let slot = if hasty {
@@ -190,7 +191,7 @@ impl ClusterStore {
     }
 
     pub(super) fn learn(&self, store: &RedisStore) {
-        // A refusal to write is only about this node, which may have just been demoted.
+        // A refusal of writes concerns only this node, which may have just been demoted.
         if let Some((known, _)) = &*store.learned.lock().unwrap_or_else(PoisonError::into_inner)
             && known.refusal.is_none()
         {
@@ -198,7 +199,7 @@ impl ClusterStore {
         }
     }
 
-    /// Asks shards something, those on different nodes side by side.
+    /// Runs a request on shards, on different nodes in parallel.
     pub(super) fn ask_each<T: Send>(
         &self,
         shards: impl IntoIterator<Item = Shard>,
@@ -207,7 +208,7 @@ impl ClusterStore {
         self.each(shards, |shard| self.ask(shard, |store| run(shard, store)))
     }
 
-    /// Does something for shards, for those on different nodes side by side.
+    /// Runs work for shards, in parallel for those on different nodes.
     pub(super) fn each<T: Send>(
         &self,
         shards: impl IntoIterator<Item = Shard>,
@@ -231,9 +232,9 @@ impl ClusterStore {
             .collect())
     }
 
-    /// Asks every primary something, and makes sure that they were all and that no slot changed
-    /// hands meanwhile. Tells which slots were on their way; when `lenient`, those that did change
-    /// hands are among them.
+    /// Runs a request on every primary, and makes sure that they were all of them and that no slot
+    /// changed owner meanwhile. Returns the slots that were migrating. With `lenient`, these
+    /// include slots that changed owner.
     pub(super) fn ask_primaries<T: Send>(
         &self,
         lenient: bool,
@@ -253,7 +254,7 @@ impl ClusterStore {
                 .nodes
                 .refresh(Some(&topology))
                 .map_err(|fault| self.nodes.error(fault))?;
-            // Nothing that waiting would mend, unless nodes are about to hear of something.
+            // Waiting helps only if the nodes are about to agree.
             let settled = *fresh == *topology && (fresh.uncovered().is_some() || !is_disputed);
             if settled || Instant::now() >= end {
                 return Err(fault);
@@ -263,7 +264,7 @@ impl ClusterStore {
         }
     }
 
-    /// The same once; or why it is not known that these were all.
+    /// A single attempt of [`ask_primaries`](Self::ask_primaries).
     pub(super) fn ask_these<T: Send>(
         &self,
         lenient: bool,
@@ -274,7 +275,7 @@ impl ClusterStore {
     ) -> Result<Settled<T>> {
         if let Some((first, count)) = topology.uncovered() {
             return Ok(Err(Unsettled::Uncovered(format!(
-                "{count} of the cluster's {} slots, {first} the first, are on no node that it knows of, so what is in them is missing",
+                "{count} of the cluster's {} slots (the first is {first}) have no node, so their data is missing",
                 layout::SLOTS
             ))));
         }
@@ -295,8 +296,8 @@ impl ClusterStore {
                         }
                     };
                     let Asked { answer, view } = run(conn, &capabilities, topology, primary)?;
-                    // Not before: a slot that is empty because its keys have gone is not his any
-                    // more, or on its way.
+                    // Read after the request, not before: a slot that is empty because its keys
+                    // have left is then migrating or no longer owned by this node.
                     let view = match view {
                         Some(view) => view,
                         None => conn
@@ -312,7 +313,7 @@ impl ClusterStore {
                     ))
                 };
                 match pool.with(once) {
-                    // As after a restart of the node between the PING and the request.
+                    // For example, the node restarted between the PING and the request.
                     Err(ServerFault::Dropped(_)) => pool.with(once),
                     result => result,
                 }
@@ -340,7 +341,7 @@ impl ClusterStore {
             moving.extend(disputed);
             if !lenient || own.is_none() || moving.len() > MOST_DISPUTED {
                 return Ok(Err(Unsettled::Disputed(
-                    "its nodes do not agree which slots are whose".to_owned(),
+                    "its nodes disagree about who owns which slots".to_owned(),
                 )));
             }
         }
@@ -354,12 +355,12 @@ impl ClusterStore {
         moving.extend(&leaving);
         for ((answer, own), primary) in asked.into_iter().zip(&topology.primaries) {
             let coming = own.map(|own| own.coming).unwrap_or_default();
-            // Begun, and given up or forgotten in a fail-over: the owner takes for nowhere what has
-            // gone already.
+            // The migration was started and then abandoned, or forgotten in a failover. The owner
+            // treats keys that have already left as missing.
             let forgotten = coming.difference(&leaving).copied().collect();
             if let Some(slot) = self.first_filled(primary, &forgotten)? {
                 return Ok(Err(Unsettled::Disputed(format!(
-                    "its nodes do not agree whether slot {slot} is on its way to {}, which has keys of it that its owner does not know of: redis-cli --cluster fix mends that",
+                    "its nodes disagree about whether slot {slot} is migrating to {}, which has keys of it that its owner does not know of. Repair it with redis-cli --cluster fix",
                     primary.address
                 ))));
             }
@@ -382,14 +383,13 @@ impl ClusterStore {
         let mut names = Names::default();
         names.extend(found.into_iter().flatten());
         if !moving.is_empty() {
-            // A key that went from a node not yet asked to one that had been asked is there now.
+            // Finds keys that moved from a node not asked yet to one that had already been asked.
             names.extend(pass()?.0.into_iter().flatten());
         }
         Ok(names)
     }
 
-    /// The pattern for keys of all shards that go on with `rest`, in which wildcards stand for
-    /// themselves.
+    /// The pattern for keys of all shards that continue with `rest`, which is taken literally.
     pub(super) fn pattern(&self, rest: &str) -> String {
         format!(
             "{}{}*{}{}*",
@@ -413,8 +413,8 @@ impl ClusterStore {
 }
 
 impl ClusterStore {
-    /// Asks a shard something that needs several keys on one node, or in the other way when they
-    /// are on either side.
+    /// Runs a request that needs several keys on one node, or `halfway` if the keys are on both
+    /// nodes of a migration.
     pub(super) fn ask_or<T>(
         &self,
         shard: Shard,
@@ -434,7 +434,7 @@ impl ClusterStore {
 }
 
 impl Store for ClusterStore {
-    /// A transaction for each shard.
+    /// One transaction for each shard.
     fn apply(&self, marks: &[Mark]) -> Result<()> {
         let mut parts: BTreeMap<Shard, Vec<Mark>> = BTreeMap::new();
         for mark in marks {
@@ -455,7 +455,7 @@ impl Store for ClusterStore {
         self.each(parts.keys().copied(), apply).map(drop)
     }
 
-    /// As if every bitmap were in all shards there were last.
+    /// Assumes that every bitmap is in all shards that existed at the last request.
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         let tiles = self.reached.load(Ordering::Relaxed);
         Ok(Cost::of(plan, |_| tiles))
@@ -483,7 +483,7 @@ impl Store for ClusterStore {
         Ok(counts)
     }
 
-    /// Shard after shard, as long as there is room. The set is computed anew for each page.
+    /// Reads shard after shard until the limit is reached. The set is computed again for each page.
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut users = Vec::new();
         let Some(first) = after
@@ -531,7 +531,7 @@ impl Store for ClusterStore {
         if keys.is_empty() {
             return Ok(0);
         }
-        // Another program's key is an error before anything is deleted.
+        // Fails on another program's key before anything is deleted.
         let sized: Vec<Key> = keys.iter().map(|key| (*key).clone()).collect();
         self.sizes(&sized)?;
         let mut gone = vec![false; keys.len()];
@@ -539,7 +539,7 @@ impl Store for ClusterStore {
             let texts: Vec<String> = keys.iter().map(|key| key.text(&store.prefix)).collect();
             unlink(store, &texts)
         })?;
-        // A bitmap is one, in however many shards it was.
+        // A bitmap counts once, in however many shards it was.
         parts.values().for_each(|part| {
             gone.iter_mut()
                 .zip(part)
@@ -548,11 +548,11 @@ impl Store for ClusterStore {
         Ok(gone.into_iter().map(u64::from).sum())
     }
 
-    /// Each shard computes its part into a temporary key; then all parts are given their name.
-    /// While that goes on, for a few milliseconds, a reader may see some parts and not the others.
-    /// They stay temporary until all have their name, so that an interruption leaves none of them a
-    /// minute later; only between the first and the last that is told to stay for good, one round
-    /// trip, may the end of this process leave a part.
+    /// Each shard computes its part into a temporary key, and then all parts are renamed. During
+    /// the renames, a few milliseconds, a reader may see some parts and not others. The parts keep
+    /// their expiry until all are renamed, so an interruption leaves nothing behind after a minute.
+    /// Only between the first and the last PERSIST, one round trip, may the end of this process
+    /// leave a part.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let tiles = self.reached.load(Ordering::Relaxed);
         cost::check(|| Cost::of_set(set, |_| tiles))?;
@@ -562,7 +562,8 @@ impl Store for ClusterStore {
     fn describe(&self) -> Result<StoreInfo> {
         // Every primary has to answer.
         self.ask_primaries(false, |_, _, _, _| Ok(Asked::of(())))?;
-        // That replicas have come or gone changes no answer, and is not noticed otherwise.
+        // Asks again for the topology: replicas that come or go are not noticed otherwise, because
+        // they change no answer.
         let known = self.topology()?;
         let topology = self
             .nodes
@@ -574,8 +575,7 @@ impl Store for ClusterStore {
             let number = (0..16_384)
                 .find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
             let slot = Slot::new(&self.nodes, number.unwrap_or_default());
-            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys
-            // but for text ids.
+            // Only the check for string ids uses the prefix, and its result is not used here.
             let store = self.store(slot, self.prefix.clone());
             let info = store.describe()?;
             kinds.insert(info.kind);
@@ -589,7 +589,7 @@ impl Store for ClusterStore {
             .count();
         if alone > 0 {
             notes.insert(format!(
-                "{alone} of {} primaries have no replica that could take over",
+                "{alone} of {} primaries have no replica for failover",
                 topology.primaries.len()
             ));
         }
@@ -611,13 +611,13 @@ impl Store for ClusterStore {
 
 impl KeyListing for ClusterStore {
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        // All keys under the prefix, also those in no shard, where it is to be found out which are
-        // no event's.
+        // Without a start, list all keys under the prefix, also those outside of shards, to find
+        // the ones that are not events.
         let names = match starting_with {
             "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
             _ => self.names(&self.pattern(starting_with))?,
         };
-        // The pattern may let in a little more; see `scan::escaped`.
+        // The pattern may match a little more; see `scan::escaped`.
         let names = names.beginning_with(self.prefix.as_str());
         let plain = |text| layout::plain(&self.prefix, text);
         let keys = self
@@ -625,7 +625,7 @@ impl KeyListing for ClusterStore {
             .parse(&self.prefix, starting_with, &names, plain, |texts| {
                 self.of_other_types(texts)
             })?;
-        // A bitmap is one, in however many shards it is.
+        // A bitmap is listed once, in however many shards it is.
         Ok(keys
             .into_iter()
             .collect::<BTreeSet<Key>>()
@@ -642,7 +642,7 @@ impl KeyListing for ClusterStore {
             scan::some(conn, capabilities).map(Asked::of)
         })?;
         let complete = looked.iter().all(|(_, complete)| *complete);
-        // A key that is on its way may be on two nodes.
+        // A key that is migrating may be on two nodes.
         let names: BTreeSet<String> = looked.into_iter().flat_map(|(names, _)| names).collect();
         Ok(OtherPrefixes::of(
             &self.prefix,
@@ -667,7 +667,7 @@ impl KeyListing for ClusterStore {
     }
 }
 
-/// The nodes of a cluster are not asked to track changes.
+/// Client tracking is not used in a cluster.
 impl ChangeFeed for ClusterStore {}
 
 impl Maintenance for ClusterStore {
@@ -682,7 +682,7 @@ impl Maintenance for ClusterStore {
                 .strip_prefix(self.prefix.as_str())
                 .and_then(|rest| rest.strip_prefix(AROUND.0));
             let shard = behind.and_then(|rest| rest.split_once(AROUND.1)?.0.parse::<Shard>().ok());
-            // A name that only looks like one of ours, as of another prefix that goes on with
+            // The name may only look like one of ours, for example if another prefix continues with
             // braces.
             let Some(shard) = shard.filter(|shard| *shard < SHARDS) else {
                 continue;
@@ -708,14 +708,14 @@ impl Maintenance for ClusterStore {
     }
 }
 
-/// Deletes keys of a shard; says of each whether it was there.
+/// Deletes keys of a shard. Returns for each whether it existed.
 pub(super) fn unlink(store: &RedisStore, texts: &[String]) -> Result<Vec<bool>> {
-    // Kept over another attempt, which finds gone what the first one deleted.
+    // Shared by both attempts: the second one no longer finds what the first one deleted.
     let gone = RefCell::new(vec![false; texts.len()]);
     store.with(|conn, capabilities| {
         for (place, chunk) in texts.chunks(SMALL_COMMANDS).enumerate() {
             let mut batch = Batch::default();
-            // One by one: a command with many keys is refused while their slot is on its way.
+            // One by one: a command with many keys is refused while their slot is migrating.
             chunk
                 .iter()
                 .for_each(|text| batch.push(cmd(capabilities.delete()).arg(text)));
@@ -732,7 +732,7 @@ pub(super) fn unlink(store: &RedisStore, texts: &[String]) -> Result<Vec<bool>> 
     Ok(gone.into_inner())
 }
 
-/// The temporary keys that nobody will delete: all but those of ours that have a time to live.
+/// The temporary keys that would stay forever: all except ours with an expiry.
 pub(super) fn without_lifetime(
     conn: &mut RedisConnection,
     names: &[String],

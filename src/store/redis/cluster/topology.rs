@@ -1,35 +1,36 @@
-//! Who has which slots, as nodes tell it (`CLUSTER NODES`). Pure.
+//! Which node owns which slots, as reported by the nodes (`CLUSTER NODES`). Does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::SLOTS;
 
-/// A node as another one, or itself, describes it.
+/// A node as described by itself or by another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     id: String,
     /// `host:port`.
     pub address: String,
-    /// The same with its number in place of a name.
+    /// The same with its IP address instead of a host name.
     number: String,
-    /// Whether it is the one that was asked.
+    /// Whether it is the node that was asked.
     pub myself: bool,
     pub primary: bool,
-    /// Whether it is known to be away, or has no address yet.
+    /// Whether it is known to be down, or has no address yet.
     away: bool,
-    /// Whose replica it is.
+    /// The id of its primary, if it is a replica.
     of: Option<String>,
-    /// Who came later to his slots is right about them.
+    /// The config epoch: of two nodes that claim a slot, the one with the higher epoch owns it.
     epoch: u64,
-    /// From … to, both included.
+    /// Inclusive ranges.
     slots: Vec<(u16, u16)>,
-    /// Slots on their way from it, and to it; a node tells only its own.
+    /// Slots that it is migrating away. A node reports only its own.
     pub leaving: BTreeSet<u16>,
+    /// Slots that it is importing. A node reports only its own.
     pub coming: BTreeSet<u16>,
 }
 
 impl Node {
-    /// Whether it has a slot.
+    /// Whether it owns a slot.
     fn has(&self, slot: u16) -> bool {
         self.primary
             && self
@@ -39,7 +40,7 @@ impl Node {
     }
 }
 
-/// Reads what `asked`, a host and port, answered. `None` when it is no such answer.
+/// Parses the answer of `asked`, a host and port. `None` if the answer is invalid.
 pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
     let nodes: Vec<Node> = text
         .lines()
@@ -49,8 +50,8 @@ pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
     nodes.iter().any(|node| node.myself).then_some(nodes)
 }
 
-/// Two nodes that answered and are of different clusters, where there are such. Nodes of one know
-/// each other by their ids, most of them; whoever knows of no slot is in none yet.
+/// Two nodes of different clusters among those that answered, if there are any. Most nodes of one
+/// cluster know each other's ids. A node that knows of no slots is not in a cluster yet.
 pub(super) fn strangers(views: &[Vec<Node>]) -> Option<(&str, &str)> {
     let mut groups: Vec<(BTreeSet<&str>, &str)> = Vec::new();
     for view in views
@@ -59,7 +60,7 @@ pub(super) fn strangers(views: &[Vec<Node>]) -> Option<(&str, &str)> {
     {
         let mut ids: BTreeSet<&str> = view.iter().map(|node| node.id.as_str()).collect();
         let mut asked = view.iter().find(|node| node.myself)?.address.as_str();
-        // Also what this one joins.
+        // This view may connect groups that were separate so far.
         let (same, others): (Vec<_>, Vec<_>) = groups
             .into_iter()
             .partition(|(known, _)| !known.is_disjoint(&ids));
@@ -99,7 +100,7 @@ fn node(line: &str, asked: &str) -> Option<Node> {
         leaving: BTreeSet::new(),
         coming: BTreeSet::new(),
     };
-    // The state of the link stands before the slots.
+    // The slots follow the state of the link.
     for slots in fields.skip(1) {
         let number = |text: &str| {
             text.parse::<u16>()
@@ -107,7 +108,7 @@ fn node(line: &str, asked: &str) -> Option<Node> {
                 .filter(|slot| usize::from(*slot) < SLOTS)
         };
         match slots.strip_prefix('[') {
-            // `[93->-id]` is on its way out, `[93-<-id]` on its way in.
+            // `[93->-id]` is migrating out, `[93-<-id]` is being imported.
             Some(moving) => {
                 let slots = if moving.contains("->-") {
                     &mut node.leaving
@@ -129,8 +130,8 @@ fn node(line: &str, asked: &str) -> Option<Node> {
 pub(super) fn reached(address: &str, asked: &str) -> Option<String> {
     let mut parts = address.split(',');
     let (host, port) = parts.next()?.split('@').next()?.rsplit_once(':')?;
-    // A name that was announced is what certificates are of. A node that does not know its own
-    // address is where it was asked.
+    // Certificates are issued for the announced name, so it is preferred. A node that does not know
+    // its own address is at the address where it was asked.
     let name = parts.next().filter(|name| !name.is_empty());
     let host = match name.unwrap_or(host) {
         "" => asked.rsplit_once(':')?.0.to_owned(),
@@ -140,17 +141,17 @@ pub(super) fn reached(address: &str, asked: &str) -> Option<String> {
     Some(format!("{host}:{port}"))
 }
 
-/// A node that has slots.
+/// A node that owns slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Primary {
     pub address: String,
-    /// How many replicas it has that are not known to be away.
+    /// How many replicas it has that are not known to be down.
     pub replicas: usize,
-    /// From … to, both included, ascending and never adjacent.
+    /// Inclusive ranges, ascending and never adjacent.
     slots: Vec<(u16, u16)>,
 }
 
-/// Adds a range of slots behind all others.
+/// Appends a range of slots, merging it with the last one if they are adjacent.
 fn extend(ranges: &mut Vec<(u16, u16)>, (first, last): (u16, u16)) {
     match ranges.last_mut() {
         Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
@@ -158,20 +159,20 @@ fn extend(ranges: &mut Vec<(u16, u16)>, (first, last): (u16, u16)) {
     }
 }
 
-/// Who has which slots.
+/// Which node owns which slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topology {
     pub primaries: Vec<Primary>,
-    /// For each slot the place of its owner among the primaries.
+    /// For each slot, the index of its owner in `primaries`.
     owners: Vec<Option<usize>>,
-    /// Where nodes are, whatever they are.
+    /// The addresses of all nodes, primaries and others.
     pub addresses: BTreeSet<String>,
-    /// The address of each node by the number in it.
+    /// The address of each node by its IP address and port.
     numbers: BTreeMap<String, String>,
 }
 
 impl Topology {
-    /// Of what several nodes know: about each slot the latest.
+    /// Combines the views of several nodes. For each slot, the highest epoch wins.
     pub fn of(views: &[Vec<Node>]) -> Self {
         let mut latest: Vec<Option<&Node>> = vec![None; SLOTS];
         let mut replicas: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -226,8 +227,8 @@ impl Topology {
         }
     }
 
-    /// The address of a node that another one calls so: nodes call each other by numbers, even
-    /// where they announce names.
+    /// The address of a node by the name that another node uses for it. Nodes refer to each other
+    /// by IP address, even if they announce names.
     pub fn address(&self, called: &str) -> Option<&str> {
         self.numbers
             .get(called)
@@ -235,7 +236,7 @@ impl Topology {
             .map(String::as_str)
     }
 
-    /// Who has a slot.
+    /// The owner of a slot.
     pub fn owner(&self, slot: u16) -> Option<&Primary> {
         self.owners
             .get(usize::from(slot))
@@ -244,7 +245,7 @@ impl Topology {
             .and_then(|place| self.primaries.get(place))
     }
 
-    /// Whether a primary's own word of which slots it has is what is written here.
+    /// Whether the slots that a primary reports are the slots known here.
     pub fn agrees(&self, primary: &Primary, own: &Node) -> bool {
         let mut slots = Vec::new();
         let mut told = own.slots.clone();
@@ -255,12 +256,12 @@ impl Topology {
         slots == primary.slots
     }
 
-    /// Whether a primary's own word of a slot is something else.
+    /// Whether a primary reports something else about a slot than what is known here.
     pub fn is_disputed(&self, primary: &Primary, own: &Node, slot: u16) -> bool {
         own.has(slot) != self.owner(slot).is_some_and(|owner| owner == primary)
     }
 
-    /// The first slot that nobody has, and how many there are.
+    /// The first slot without an owner, and the number of such slots.
     pub fn uncovered(&self) -> Option<(usize, usize)> {
         let first = self.owners.iter().position(Option::is_none)?;
         Some((
@@ -342,7 +343,7 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
         assert_eq!(
             strangers(&[one.clone(), fewer.clone(), alone.clone()]),
             None,
-            "one is in no cluster"
+            "a node outside of any cluster is ignored"
         );
         assert_eq!(
             strangers(&[other.clone(), one, alone, fewer]),
