@@ -762,7 +762,7 @@ fn users_without_permission_learn_which_they_need() {
     ] {
         assert!(
             reason(&error).contains("NOPERM")
-                && reason(&error).contains("to mark, save and delete also +@write"),
+                && reason(&error).contains("to mark, save and delete, also +@write"),
             "{error}"
         );
     }
