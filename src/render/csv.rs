@@ -155,15 +155,15 @@ mod tests {
     #[test]
     fn tidy_has_a_row_for_each_cell_that_has_begun() {
         insta::assert_snapshot!(tidy(&sample::table()), @r"
-        cohort_start,cohort_end,cohort_size,period_index,period_start,period_end,retained,rate,state
-        2026-11-20,2026-11-21,4,0,2026-11-20,2026-11-21,2,0.5,complete
-        2026-11-20,2026-11-21,4,1,2026-11-21,2026-11-22,1,0.25,complete
-        2026-11-20,2026-11-21,4,2,2026-11-22,2026-11-23,2,0.5,complete
-        2026-11-20,2026-11-21,4,3,2026-11-23,2026-11-24,1,0.25,in_progress
-        2026-11-21,2026-11-22,2,0,2026-11-21,2026-11-22,1,0.5,complete
-        2026-11-21,2026-11-22,2,1,2026-11-22,2026-11-23,0,0,complete
-        2026-11-21,2026-11-22,2,2,2026-11-23,2026-11-24,0,0,in_progress
-        2026-11-23,2026-11-24,3,0,2026-11-23,2026-11-24,1,0.3333333333333333,in_progress
+        cohort_start,cohort_end,cohort_size,period_index,period_start,period_end,retained,rate,state,cohort_state,group
+        2026-11-20,2026-11-21,4,0,2026-11-20,2026-11-21,2,0.5,complete,complete,
+        2026-11-20,2026-11-21,4,1,2026-11-21,2026-11-22,1,0.25,complete,complete,
+        2026-11-20,2026-11-21,4,2,2026-11-22,2026-11-23,2,0.5,complete,complete,
+        2026-11-20,2026-11-21,4,3,2026-11-23,2026-11-24,1,0.25,in_progress,complete,
+        2026-11-21,2026-11-22,2,0,2026-11-21,2026-11-22,1,0.5,complete,complete,
+        2026-11-21,2026-11-22,2,1,2026-11-22,2026-11-23,0,0,complete,complete,
+        2026-11-21,2026-11-22,2,2,2026-11-23,2026-11-24,0,0,in_progress,complete,
+        2026-11-23,2026-11-24,3,0,2026-11-23,2026-11-24,1,0.3333333333333333,in_progress,in_progress,
         ");
     }
 
@@ -189,16 +189,16 @@ mod tests {
         Tue 24 Nov 2026,,,,
         ");
         insta::assert_snapshot!(tidy(&table), @r"
-        cohort_start,cohort_end,cohort_size,period_index,period_start,period_end,retained,rate,state
-        2026-11-21,2026-11-22,2,0,2026-11-21,2026-11-22,1,0.5,in_progress
-        2026-11-21,2026-11-22,2,1,2026-11-22,2026-11-23,0,0,in_progress
-        2026-11-21,2026-11-22,2,2,2026-11-23,2026-11-24,0,0,in_progress
-        2026-11-23,2026-11-24,3,0,2026-11-23,2026-11-24,1,0.3333333333333333,partly_recorded
-        2026-11-23,2026-11-24,3,1,2026-11-24,2026-11-25,,,not_recorded
-        2026-11-23,2026-11-24,3,2,2026-11-25,2026-11-26,,,not_recorded
-        2026-11-24,2026-11-25,,0,2026-11-24,2026-11-25,,,not_recorded
-        2026-11-24,2026-11-25,,1,2026-11-25,2026-11-26,,,not_recorded
-        2026-11-24,2026-11-25,,2,2026-11-26,2026-11-27,,,not_recorded
+        cohort_start,cohort_end,cohort_size,period_index,period_start,period_end,retained,rate,state,cohort_state,group
+        2026-11-21,2026-11-22,2,0,2026-11-21,2026-11-22,1,0.5,in_progress,complete,
+        2026-11-21,2026-11-22,2,1,2026-11-22,2026-11-23,0,0,in_progress,complete,
+        2026-11-21,2026-11-22,2,2,2026-11-23,2026-11-24,0,0,in_progress,complete,
+        2026-11-23,2026-11-24,3,0,2026-11-23,2026-11-24,1,0.3333333333333333,partly_recorded,in_progress,
+        2026-11-23,2026-11-24,3,1,2026-11-24,2026-11-25,,,not_recorded,in_progress,
+        2026-11-23,2026-11-24,3,2,2026-11-25,2026-11-26,,,not_recorded,in_progress,
+        2026-11-24,2026-11-25,,0,2026-11-24,2026-11-25,,,not_recorded,not_recorded,
+        2026-11-24,2026-11-25,,1,2026-11-25,2026-11-26,,,not_recorded,not_recorded,
+        2026-11-24,2026-11-25,,2,2026-11-26,2026-11-27,,,not_recorded,not_recorded,
         ");
     }
 

@@ -144,7 +144,11 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
     let mut grid = vec![header];
     let max_rate = max_rate(table);
     for row in &table.rows {
-        let partial = if table.is_partial(row) { " †" } else { "" };
+        let partial = match row.is_first_recorded {
+            true => " ‡",
+            false if table.is_partial(row) => " †",
+            false => "",
+        };
         let size = row.size.map_or_else(|| NO_DATA.to_owned(), thousands);
         let mut line: Vec<Field> = vec![
             format!("{}{partial}", row.period.label()).into(),

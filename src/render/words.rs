@@ -494,6 +494,12 @@ pub fn recorded(table: &Table) -> Vec<String> {
             told = Some(name);
         }
     }
+    if table.rows.iter().any(|row| row.is_first_recorded) {
+        said.push(format!(
+            "‡ Nothing is recorded before this {}, so everybody looks new in it. It is left out of the average.",
+            query.grain
+        ));
+    }
     if !table.is_recorded() {
         return said;
     }

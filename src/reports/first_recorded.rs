@@ -16,6 +16,9 @@ pub struct Recorded {
     /// The starting segment is empty before this period. `None` if unknown, and for undated
     /// segments.
     pub cohort: Option<Period>,
+    /// The first recorded periods of the arguments of `first` and `before` in the starting segment.
+    /// In these periods everybody looks new.
+    pub firsts: Vec<Period>,
     /// Each event that the table uses with dates, with its first recorded period.
     pub events: Vec<(EventName, Period)>,
     /// Whether the table contains the period of *now*, and may include marks made after *now*.
@@ -37,15 +40,29 @@ impl Recorded {
     pub fn of(sides: [&Segment; 2], all: &Catalogue, now: DateTime<Utc>) -> Self {
         let first = |name: &EventName| Some((name.clone(), Span::of(all.of(name), now)?.first));
         let events: Vec<(EventName, Period)> = dated(sides).into_iter().filter_map(first).collect();
-        let cohort = match beginning(sides[0], &events.iter().cloned().collect()) {
+        let known = events.iter().cloned().collect();
+        let begins = |segment: &Segment| match beginning(segment, &known) {
             Beginning::From(period) => Some(period),
             Beginning::Always | Beginning::Never => None,
         };
+        let mut histories = Vec::new();
+        sides[0].visit_histories(&mut |of| histories.push(of));
         Recorded {
-            cohort,
+            cohort: begins(sides[0]),
+            firsts: histories.into_iter().filter_map(begins).collect(),
             events,
             later: false,
         }
+    }
+}
+
+impl Recorded {
+    /// Whether nothing is recorded before a period, for `first` and `before` in the starting
+    /// segment.
+    pub fn is_first(&self, period: Period) -> bool {
+        let is_within =
+            |first: &Period| period.start() <= first.start() && first.start() < period.end();
+        self.firsts.iter().any(is_within)
     }
 }
 

@@ -185,6 +185,22 @@ impl Segment {
         }
     }
 
+    /// Passes the argument of each `first` and `before` in the segment to `each`.
+    pub fn visit_histories<'a>(&'a self, each: &mut dyn FnMut(&'a Segment)) {
+        match self {
+            Segment::Event(_) | Segment::Ever(_) | Segment::Names(_) | Segment::NamesEver(_) => {}
+            Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => {
+                list.iter().for_each(|part| part.visit_histories(each))
+            }
+            Segment::Diff(a, b) => {
+                a.visit_histories(each);
+                b.visit_histories(each);
+            }
+            Segment::Before(of) | Segment::First(of) => each(of),
+            Segment::Within(of, _) | Segment::AtLeast(_, of, _) => of.visit_histories(each),
+        }
+    }
+
     pub(super) fn from_expr(expr: &Expr) -> Result<Segment, SyntaxError> {
         let all = |list: &[Expr]| {
             list.iter()

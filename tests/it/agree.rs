@@ -800,6 +800,11 @@ fn check_csv(wide: &str, tidy: &str, question: &Question, expected: &Expected) {
                 p.end().format(form).to_string(),
             ]
         };
+        let of_cohort = if row.running {
+            "in_progress"
+        } else {
+            "complete"
+        };
         for (k, cell) in row.cells.iter().enumerate() {
             let ([start, end], [from, to]) = (bounds(row.period), bounds(cell.period));
             let state = if cell.running {
@@ -819,6 +824,7 @@ fn check_csv(wide: &str, tidy: &str, question: &Question, expected: &Expected) {
                     figures.to_vec(),
                     vec![from, to],
                     came.to_vec(),
+                    vec![of_cohort.to_owned(), String::new()],
                 ]
                 .concat(),
             );

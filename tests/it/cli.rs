@@ -463,7 +463,7 @@ fn retention_in_every_dress() {
         .quietly();
     assert_eq!(
         tidy.lines().nth(4),
-        Some("2026-11-20,2026-11-21,4,3,2026-11-23,2026-11-24,1,0.25,in_progress")
+        Some("2026-11-20,2026-11-21,4,3,2026-11-23,2026-11-24,1,0.25,in_progress,complete,")
     );
     let json: Value = serde_json::from_str(
         &shop

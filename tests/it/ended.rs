@@ -385,7 +385,7 @@ fn a_table_says_that_the_data_ends_in_a_period() {
     assert!(!live.contains("data ends"), "{live}");
     // Files for programs keep the name of the state.
     let [_, tidy] = both(&format!("/retention.tidy.csv?{question}"));
-    assert!(tidy.contains(",in_progress\n"), "{tidy}");
+    assert!(tidy.contains(",in_progress,complete,\n"), "{tidy}");
 }
 
 #[test]

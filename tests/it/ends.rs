@@ -385,7 +385,9 @@ fn check(tracker: &Tracker, history: &History, asked: &PageQuery) -> Result<(), 
                     cohort,
                     bounds(all[k]).to_vec(),
                     numbers.to_vec(),
-                    vec![state.as_str().to_owned()],
+                    [state.as_str(), row.state.as_str(), ""]
+                        .map(str::to_owned)
+                        .to_vec(),
                 ]
                 .concat()
             };

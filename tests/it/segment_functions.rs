@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::reports::retention::Query;
 use cohortist::sets::{EventName, Segment, SetContext, When, parse_set};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store};
@@ -98,6 +99,76 @@ fn functions_give_the_expected_users_on_every_store() {
         let all: BTreeSet<u32> = countries.concat().into_iter().collect();
         let all: Vec<u32> = all.into_iter().collect();
         assert_eq!(users(&tracker, "country:*@ever"), all, "{name}");
+    });
+}
+
+#[test]
+fn first_time_cohorts_leave_the_first_recorded_one_out_of_averages() {
+    each_store(|name, store| {
+        let tracker = Tracker::new(store);
+        mark_toy(&tracker);
+        let expected = feature("first_time");
+        let now = parse_moment(feature("toy")["now"].as_str().unwrap()).unwrap();
+        // The store is live.
+        let heartbeat = EventName::new("zz:heartbeat").unwrap();
+        tracker.mark(&heartbeat, 0, now).unwrap();
+        let asked = &expected["query"];
+        let segment = |field: &str| asked[field].as_str().unwrap().parse().unwrap();
+        let query = Query {
+            from: Some(asked["first_cohort"].as_str().unwrap().parse().unwrap()),
+            rows: Some(9),
+            cols: Some(10),
+            ..Query::new(segment("cohort"), segment("returning"), Grain::Week)
+        };
+        let table = tracker.retention(&query, now).unwrap();
+        let rows = expected["rows"].as_array().unwrap();
+        assert_eq!(table.rows.len(), rows.len(), "{name}");
+        for (row, expected) in table.rows.iter().zip(rows) {
+            assert_eq!(
+                row.state_word(),
+                expected["cohort_state"],
+                "{name}: {}",
+                row.period
+            );
+            assert_eq!(
+                row.people(),
+                expected["size"].as_u64().unwrap(),
+                "{name}: {}",
+                row.period
+            );
+            // A cohort without people has no cells.
+            for (cell, expected) in row.cells.iter().zip(expected["cells"].as_array().unwrap()) {
+                let Some(number) = cell.number() else {
+                    assert!(
+                        row.people() == 0 || expected.is_null(),
+                        "{name}: {}",
+                        row.period
+                    );
+                    continue;
+                };
+                assert_eq!(
+                    number.retained,
+                    expected["retained"].as_u64().unwrap(),
+                    "{name}"
+                );
+                assert_eq!(number.state.as_str(), expected["state"], "{name}");
+            }
+        }
+        let averages = expected["average_without_the_first_recorded_row"]
+            .as_array()
+            .unwrap();
+        for (average, expected) in table.averages.iter().zip(averages) {
+            let found =
+                average.map(|average| [average.retained, average.size, average.cohorts.into()]);
+            let fields = ["retained", "size", "cohorts"];
+            let expected = (!expected.is_null())
+                .then(|| fields.map(|field| expected[field].as_u64().unwrap()));
+            assert_eq!(found, expected, "{name}");
+        }
+        assert!(
+            table.is_disjoint(),
+            "{name}: first-time cohorts share nobody"
+        );
     });
 }
 

@@ -339,6 +339,7 @@ mod tests {
                 Row {
                     period,
                     state,
+                    is_first_recorded: false,
                     size: Some(1_000),
                     cells: cells.collect(),
                 }

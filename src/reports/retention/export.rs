@@ -67,7 +67,8 @@ impl Exports for Shown {
     /// Returns a row for each cell that is not in the future. Dates are ISO 8601 with exclusive
     /// ends. The rate is unrounded, 0–1. The state is `complete`, `in_progress`, `partly_recorded`
     /// (the number is a lower bound) or `not_recorded` (there is no number, and no size if the
-    /// cohort is not recorded).
+    /// cohort is not recorded). The cohort's state may also be `not_recorded_before`: everybody
+    /// looks new, because nothing is recorded before it. The group is empty.
     fn tidy(&self) -> Frame {
         let mut frame = Frame::new([
             "cohort_start",
@@ -79,6 +80,8 @@ impl Exports for Shown {
             "retained",
             "rate",
             "state",
+            "cohort_state",
+            "group",
         ]);
         for row in &self.table.rows {
             let [start, end] = bounds(row.period);
@@ -99,6 +102,8 @@ impl Exports for Shown {
                     number.map(|number| number.retained).into(),
                     number.map(Number::rate).into(),
                     Value::word(state.as_str()),
+                    Value::word(row.state_word()),
+                    Value::Empty,
                 ]);
             }
         }

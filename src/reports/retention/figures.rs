@@ -108,7 +108,7 @@ impl Figures {
         let sizes: Vec<u64> = table
             .rows
             .iter()
-            .filter(|row| row.state == State::Complete)
+            .filter(|row| row.state == State::Complete && !row.is_first_recorded)
             .map(Row::people)
             .collect();
         let sizes: Vec<u64> = sizes.into_iter().filter(|size| *size > 0).collect();
@@ -152,7 +152,7 @@ const WEEK: usize = 7;
 
 /// Returns the cells to compare, older and newer ones.
 fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Number>, Vec<Number>)> {
-    let complete = |row: &Row| row.cells.get(column)?.complete();
+    let complete = |row: &Row| row.averaged(column);
     if table.query.grain != Grain::Day {
         let cells: Vec<Number> = table.rows.iter().filter_map(complete).collect();
         let (older, newer) = cells.split_at(cells.len() / 2);

@@ -72,8 +72,9 @@ pub struct RowJson {
     pub end: String,
     /// How many users; `null` when the cohort is not recorded.
     pub size: Option<u64>,
-    /// Whether the size can still change, or is not known: `complete`, `in_progress` or
-    /// `not_recorded`.
+    /// Whether the size can still change, or is not known: `complete`, `in_progress`,
+    /// `not_recorded`, or `not_recorded_before`: everybody looks new to `first`, and averages leave
+    /// the cohort out.
     pub state: &'static str,
     /// Its cells. Future ones, and all those of an empty cohort, are left out: go by `index`.
     pub cells: Vec<CellJson>,
@@ -169,7 +170,7 @@ impl From<&Row> for RowJson {
             start,
             end,
             size: row.size,
-            state: row.state.as_str(),
+            state: row.state_word(),
             cells: cells
                 .filter_map(|(k, cell)| CellJson::new(k, cell))
                 .collect(),

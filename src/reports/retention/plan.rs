@@ -80,6 +80,8 @@ impl Question {
         let columns = query.cols() as usize;
         // Cells, and two sets for each period; more if a side has several events.
         plan.reserve(periods.len() * (columns + 3) + columns);
+        let sides = [query.cohort.clone(), query.returning.clone()];
+        let recorded = Recorded::of([&sides[0], &sides[1]], context.catalogue, coverage.now());
         let mut cohorts = Vec::with_capacity(periods.len());
         let mut complete = Vec::new();
         let mut rest = Vec::new();
@@ -133,7 +135,8 @@ impl Question {
                     (window.from, window.state, node.map(|node| plan.count(node)))
                 })
                 .collect();
-            let is_complete = cells.iter().any(|(_, state, _)| *state == State::Complete);
+            let is_complete = cells.iter().any(|(_, state, _)| *state == State::Complete)
+                && !recorded.is_first(period);
             if is_complete {
                 complete.push(who)
             } else {
@@ -151,7 +154,6 @@ impl Question {
         let all = plan.or(rest);
         let distinct = plan.count(all);
         let distinct_complete = plan.count(complete);
-        let sides = [query.cohort.clone(), query.returning.clone()];
         // These counts are 0 unless the catalogue is out of date.
         let names = dated([&sides[0], &sides[1]]);
         let mut unlisted = Vec::new();
@@ -166,7 +168,7 @@ impl Question {
         });
         let recorded = Recorded {
             later: is_shown && context.may_include_later(names, &[current]),
-            ..Recorded::of([&sides[0], &sides[1]], context.catalogue, coverage.now())
+            ..recorded
         };
         let mut names = query.cohort.names();
         names.extend(query.returning.names());
@@ -225,15 +227,19 @@ impl Question {
                 }
                 Row {
                     period: asked.period,
+                    is_first_recorded: self.recorded.is_first(asked.period),
                     state: asked.state,
                     size,
                     cells,
                 }
             })
             .collect();
-        let in_averages = |row: &&Row| row.numbers().any(|number| number.state == State::Complete);
         let entries = rows.iter().map(Row::people).sum();
-        let complete_entries: u64 = rows.iter().filter(in_averages).map(Row::people).sum();
+        let complete_entries: u64 = rows
+            .iter()
+            .filter(|row| row.is_averaged())
+            .map(Row::people)
+            .sum();
         let complete_people = clamps.at_most(counts[self.distinct_complete], complete_entries);
         let disjoint = complete_people == complete_entries;
         let averages = (0..cols)
@@ -248,6 +254,7 @@ impl Question {
         };
         let recorded = Recorded {
             cohort: self.recorded.cohort.filter(nobody_before),
+            firsts: self.recorded.firsts.clone(),
             events: self.recorded.events.clone(),
             later: self.recorded.later,
         };

@@ -68,6 +68,9 @@ pub struct Row {
     pub period: Period,
     /// Complete, in progress or not recorded.
     pub state: State,
+    /// Whether nothing is recorded before it, so that everybody looks new to `first` and `before`.
+    /// Averages leave the cohort out.
+    pub is_first_recorded: bool,
     /// The number of users. `None` if its period is not recorded.
     pub size: Option<u64>,
     /// Its cells, one per column.
@@ -78,6 +81,26 @@ impl Row {
     /// Returns the known number of users, 0 if it is not recorded.
     pub fn people(&self) -> u64 {
         self.size.unwrap_or(0)
+    }
+
+    /// Returns the state in files: that of its period, or `not_recorded_before`.
+    pub fn state_word(&self) -> &'static str {
+        if self.is_first_recorded {
+            "not_recorded_before"
+        } else {
+            self.state.as_str()
+        }
+    }
+
+    /// Returns the number of a column if averages and comparisons include it.
+    pub fn averaged(&self, column: usize) -> Option<Number> {
+        let cell = self.cells.get(column)?;
+        cell.complete().filter(|_| !self.is_first_recorded)
+    }
+
+    /// Whether averages include any of its numbers.
+    pub fn is_averaged(&self) -> bool {
+        (0..self.cells.len()).any(|column| self.averaged(column).is_some())
     }
 
     /// Its numbers, in the order of their columns.
@@ -109,10 +132,7 @@ impl Average {
         averaging: Averaging,
         disjoint: bool,
     ) -> Option<Average> {
-        let cells: Vec<Number> = rows
-            .iter()
-            .filter_map(|row| row.cells[column].complete())
-            .collect();
+        let cells: Vec<Number> = rows.iter().filter_map(|row| row.averaged(column)).collect();
         let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
         let retained = cells.iter().map(|cell| cell.retained).sum();
         let size = cells.iter().map(|cell| cell.size).sum();

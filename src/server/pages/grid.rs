@@ -186,6 +186,8 @@ pub struct Line {
     pub empty: bool,
     /// Whether recording started within it.
     pub partial: bool,
+    /// Whether nothing is recorded before it, so that everybody looks new.
+    pub is_first_recorded: bool,
     /// Its cells that have begun.
     pub cells: Vec<GridCell>,
     /// The number of columns after them that have not begun.
@@ -482,6 +484,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         running: row.state == State::InProgress,
         empty: row.size == Some(0),
         partial: table.is_partial(row),
+        is_first_recorded: row.is_first_recorded,
         cells,
         future,
     }
