@@ -407,7 +407,14 @@ impl<'a> Session<'a> {
                 keyspace.read_keys(keys, |txn| run(&mut Access::Read(txn)))
             }
             Needs::AllKeys => keyspace.read(|txn| run(&mut Access::Read(txn))),
-            Needs::Write => keyspace.change_with(precomputed, |txn| run(&mut Access::Write(txn))),
+            Needs::Write => {
+                // A bitmap takes about as much memory as the argument that it is set to.
+                let arguments = commands
+                    .iter()
+                    .flat_map(|(_, arguments)| arguments.as_ref());
+                let bytes = arguments.map(|argument| argument.len()).sum();
+                keyspace.change_with(precomputed, bytes, |txn| run(&mut Access::Write(txn)))
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::store::embedded::directory::OWNER;
 use crate::store::embedded::engine::{Disk, Engine, Pending, now};
 use crate::store::embedded::log_files::log_path;
+use crate::store::embedded::memtable::Memtables;
 use crate::store::embedded::signal::WaitOutcome;
 use crate::store::embedded::table::{Pace, sync_directory};
 use crate::store::embedded::table_cache::Checkpoint;
@@ -17,6 +18,9 @@ use crate::store::{Result, StoreError};
 /// The minimum length of a log, in bytes, for a checkpoint when the store is closed. A shorter log
 /// is replayed quickly.
 const MIN_CHECKPOINT_AT_CLOSE: u64 = 1 << 20;
+
+/// The size of a change, in bytes, from which on it counts before it is made.
+const LARGE_CHANGE: usize = 1 << 20;
 
 /// The maximum time that a writer waits for a checkpoint to make room.
 const ROOM_WITHIN: Duration = Duration::from_secs(20);
@@ -38,27 +42,35 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// The time from a failed checkpoint or merge to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Returns whether a change of about `bytes` must wait for a checkpoint, because twice as many
+/// changes as start one are in memory or in the log. Small changes do not wait for a checkpoint
+/// that is being written; large ones do, so that the memory of both is bounded.
+pub(super) fn is_full(memtables: &Memtables, disk: &Disk, bytes: usize) -> bool {
+    let most = 2 * disk.checkpoint_bytes;
+    let log_len = memtables.log.as_ref().map_or(0, Log::len);
+    let is_too_much = if bytes < LARGE_CHANGE {
+        memtables.active_bytes > most
+    } else {
+        // A change larger than the limit still gets its turn when little else is in memory.
+        let room = most.saturating_sub(bytes).max(most / 8);
+        memtables.active_bytes + memtables.immutable_bytes > room
+    };
+    is_too_much || log_len > 2 * disk.log_bytes() + MIN_CHECKPOINT_AT_CLOSE
+}
+
 impl Engine {
     fn log_len(&self) -> u64 {
         self.read().log.as_ref().map_or(0, Log::len)
     }
 
-    /// Returns whether twice as many changes as for a checkpoint wait for one.
-    fn is_full(&self, disk: &Disk) -> bool {
-        let memtables = self.read();
-        let log_len = memtables.log.as_ref().map_or(0, Log::len);
-        memtables.active_bytes > 2 * disk.checkpoint_bytes
-            || log_len > 2 * disk.log_bytes() + MIN_CHECKPOINT_AT_CLOSE
-    }
-
-    /// Delays a writer while the store [is full](Self::is_full). Each round waits for a checkpoint,
-    /// because any checkpoint makes room.
-    pub(super) fn wait_for_room(&self, disk: &Disk) -> Result<()> {
+    /// Delays a writer while the memtables [are full](is_full) for a change of about `bytes`. Each
+    /// round waits for a checkpoint, because any checkpoint makes room.
+    pub(super) fn wait_for_room(&self, disk: &Disk, bytes: usize) -> Result<()> {
         let until = Instant::now() + ROOM_WITHIN;
-        while self.is_full(disk) {
+        while is_full(&self.read(), disk, bytes) {
             let reason = match disk.signal.wait_for_room(until) {
                 WaitOutcome::Room => continue,
-                WaitOutcome::Failed(reason) if self.is_full(disk) => reason,
+                WaitOutcome::Failed(reason) if is_full(&self.read(), disk, bytes) => reason,
                 WaitOutcome::Failed(_) => continue,
                 WaitOutcome::TimedOut => "the disk does not keep up with the writes".to_owned(),
                 WaitOutcome::Stopped => "the store is being closed".to_owned(),
@@ -77,7 +89,7 @@ impl Engine {
     /// frame that is as long as the refused one and changes nothing.
     fn retry_write(&self, disk: &Disk) {
         if let Some(bytes) = disk.write_health.refused_bytes()
-            && !self.is_full(disk)
+            && !is_full(&self.read(), disk, 0)
         {
             let nothing = Change::Bits {
                 keys: Vec::new(),
@@ -273,6 +285,7 @@ impl Engine {
         disk.table_cache.publish(written);
         memtables.immutable = None;
         memtables.immutable_id_maps = None;
+        memtables.immutable_bytes = 0;
         memtables.closed_logs.clear();
         drop(memtables);
         disk.durable.advance(sequence);
@@ -355,7 +368,7 @@ impl Engine {
         });
         memtables.immutable = Some(Arc::new(std::mem::take(&mut memtables.active)));
         memtables.immutable_id_maps = Some(Arc::new(std::mem::take(&mut memtables.id_maps)));
-        memtables.active_bytes = 0;
+        memtables.immutable_bytes = std::mem::take(&mut memtables.active_bytes);
         memtables.has_deletions = false;
         drop(memtables);
         disk.signal.took_over();

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix};
 use crate::store::FilesHealth;
 use crate::store::cost::Cost;
+use crate::store::embedded::checkpoint::is_full;
 use crate::store::embedded::expirations::Expirations;
 use crate::store::embedded::log_files::log_files;
 use crate::store::embedded::memtable::{Leaves, Memtables};
@@ -167,13 +168,30 @@ impl Engine {
 
     /// Locks the memtables for a write, once the log and the memtables have room for it.
     pub(super) fn lock_with_room(&self) -> Result<RwLockWriteGuard<'_, Memtables>> {
-        if let Some(disk) = &self.disk
-            && let Err(error) = self.wait_for_room(disk)
-        {
-            return disk.write_health.record_write(Err(error));
+        self.lock_with_room_for(0)
+    }
+
+    /// Like [`lock_with_room`](Self::lock_with_room), for a change that takes about `bytes` of
+    /// memory.
+    pub(super) fn lock_with_room_for(
+        &self,
+        bytes: usize,
+    ) -> Result<RwLockWriteGuard<'_, Memtables>> {
+        let Some(disk) = &self.disk else {
+            self.expire_due();
+            return Ok(self.lock());
+        };
+        loop {
+            if let Err(error) = self.wait_for_room(disk, bytes) {
+                return disk.write_health.record_write(Err(error));
+            }
+            self.expire_due();
+            let memtables = self.lock();
+            // Another writer may have taken the room.
+            if !is_full(&memtables, disk, bytes) {
+                return Ok(memtables);
+            }
         }
-        self.expire_due();
-        Ok(self.lock())
     }
 
     /// Appends the next frame to the log.

@@ -99,16 +99,18 @@ impl Keyspace {
     }
 
     /// Like [`change`](Self::change). Of the results computed in advance, only the parts that have
-    /// changed since are computed again.
+    /// changed since are computed again. A change waits until the memtables have room for these
+    /// results and for another `bytes`.
     ///
     /// # Errors
     /// Like [`change`](Self::change).
     pub fn change_with<T>(
         &self,
         precomputed: Precomputed,
+        bytes: usize,
         work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.engine.change_with(true, precomputed, work)
+        self.engine.change_with(true, precomputed, bytes, work)
     }
 
     /// Sets and clears many bits, all of them or none. Each bit is given as the index of its key

@@ -40,6 +40,8 @@ pub struct Memtables {
     pub has_gap: bool,
     /// The approximate memory of `active` and `id_maps`, in bytes.
     pub active_bytes: usize,
+    /// The same of `immutable` and `immutable_id_maps`.
+    pub immutable_bytes: usize,
     /// Whether a bitmap that a segment may contain was deleted since the last checkpoint began.
     pub has_deletions: bool,
     /// The sequence number of the last change.

@@ -40,6 +40,12 @@ pub(super) struct Combination {
 }
 
 impl Precomputed {
+    /// The memory of the results, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let tiles = self.combinations.iter().flat_map(|known| &known.result.1);
+        tiles.map(|(_, tile)| tile.memory()).sum()
+    }
+
     /// Returns what the operation on `sources` comes to.
     pub(super) fn combine(
         &mut self,
@@ -259,7 +265,7 @@ mod tests {
                 store.checkpoint().unwrap();
             }
             keyspace
-                .change_with(precomputed, |space| {
+                .change_with(precomputed, 0, |space| {
                     carry_out(&done, space);
                     Ok(())
                 })
@@ -309,7 +315,7 @@ mod tests {
         let (_, tiles) = &mut precomputed.combinations[0].result;
         tiles.retain(|(number, _)| *number == 0);
         keyspace
-            .change_with(precomputed, |space| combine(space))
+            .change_with(precomputed, 0, |space| combine(space))
             .unwrap();
         let users = |look: crate::store::embedded::ReadTxn<'_>| {
             [1, 2, 3, 70_000, 70_001].map(|user| look.bit("t", user).unwrap())

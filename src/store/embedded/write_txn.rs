@@ -313,17 +313,19 @@ impl Engine {
         guarded: bool,
         work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.change_with(guarded, Precomputed::default(), work)
+        self.change_with(guarded, Precomputed::default(), 0, work)
     }
 
-    /// Like [`change`](Self::change), with results that were computed in advance.
+    /// Like [`change`](Self::change), with results that were computed in advance, and for a change
+    /// that takes about `bytes` of memory beside them.
     pub(super) fn change_with<T>(
         &self,
         guarded: bool,
         precomputed: Precomputed,
+        bytes: usize,
         work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut memtables = self.lock_with_room()?;
+        let mut memtables = self.lock_with_room_for(bytes + precomputed.memory())?;
         let reader = self.reader();
         let mut txn = WriteTxn::new(&mut memtables, reader.as_ref(), guarded.then_some(self))
             .using(precomputed);
