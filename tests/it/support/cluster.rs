@@ -20,8 +20,12 @@ use super::redis::signal;
 /// `valkey-server`.
 const KEEPER: &str = r#""${COHORTIST_TEST_REDIS_SERVER:-redis-server}" "$@" >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null"#;
 
-/// How long a primary may be away until its replica takes over, in milliseconds.
-const NODE_TIMEOUT: u64 = 1500;
+/// How long a primary may be away until its replica takes over, in milliseconds. Busy machines pause
+/// processes for a second or two.
+const NODE_TIMEOUT: u64 = 4_000;
+
+/// The same in a cluster whose nodes no test ends.
+const STEADY_NODE_TIMEOUT: u64 = 60_000;
 
 struct Server {
     keeper: Child,
@@ -46,19 +50,19 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
-        Cluster::start_with(false)
+        Cluster::start_with(false, NODE_TIMEOUT)
     }
 
     /// One whose nodes speak TLS, to each other and at [`tls_url`](Self::tls_url); without at their
     /// other ports.
     pub fn start_with_tls() -> Self {
-        Cluster::start_with(true)
+        Cluster::start_with(true, NODE_TIMEOUT)
     }
 
-    fn start_with(tls: bool) -> Self {
+    fn start_with(tls: bool, node_timeout: u64) -> Self {
         // A port may be taken by somebody else between the moment it is found free and its use.
         (0..5)
-            .find_map(|_| Cluster::try_start(tls))
+            .find_map(|_| Cluster::try_start(tls, node_timeout))
             .expect("a cluster of redis-server 7 is needed: apt-get install redis")
     }
 
@@ -66,10 +70,10 @@ impl Cluster {
     /// [`own_prefix`].
     pub fn shared() -> &'static Cluster {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(Cluster::start)
+        SHARED.get_or_init(|| Cluster::start_with(false, STEADY_NODE_TIMEOUT))
     }
 
-    fn try_start(tls: bool) -> Option<Self> {
+    fn try_start(tls: bool, node_timeout: u64) -> Option<Self> {
         let directory = TempDir::with_prefix("cluster-").unwrap();
         let held: Vec<TcpListener> = (0..18)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
@@ -81,7 +85,7 @@ impl Cluster {
         drop(held);
         let start = |pair: &[u16]| {
             let [port, bus, tls_port] = [0, 1, 2].map(|n| pair[n].to_string());
-            let timeout = NODE_TIMEOUT.to_string();
+            let timeout = node_timeout.to_string();
             let nodes = format!("nodes-{port}.conf");
             let mut keeper = Command::new("sh")
                 .args([
