@@ -188,7 +188,9 @@ impl ReportArgs {
                 }
                 let title = words::shortened(&export.title(), 200);
                 let table = text::frame(&export.wide(), width);
-                format!("{title}\n\n{table}")
+                let notes = export.chart().map(charts::notes).unwrap_or_default();
+                let notes: String = notes.iter().map(|note| format!("\n{note}\n")).collect();
+                format!("{title}\n\n{table}{notes}")
             }
             Format::Csv => csv::frame(&export.wide()),
             Format::Tidy => csv::frame(&export.tidy()),

@@ -5,7 +5,10 @@
 
 mod endpoint;
 mod events;
+mod frequency;
+mod lifecycle;
 mod people;
+mod range;
 mod retention;
 mod trend;
 mod user;
@@ -15,6 +18,8 @@ pub use endpoint::{Answer, AnswerError, Description, Endpoint};
 /// Every report, in the order of help and documentation.
 pub static ALL: &[&dyn Endpoint] = &[
     &retention::Retention,
+    &lifecycle::Lifecycle,
+    &frequency::Frequency,
     &trend::Trend,
     &events::Events,
     &people::People,

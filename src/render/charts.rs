@@ -1,20 +1,75 @@
-//! Renders the chart of any answer as a file or as part of a page.
+//! What files and pages show of an answer besides its table: figures, charts and notes.
 
-use crate::render::{chart, trend};
+use crate::render::{chart, frequency, lifecycle, trend};
 use crate::reports::Chart;
+
+/// One figure above the charts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figure {
+    /// The number. `None` if there is none.
+    pub value: Option<String>,
+    /// What it is.
+    pub label: String,
+    /// What it is based on, or why there is none.
+    pub note: String,
+}
+
+/// A chart on a page, in two widths: `<svg>` elements. The page provides styles and fonts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawing {
+    /// The heading.
+    pub caption: String,
+    /// How to read it.
+    pub detail: String,
+    /// The chart.
+    pub svg: String,
+    /// The chart for a narrow page.
+    pub small: String,
+    /// Whether it takes the whole width.
+    pub is_wide: bool,
+}
 
 /// Renders a standalone SVG file.
 pub fn file(drawn: Chart<'_>) -> String {
     match drawn {
         Chart::Retention(table) => chart::file(table),
         Chart::Trend(activity) => trend::file(activity),
+        Chart::Lifecycle(growth) => lifecycle::file(growth),
+        Chart::Frequency(habits) => frequency::file(habits),
     }
 }
 
-/// Renders an `<svg>` element for a page, which provides styles and fonts.
-pub fn inline(drawn: Chart<'_>) -> String {
+/// Renders the charts of a page.
+pub fn drawings(drawn: Chart<'_>) -> Vec<Drawing> {
     match drawn {
-        Chart::Retention(table) => chart::curve(table),
-        Chart::Trend(activity) => trend::people(activity),
+        // It has a page of its own.
+        Chart::Retention(_) => Vec::new(),
+        Chart::Trend(activity) => vec![Drawing {
+            caption: "People".to_owned(),
+            detail: format!("by {}", activity.grain),
+            svg: trend::people(activity),
+            small: trend::people_small(activity),
+            is_wide: false,
+        }],
+        Chart::Lifecycle(growth) => lifecycle::drawings(growth),
+        Chart::Frequency(habits) => frequency::drawings(habits),
+    }
+}
+
+/// Returns the figures above the charts.
+pub fn figures(drawn: Chart<'_>) -> Vec<Figure> {
+    match drawn {
+        Chart::Retention(_) | Chart::Trend(_) => Vec::new(),
+        Chart::Lifecycle(growth) => lifecycle::figures(growth),
+        Chart::Frequency(habits) => frequency::figures(habits),
+    }
+}
+
+/// Returns what a reader of the table has to know.
+pub fn notes(drawn: Chart<'_>) -> Vec<String> {
+    match drawn {
+        Chart::Retention(_) | Chart::Trend(_) => Vec::new(),
+        Chart::Lifecycle(growth) => lifecycle::notes(growth),
+        Chart::Frequency(habits) => frequency::notes(habits),
     }
 }

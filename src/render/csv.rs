@@ -22,6 +22,8 @@ fn field(value: &Value) -> String {
     match value {
         Value::Empty => String::new(),
         Value::Count(count) => count.to_string(),
+        Value::People(people) => people.count.to_string(),
+        Value::Difference(difference) => difference.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Share(share) => words::share(*share, 2),
         Value::Text(text) => guard(text).into_owned(),

@@ -10,6 +10,12 @@ pub mod chart;
 pub mod charts;
 pub mod colour;
 pub mod csv;
+#[cfg(feature = "charts")]
+pub mod frequency;
+#[cfg(feature = "charts")]
+pub mod lifecycle;
+#[cfg(feature = "charts")]
+mod plot;
 pub mod text;
 #[cfg(feature = "charts")]
 pub mod trend;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::render::{many, thousands, words};
-use crate::reports::frame::{Frame, Value};
+use crate::reports::frame::{Frame, People, Value};
 use crate::reports::retention::{Averaging, Cell, Number, Show, State, Table};
 
 /// The number of spaces between columns.
@@ -113,11 +113,23 @@ pub fn cell(value: &Value) -> String {
     match value {
         Value::Empty => "–".to_owned(),
         Value::Count(count) => thousands(*count),
+        Value::People(people) => marked(people),
+        Value::Difference(difference) => words::difference(*difference),
         Value::Number(number) => format!("{number:.2}"),
         Value::Share(share) => words::percent(*share),
         // A control character could change what the terminal shows.
         Value::Text(text) => text.escape_debug().to_string(),
         Value::Word(word) => word.clone(),
+    }
+}
+
+/// A number of people with the mark of its state.
+fn marked(people: &People) -> String {
+    let count = thousands(people.count);
+    match people.state {
+        State::InProgress => format!("{count}*"),
+        State::PartlyRecorded => words::at_least(&count),
+        State::Complete | State::Future | State::NotRecorded => count,
     }
 }
 

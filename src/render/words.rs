@@ -99,6 +99,16 @@ pub fn mean(daily: Daily) -> String {
     whole.parse().map_or(whole, thousands)
 }
 
+/// Formats a gain or loss: `+1,194`, `−67`, `±0`.
+pub fn difference(difference: i64) -> String {
+    let sign = match difference {
+        0 => "±",
+        1.. => "+",
+        _ => "−",
+    };
+    format!("{sign}{}", thousands(difference.unsigned_abs()))
+}
+
 /// Cuts a text to at most `most` characters. `…` replaces the end of a longer one.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {

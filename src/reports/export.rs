@@ -5,6 +5,8 @@ use serde_json::json;
 use crate::calendar::Period;
 use crate::reports::activity::Activity;
 use crate::reports::frame::Frame;
+use crate::reports::frequency::Habits;
+use crate::reports::lifecycle::Growth;
 use crate::reports::retention::{Show, Table};
 use crate::sets::Segment;
 
@@ -37,6 +39,11 @@ pub trait Exports {
     /// a few large answers at once.
     fn values(&self) -> usize {
         0
+    }
+
+    /// Whether each row of the wide table is a period, oldest first. Pages show the newest first.
+    fn is_by_period(&self) -> bool {
+        true
     }
 
     /// Whether numbers may include marks made after a chosen *now*.
@@ -84,4 +91,8 @@ pub enum Chart<'a> {
     Retention(&'a Table),
     /// People period by period.
     Trend(&'a Activity),
+    /// New, returning, resurrected and dormant people.
+    Lifecycle(&'a Growth),
+    /// People by the number of their active days.
+    Frequency(&'a Habits),
 }

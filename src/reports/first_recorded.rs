@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use crate::calendar::Period;
+use crate::reports::coverage::{Coverage, State};
 use crate::reports::spans::Span;
 use crate::sets::{Catalogue, EventName, Segment};
 
@@ -29,10 +30,42 @@ pub struct Recorded {
 type First = BTreeMap<EventName, Period>;
 
 /// When a segment can first contain users.
-enum Beginning {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// In any period: it uses no dated events.
     Always,
+    /// From this period on: a day if there are daily bitmaps.
     From(Period),
+    /// In no period.
     Never,
+}
+
+impl Beginning {
+    /// Returns it for an expanded segment, given all keys of the store.
+    pub fn of(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Self {
+        let first = |name: &EventName| Some((name.clone(), Span::of(all.of(name), now)?.first));
+        beginning(
+            segment,
+            &dated([segment]).into_iter().filter_map(first).collect(),
+        )
+    }
+
+    /// Returns the state of a number about all periods from `from` to `until`, both included, of a
+    /// segment that begins like this. Earlier periods are not recorded.
+    pub fn state(self, from: Period, until: Period, coverage: &Coverage) -> State {
+        match (coverage.state(from, until), self) {
+            (State::Future, _) => State::Future,
+            (state, Beginning::Always) => state,
+            (State::NotRecorded, _) | (_, Beginning::Never) => State::NotRecorded,
+            (_, Beginning::From(first)) if until.is_before(first.within(until.grain())) => {
+                State::NotRecorded
+            }
+            (_, Beginning::From(first)) if from.is_before(first.within(from.grain())) => {
+                State::PartlyRecorded
+            }
+            (state, Beginning::From(_)) => state,
+        }
+    }
 }
 
 impl Recorded {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value as Json};
 
 use crate::calendar::{Grain, Period};
+use crate::reports::coverage::State;
 
 /// A table of typed values.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +23,10 @@ pub enum Value {
     Empty,
     /// A number of users.
     Count(u64),
+    /// A number of users that pages link to its users.
+    People(People),
+    /// A gain or a loss.
+    Difference(i64),
     /// An unrounded number, such as a rate from 0 to 1.
     Number(f64),
     /// A share from 0 to 1 for people: in percent with two decimals and no percent sign.
@@ -30,6 +35,17 @@ pub enum Value {
     Text(String),
     /// A date, a period, or a fixed word.
     Word(String),
+}
+
+/// A number of users, its state, and its users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct People {
+    /// The number.
+    pub count: u64,
+    /// Whether it is final. For people, numbers in progress and lower bounds are marked.
+    pub state: State,
+    /// The text of the set of these users.
+    pub set: String,
 }
 
 impl Value {
@@ -54,6 +70,12 @@ impl From<u64> for Value {
 impl From<f64> for Value {
     fn from(number: f64) -> Self {
         Value::Number(number)
+    }
+}
+
+impl From<People> for Value {
+    fn from(people: People) -> Self {
+        Value::People(people)
     }
 }
 
@@ -90,7 +112,8 @@ impl Value {
     fn to_json(&self) -> Json {
         match self {
             Value::Empty => Json::Null,
-            Value::Count(count) => (*count).into(),
+            Value::Count(count) | Value::People(People { count, .. }) => (*count).into(),
+            Value::Difference(difference) => (*difference).into(),
             Value::Number(number) | Value::Share(number) => (*number).into(),
             Value::Text(text) | Value::Word(text) => text.clone().into(),
         }

@@ -39,9 +39,12 @@ pub mod expiry;
 mod export;
 pub mod first_recorded;
 pub mod frame;
+pub mod frequency;
+pub mod lifecycle;
 mod limits;
 mod params;
 pub mod people;
+pub mod range;
 mod report;
 pub mod retention;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
+use crate::calendar::Period;
 use crate::sets::labels::{Labels, labelled};
 use crate::sets::parse::{Expr, Function, is_special, parse};
 use crate::sets::{
@@ -53,6 +54,14 @@ pub enum Segment {
 }
 
 impl Segment {
+    /// Returns the text of the set of its users in a period: `active@2026-11-23`, `(a & b)@2026-W48`.
+    pub fn in_period(&self, period: Period) -> String {
+        match self {
+            Segment::Event(_) => format!("{self}@{period}"),
+            _ => format!("({self})@{period}"),
+        }
+    }
+
     /// Creates the segment of one event.
     pub fn event(name: &EventName) -> Segment {
         Segment::Event(name.clone())

@@ -13,22 +13,8 @@ use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support::features::{feature, mark_toy};
+use crate::support::features::{feature, mark_toy, users};
 use crate::support::stores::each_store;
-
-/// The users of a set, given as text.
-fn users(tracker: &Tracker, text: &str) -> Vec<u32> {
-    let catalogue = tracker.catalogue().unwrap();
-    let context = SetContext {
-        catalogue: &catalogue,
-        ..SetContext::empty()
-    };
-    let set = parse_set(text, context).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let users = tracker.members(&set).collect::<cohortist::Result<Vec<_>>>();
-    let users = users.unwrap();
-    assert_eq!(tracker.count(&set).unwrap(), users.len() as u64, "{text}");
-    users
-}
 
 fn listed(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()

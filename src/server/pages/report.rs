@@ -5,12 +5,15 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
 use crate::endpoints::{AnswerError, Endpoint};
-use crate::render::{charts, text, words};
+use crate::render::charts::{self, Drawing, Figure};
+use crate::render::{text, words};
+use crate::reports::coverage::State;
 use crate::reports::frame::{Frame, Value};
 use crate::reports::{Arity, Exports, Kind, Params, Problem};
 use crate::server::error::WebError;
 use crate::server::export::params;
 use crate::server::files::Format;
+use crate::server::pages::links;
 use crate::server::respond::{answer, html};
 use crate::server::work::block;
 use crate::server::{Layout, View};
@@ -42,18 +45,24 @@ struct Choice {
 /// One cell of the table.
 struct Cell {
     text: String,
+    /// The address of the people behind it.
+    people: Option<String>,
     is_number: bool,
+    is_so_far: bool,
 }
 
 /// The answer.
 struct Report {
     title: String,
     facts: Vec<String>,
-    chart: Option<String>,
+    figures: Vec<Figure>,
+    charts: Vec<Drawing>,
+    notes: Vec<String>,
     columns: Vec<String>,
     rows: Vec<Vec<Cell>>,
     /// The number of rows that are not shown.
     more: usize,
+    is_by_period: bool,
     files: Vec<(String, &'static str)>,
 }
 
@@ -143,10 +152,19 @@ fn report(
     facts: Vec<String>,
 ) -> Report {
     let Frame { columns, mut rows } = export.wide();
+    let is_by_period = export.is_by_period();
+    if is_by_period {
+        // The newest first.
+        rows.reverse();
+    }
     let more = rows.len().saturating_sub(MAX_ROWS);
-    // The newest rows are the last ones.
-    rows.drain(..more);
+    rows.truncate(MAX_ROWS);
     let cell = |value: &Value| Cell {
+        people: match value {
+            Value::People(people) if people.count > 0 => Some(links::people(view, &people.set)),
+            _ => None,
+        },
+        is_so_far: matches!(value, Value::People(people) if people.state == State::InProgress),
         // Our own words, such as `in_progress`, are for programs.
         text: text::cell(value).replace(
             '_',
@@ -157,7 +175,7 @@ fn report(
         ),
         is_number: !matches!(value, Value::Text(_) | Value::Word(_)),
     };
-    let rows = rows.iter().rev();
+    let rows = rows.iter();
     let has_chart = export.chart().is_some();
     let formats = Format::ALL.into_iter();
     let formats = formats.filter(|format| *format != Format::Svg || has_chart);
@@ -166,13 +184,16 @@ fn report(
     Report {
         title: export.title(),
         facts,
-        chart: export.chart().map(charts::inline),
+        figures: export.chart().map(charts::figures).unwrap_or_default(),
+        charts: export.chart().map(charts::drawings).unwrap_or_default(),
+        notes: export.chart().map(charts::notes).unwrap_or_default(),
         columns: columns
             .iter()
             .map(|column| column.replace('_', " "))
             .collect(),
         rows: rows.map(|row| row.iter().map(cell).collect()).collect(),
         more,
+        is_by_period,
         files: formats
             .map(|format| {
                 let address = format!("/{name}.{}?{query}", format.ending());

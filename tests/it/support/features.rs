@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use cohortist::calendar::parse_moment;
-use cohortist::sets::EventName;
+use cohortist::sets::{EventName, SetContext, parse_set};
 use cohortist::{Extent, Tracker};
 use serde_json::Value;
 
@@ -41,4 +42,41 @@ pub fn mark_toy(tracker: &Tracker) {
         }
     }
     batch.commit().unwrap();
+}
+
+/// The `now` of `toy.json`.
+pub fn toy_now() -> DateTime<Utc> {
+    parse_moment(feature("toy")["now"].as_str().unwrap()).unwrap()
+}
+
+/// Marks a user of another event, so that the store counts as live at this moment.
+pub fn heartbeat(tracker: &Tracker, now: DateTime<Utc>) {
+    let event = EventName::new("zz:heartbeat").unwrap();
+    tracker.mark(&event, 0, now).unwrap();
+}
+
+/// Records marks of a case: lists of event, user and moment.
+pub fn mark_all(tracker: &Tracker, marks: &Value) {
+    let mut batch = tracker.batch();
+    for mark in marks.as_array().unwrap() {
+        let event = EventName::new(mark[0].as_str().unwrap()).unwrap();
+        let user = u32::try_from(mark[1].as_u64().unwrap()).unwrap();
+        let at = parse_moment(mark[2].as_str().unwrap()).unwrap();
+        batch.mark(&event, user, at).unwrap();
+    }
+    batch.commit().unwrap();
+}
+
+/// Returns the users of a set, given as text. Its count agrees with them.
+pub fn users(tracker: &Tracker, text: &str) -> Vec<u32> {
+    let catalogue = tracker.catalogue().unwrap();
+    let context = SetContext {
+        catalogue: &catalogue,
+        ..SetContext::empty()
+    };
+    let set = parse_set(text, context).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let users = tracker.members(&set).collect::<cohortist::Result<Vec<_>>>();
+    let users = users.unwrap();
+    assert_eq!(tracker.count(&set).unwrap(), users.len() as u64, "{text}");
+    users
 }

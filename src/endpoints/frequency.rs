@@ -1,0 +1,84 @@
+//! The endpoint of the frequency report.
+
+use chrono::{DateTime, Utc};
+
+use crate::endpoints::endpoint::problem;
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
+use crate::reports::frequency::Frequency as Report;
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, plan_at};
+use crate::tracker::{Run, Tracker};
+
+/// See [`crate::reports::frequency`].
+pub struct Frequency;
+
+/// How many weeks are shown beside the window.
+const WEEKS: u32 = 8;
+
+const FIELDS: &[Field] = &[
+    Field {
+        name: "event",
+        help: "Who is counted: an event or a segment such as `active & (web | ios)`",
+        kind: Kind::Segment,
+        arity: Arity::Required,
+    },
+    Field {
+        name: "window",
+        help: "Its length in days or weeks: 7d, 28d, 30d, 4w [default: 28d]",
+        kind: Kind::Text,
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "to",
+        help: "The last day of the window [default: the last complete one]",
+        kind: Kind::Date,
+        arity: Arity::Optional,
+    },
+];
+
+fn read(params: &Params) -> Result<Report, Vec<Problem>> {
+    let mut read = Reader::new(FIELDS, params);
+    let segment = read.segment("event");
+    let window = read.word("window");
+    let to = read.date("to");
+    read.finish(segment.map(|segment| Report {
+        segment,
+        window,
+        to,
+        weeks: WEEKS,
+    }))
+}
+
+static DESCRIPTION: Description = Description {
+    name: "frequency",
+    about: "Show on how many days of a window people were active",
+    fields: FIELDS,
+    examples: &[
+        ("frequency active", "the last 28 complete days"),
+        ("frequency active --window 7d --to 2026-11-22", "one week"),
+        ("frequency 'active & web' --window 12w", "weeks, not days"),
+    ],
+    explanation: "exactly: people with exactly so many active days in the window; at_least: with so many or more.
+Days count, not how often an event happened: twenty marks on one day are one day. * the window is
+not over. ≥ at least: the window begins before the first record. – not recorded.",
+};
+
+impl Endpoint for Frequency {
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
+    }
+
+    fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
+        let planned = plan_at(&read(params)?, now).map(drop);
+        planned.map_err(|error| vec![problem(&error)])
+    }
+
+    fn answer(
+        &self,
+        params: &Params,
+        tracker: &Tracker,
+        run: &Run<'_>,
+    ) -> Result<Answer, AnswerError> {
+        let answered = tracker.run(&read(params)?, run)?;
+        Ok(Answer::of(answered, |habits| Box::new(habits)))
+    }
+}

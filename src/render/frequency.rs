@@ -1,0 +1,279 @@
+//! The frequency report as figures, notes and charts.
+
+use crate::calendar::Grain;
+use crate::render::axis::Axis;
+use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
+use crate::render::charts::{Drawing, Figure};
+use crate::render::plot::{COLOURS, Column, Plot, height};
+use crate::render::{many, thousands, words};
+use crate::reports::coverage::State;
+use crate::reports::frequency::{Curve, Habits};
+
+/// Returns from how many periods on users come regularly: about a sixth of the window, and three
+/// days of a week.
+fn regular(length: usize) -> usize {
+    if length <= 10 {
+        length.div_ceil(3)
+    } else {
+        length.div_ceil(6)
+    }
+}
+
+/// Returns from how many periods on users come nearly always: five of seven.
+fn nearly_always(length: usize) -> usize {
+    (length * 5).div_ceil(7)
+}
+
+fn length(habits: &Habits) -> usize {
+    usize::try_from(habits.window.length()).expect("a window has at most 366 periods")
+}
+
+fn unit(habits: &Habits) -> &'static str {
+    habits.window.grain().as_str()
+}
+
+/// The days of a window: `from Fri 23 Oct 2026 to Thu 19 Nov 2026`.
+fn span(curve: &Curve) -> String {
+    let [from, until] = [curve.from, curve.until].map(words::full_label);
+    if from == until {
+        from
+    } else {
+        format!("from {from} to {until}")
+    }
+}
+
+/// Returns the figures above the charts.
+pub fn figures(habits: &Habits) -> Vec<Figure> {
+    let curve = &habits.curve;
+    let unit = unit(habits);
+    let number = |count| many(count, unit);
+    let people = curve.people(1).unwrap_or_default();
+    let none = || match curve.state {
+        State::NotRecorded => "not recorded".to_owned(),
+        State::Future => "in the future".to_owned(),
+        _ => "nobody was active".to_owned(),
+    };
+    let note = |text: String| if people > 0 { text } else { none() };
+    let mut figures = vec![Figure {
+        value: curve.mean().map(|mean| format!("{mean:.1} {unit}s")),
+        label: "mean of active people".to_owned(),
+        note: note(format!(
+            "{} of {}",
+            number(curve.total().unwrap_or_default()),
+            words::people(people)
+        )),
+    }];
+    let least = regular(length(habits));
+    figures.push(Figure {
+        value: curve.share(least).map(words::percent),
+        label: format!("on {} or more", number(least as u64)),
+        note: note(words::people(curve.people(least).unwrap_or_default())),
+    });
+    let once = curve.exactly.as_ref().map_or(0, |exactly| exactly[0]);
+    figures.push(Figure {
+        value: curve.median().map(|median| number(median as u64)),
+        label: "half on no more".to_owned(),
+        note: note(format!("{} on one {unit} only", words::people(once))),
+    });
+    let most = nearly_always(length(habits));
+    figures.push(Figure {
+        value: curve.people(most).filter(|_| people > 0).map(thousands),
+        label: format!("people on {} or more", number(most as u64)),
+        note: note(format!(
+            "{} of the active",
+            words::percent(curve.share(most).unwrap_or_default())
+        )),
+    });
+    figures
+}
+
+/// Returns what a reader of the table has to know.
+pub fn notes(habits: &Habits) -> Vec<String> {
+    let curve = &habits.curve;
+    let unit = unit(habits);
+    let mut notes = vec![format!(
+        "Window {}. It counts the {unit}s on which a person was active at all, not how often: twenty marks on one {unit} \
+         are one {unit}. People without such a {unit} are not in it.",
+        span(curve)
+    )];
+    notes.extend(match (curve.state, habits.begins) {
+        (State::InProgress, _) => Some(format!("* {}.", words::in_progress(habits.data_ends))),
+        (State::PartlyRecorded, Some(begins)) => Some(format!(
+            "≥ at least: the window is not recorded whole; {} is recorded from {} on.",
+            words::shortened(&habits.segment.to_string(), 60),
+            words::date(begins)
+        )),
+        (State::PartlyRecorded, None) => {
+            Some("≥ at least: the window is not recorded whole.".to_owned())
+        }
+        (State::NotRecorded, _) => Some("– not recorded.".to_owned()),
+        (State::Future, _) => Some("The window has not begun.".to_owned()),
+        (State::Complete, _) => None,
+    });
+    notes
+}
+
+/// Draws the charts of a page.
+pub fn drawings(habits: &Habits) -> Vec<Drawing> {
+    let unit = unit(habits);
+    let n = length(habits);
+    let mut drawings = vec![
+        Drawing {
+            caption: format!("Active {unit}s of {n}"),
+            detail: format!(
+                "people with exactly so many; pale below {}",
+                many(regular(n) as u64, unit)
+            ),
+            svg: histogram(habits, &CURVE, "frequency", "chart curve roomy"),
+            small: histogram(habits, &SIZES, "frequency-small", "chart sizes snug"),
+            is_wide: false,
+        },
+        Drawing {
+            caption: "At least".to_owned(),
+            detail: format!("share of people with so many {unit}s or more"),
+            svg: at_least(habits, "at-least", "chart sizes roomy"),
+            small: at_least(habits, "at-least-small", "chart sizes snug"),
+            is_wide: false,
+        },
+    ];
+    if !habits.weeks.is_empty() {
+        drawings.push(Drawing {
+            caption: "Active days of 7".to_owned(),
+            detail: "mean of the people of each complete week".to_owned(),
+            svg: weeks(habits, &CURVE, "weeks", "chart curve roomy"),
+            small: weeks(habits, &SIZES, "weeks-small", "chart sizes snug"),
+            is_wide: true,
+        });
+    }
+    drawings
+}
+
+/// Draws the histogram as a standalone file.
+pub fn file(habits: &Habits) -> String {
+    histogram(habits, &CURVE, "frequency", "chart")
+}
+
+/// Returns the columns that the axis names, with their numbers.
+fn numbered(n: usize) -> Vec<(usize, String)> {
+    let step = [1, 5, 10, 50].into_iter().find(|step| n / step <= 10);
+    let step = step.unwrap_or(100);
+    let is_named = |k: &usize| *k == 1 || *k == n || (k.is_multiple_of(step) && k + step / 2 < n);
+    let named = (1..=n).filter(is_named);
+    named.map(|k| (k - 1, k.to_string())).collect()
+}
+
+fn histogram(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String {
+    let unit = unit(habits);
+    let n = length(habits);
+    let exactly = habits.curve.exactly.clone().unwrap_or_default();
+    let axis = Axis::count(height(exactly.iter().copied().max().unwrap_or(0)));
+    let mut plot = Plot::new(canvas, (0.0, axis.top), n);
+    plot.rules(&axis.ticks, |tick| short_count(tick, axis.top));
+    let core = regular(n);
+    let is_final = habits.curve.state == State::Complete;
+    for (is_core, pale) in [(false, " pale"), (true, "")] {
+        let bars = (1..).zip(&exactly).filter_map(|(k, people): (usize, _)| {
+            let is_shown = (k >= core) == is_core && *people > 0;
+            is_shown.then(|| Column {
+                column: k - 1,
+                from: 0.0,
+                to: height(*people),
+            })
+        });
+        let opacity = match (is_core, is_final) {
+            (true, true) => "1",
+            (true, false) => "0.6",
+            (false, _) => "0.38",
+        };
+        let fill = COLOURS[0];
+        plot.bars(
+            &format!("c1{pale}"),
+            &format!(r#"fill="{fill}" fill-opacity="{opacity}""#),
+            bars,
+        );
+    }
+    plot.below(&numbered(n), &format!("{unit}s with any activity, of {n}"));
+    let people = exactly.iter().copied();
+    plot.hits(
+        (1..)
+            .zip(people)
+            .map(|(k, people)| format!("{}: {}", many(k, unit), words::people(people))),
+    );
+    let title = format!("People by the number of active {unit}s of {n}");
+    plot.finish(id, class, &title, &summary(habits))
+}
+
+fn summary(habits: &Habits) -> String {
+    let curve = &habits.curve;
+    match (curve.people(1), curve.mean()) {
+        (Some(people), Some(mean)) => format!(
+            "{} were active {}, on {mean:.1} {}s on average.",
+            words::people(people),
+            span(curve),
+            unit(habits)
+        ),
+        (Some(_), None) => format!("Nobody was active {}.", span(curve)),
+        (None, _) => format!("Nothing is recorded {}.", span(curve)),
+    }
+}
+
+fn at_least(habits: &Habits, id: &str, class: &str) -> String {
+    let unit = unit(habits);
+    let n = length(habits);
+    let mut plot = Plot::new(&SIZES, (0.0, 100.0), n);
+    plot.rules(&[0.0, 25.0, 50.0, 75.0, 100.0], |tick| format!("{tick}%"));
+    let shares: Vec<Option<f64>> = (1..=n)
+        .map(|k| habits.curve.share(k).map(|share| share * 100.0))
+        .collect();
+    let stroke = COLOURS[0];
+    plot.line("line c1", &format!(r#"stroke="{stroke}""#), &shares);
+    plot.below(&numbered(n), &format!("at least so many {unit}s"));
+    let shares = (1..=n).map(|k| match habits.curve.share(k) {
+        Some(share) => format!(
+            "{} or more: {}",
+            many(k as u64, unit),
+            words::percent(share)
+        ),
+        None => format!("{} or more: no people", many(k as u64, unit)),
+    });
+    plot.hits(shares);
+    let title = format!("Share of people with at least so many active {unit}s");
+    plot.finish(id, class, &title, &summary(habits))
+}
+
+fn weeks(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String {
+    let weeks = &habits.weeks;
+    let mut plot = Plot::new(canvas, (0.0, 7.0), weeks.len());
+    plot.rules(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], |tick| {
+        tick.to_string()
+    });
+    let bars = weeks.iter().enumerate().filter_map(|(column, week)| {
+        Some(Column {
+            column,
+            from: 0.0,
+            to: week.mean()?,
+        })
+    });
+    let fill = COLOURS[0];
+    plot.bars("c1", &format!(r#"fill="{fill}""#), bars);
+    let first = |week: &Curve| week.from.within(Grain::Week).short_label();
+    let named = weeks.iter().enumerate();
+    let step = if canvas.width <= SIZES.width { 2 } else { 1 };
+    let named = named.filter(|(at, _)| at.is_multiple_of(step));
+    let named: Vec<(usize, String)> = named.map(|(at, week)| (at, first(week))).collect();
+    plot.below(&named, "weeks by their Monday, UTC");
+    let describe = |week: &Curve| {
+        let label = week.from.within(Grain::Week).label();
+        let people = words::people(week.people(1).unwrap_or_default());
+        match (week.mean(), week.share(3)) {
+            (Some(mean), Some(share)) => {
+                let share = words::percent(share);
+                format!("{label}: {mean:.2} days, {share} on 3 or more, {people}")
+            }
+            _ => format!("{label}: {people}"),
+        }
+    };
+    plot.hits(weeks.iter().map(describe));
+    let text = weeks.iter().map(describe).collect::<Vec<_>>().join("; ");
+    plot.finish(id, class, "Mean active days of each complete week", &text)
+}

@@ -1,0 +1,293 @@
+//! A lifecycle as figures, notes and a chart of stacked bars.
+
+use crate::calendar::Grain;
+use crate::render::axis::{Axis, period_labels};
+use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
+use crate::render::charts::{Drawing, Figure};
+use crate::render::plot::{COLOURS, Column, Label, Plot, height};
+use crate::render::{thousands, words};
+use crate::reports::coverage::State;
+use crate::reports::lifecycle::{Class, Growth, Stage};
+
+/// The classes above zero, from the bottom, with the number of their colour.
+const STACK: [(Class, usize); 3] = [
+    (Class::Returning, 1),
+    (Class::Resurrected, 4),
+    (Class::New, 5),
+];
+
+/// The number of the colour of dormant users.
+const DORMANT: usize = 2;
+
+/// At most so many columns have their numbers beside the bars.
+const NUMBERED: usize = 14;
+
+/// Returns the figures above the chart. All but the first are about the last complete period.
+pub fn figures(growth: &Growth) -> Vec<Figure> {
+    let quick = growth.quick_ratio();
+    let periods = quick.periods as u64;
+    let complete = crate::render::many(periods, &format!("complete {}", growth.grain));
+    let mut figures = vec![Figure {
+        value: quick.ratio().map(|ratio| format!("{ratio:.2}")),
+        label: format!("quick ratio over {complete}"),
+        note: match (quick.periods, quick.lost) {
+            (0, _) => words::none_complete(growth.grain.as_str(), growth.data_ends),
+            (_, 0) => "nobody left".to_owned(),
+            _ => format!(
+                "{} new or resurrected ÷ {} dormant",
+                thousands(quick.gained),
+                thousands(quick.lost)
+            ),
+        },
+    }];
+    let mut stages = growth.stages.iter().rev();
+    let last = stages.find_map(|stage| Some((stage, stage.complete()?)));
+    let Some((stage, classes)) = last else {
+        return figures;
+    };
+    let when = words::when(stage.period);
+    let active = stage.active.unwrap_or_default();
+    let before = active.saturating_add(classes.dormant) - classes.gained();
+    figures.push(Figure {
+        value: Some(thousands(active)),
+        label: format!("active {when}"),
+        note: format!(
+            "{} on the {} before",
+            words::difference(classes.net()),
+            growth.grain
+        ),
+    });
+    figures.push(Figure {
+        value: Some(thousands(classes.gained())),
+        label: "came or came back".to_owned(),
+        note: format!(
+            "{} new, {} resurrected",
+            thousands(classes.new),
+            thousands(classes.resurrected)
+        ),
+    });
+    let share = crate::stats::rate(classes.dormant, before);
+    figures.push(Figure {
+        value: Some(thousands(classes.dormant)),
+        label: "became dormant".to_owned(),
+        note: share.map_or_else(
+            || "nobody was active before".to_owned(),
+            |share| {
+                format!(
+                    "{} of the {} before",
+                    words::percent(share),
+                    thousands(before)
+                )
+            },
+        ),
+    });
+    figures
+}
+
+/// Returns what a reader of the table has to know.
+pub fn notes(growth: &Growth) -> Vec<String> {
+    let grain = growth.grain;
+    let mut notes = vec![format!(
+        "active = new + returning + resurrected. Returning people were active in the {grain} before too; \
+             resurrected people earlier, not in the {grain} before. Dormant people were active in the {grain} before \
+             and not in this one. net = new + resurrected − dormant; quick ratio = (new + resurrected) ÷ dormant."
+    )];
+    let has = |state| growth.stages.iter().any(|stage| stage.state == state);
+    if has(State::InProgress) {
+        notes.push(format!(
+            "* {}: dormant people are only not back yet, and are not drawn as a loss.",
+            words::in_progress(growth.data_ends)
+        ));
+    }
+    if has(State::PartlyRecorded) {
+        notes.push(match growth.begins {
+            Some(begins) => format!(
+                "≥ at least: {} is recorded from {} on, and the {grain} before is not recorded, so everybody would look new.",
+                words::shortened(&growth.segment.to_string(), 60),
+                words::date(begins)
+            ),
+            None => format!("≥ at least: the {grain} before is not recorded, so everybody would look new."),
+        });
+    }
+    if has(State::NotRecorded) {
+        notes.push("– not recorded.".to_owned());
+    }
+    notes
+}
+
+/// Draws the lifecycle for a page.
+pub fn drawings(growth: &Growth) -> Vec<Drawing> {
+    vec![Drawing {
+        caption: format!("Active people by {}", growth.grain),
+        detail: format!(
+            "above zero who was there; below, who was there the {} before and is not; pale {}",
+            growth.grain,
+            words::while_in_progress(growth.data_ends)
+        ),
+        svg: draw(growth, &wide(&CURVE), "lifecycle", "chart curve roomy"),
+        small: draw(growth, &wide(&SIZES), "lifecycle-small", "chart sizes snug"),
+        is_wide: false,
+    }]
+}
+
+/// Draws the lifecycle as a standalone file.
+pub fn file(growth: &Growth) -> String {
+    draw(growth, &wide(&CURVE), "lifecycle", "chart")
+}
+
+/// Returns a canvas with room for a legend.
+fn wide(canvas: &Canvas) -> Canvas {
+    Canvas { top: 70, ..*canvas }
+}
+
+fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
+    let stages = &growth.stages;
+    let greatest = |class| {
+        let counts = stages.iter().filter_map(|stage| stage.count(class));
+        height(counts.max().unwrap_or(0))
+    };
+    let axis = Axis::count(greatest(Class::Active));
+    let step = axis.ticks[1];
+    let lost = stages.iter().filter_map(|stage| stage.complete());
+    let lost = height(lost.map(|classes| classes.dormant).max().unwrap_or(0));
+    let low = (lost / step).ceil().min(20.0);
+    let mut ticks = axis.ticks.clone();
+    let mut below = step;
+    while below <= low * step {
+        ticks.push(-below);
+        below += step;
+    }
+    let mut plot = Plot::new(canvas, (-low * step, axis.top), stages.len());
+    plot.legend(&[
+        ("c5", COLOURS[4], "new"),
+        ("c4", COLOURS[3], "resurrected"),
+        ("c1", COLOURS[0], "returning"),
+        ("c2", COLOURS[1], "dormant"),
+    ]);
+    plot.rules(&ticks, |tick| short_count(tick.abs(), axis.top));
+    for (class, colour) in STACK {
+        for (state, pale) in [(State::Complete, ""), (State::InProgress, " pale")] {
+            let bars = stages.iter().enumerate().filter_map(|(column, stage)| {
+                let count = stage.count(class).filter(|_| stage.state == state)?;
+                let from = under(stage, class);
+                Some(Column {
+                    column,
+                    from: height(from),
+                    to: height(from + count),
+                })
+            });
+            bars_of(
+                &mut plot,
+                colour,
+                pale,
+                bars.filter(|bar| bar.to > bar.from),
+            );
+        }
+    }
+    let lost = stages.iter().enumerate().filter_map(|(column, stage)| {
+        let dormant = stage.complete()?.dormant;
+        (dormant > 0).then(|| Column {
+            column,
+            from: 0.0,
+            to: -height(dormant),
+        })
+    });
+    bars_of(&mut plot, DORMANT, "", lost);
+    let partial = stages.iter().enumerate().filter_map(|(column, stage)| {
+        let active = stage
+            .active
+            .filter(|_| stage.state == State::PartlyRecorded)?;
+        Some(Column {
+            column,
+            from: 0.0,
+            to: height(active),
+        })
+    });
+    let hollow = r##"fill="none" stroke="#566778" stroke-width="2" stroke-dasharray="6 5""##;
+    plot.bars("hollow", hollow, partial);
+    if stages.len() <= NUMBERED {
+        let labels = numbers(&plot, stages);
+        plot.texts("labels numbers", labels);
+    }
+    let periods: Vec<_> = stages.iter().map(|stage| stage.period).collect();
+    let few = canvas.width <= SIZES.width;
+    plot.below(&period_labels(&periods, few), &below_axis(growth.grain));
+    plot.hits(stages.iter().map(|stage| describe(growth, stage)));
+    let title = format!("Active people by {}", growth.grain);
+    plot.finish(id, class, &title, &summary(growth))
+}
+
+pub(super) fn below_axis(grain: Grain) -> String {
+    match grain {
+        Grain::Week => "weeks by their Monday, UTC".to_owned(),
+        grain => format!("{grain}s, UTC"),
+    }
+}
+
+/// The people below a class in the stack.
+fn under(stage: &Stage, class: Class) -> u64 {
+    let below = STACK.iter().take_while(|(other, _)| *other != class);
+    below.filter_map(|(class, _)| stage.count(*class)).sum()
+}
+
+fn bars_of(plot: &mut Plot<'_>, colour: usize, pale: &str, bars: impl IntoIterator<Item = Column>) {
+    let fill = COLOURS[colour - 1];
+    let opacity = if pale.is_empty() { "1" } else { "0.38" };
+    plot.bars(
+        &format!("c{colour}{pale}"),
+        &format!(r#"fill="{fill}" fill-opacity="{opacity}""#),
+        bars,
+    );
+}
+
+/// The numbers above the bars.
+fn numbers(plot: &Plot<'_>, stages: &[Stage]) -> Vec<Label> {
+    let label = |(column, stage): (usize, &Stage)| {
+        let active = stage.active?;
+        let text = match stage.state {
+            State::InProgress => format!("{}*", thousands(active)),
+            State::PartlyRecorded => words::at_least(&thousands(active)),
+            _ => thousands(active),
+        };
+        Some(Label {
+            x: plot.middle(column),
+            y: plot.y(height(active)) - 8.0,
+            anchor: "middle",
+            text,
+        })
+    };
+    stages.iter().enumerate().filter_map(label).collect()
+}
+
+fn describe(growth: &Growth, stage: &Stage) -> String {
+    let label = words::full_label(stage.period);
+    let Some(active) = stage.active else {
+        return format!("{label}: not recorded");
+    };
+    let Some(classes) = stage.classes else {
+        return format!("{label}: at least {}", words::people(active));
+    };
+    let (dormant, so_far) = match stage.state {
+        State::InProgress => (
+            "not back yet",
+            format!(", {}", words::in_progress(growth.data_ends)),
+        ),
+        _ => ("dormant", String::new()),
+    };
+    format!(
+        "{label}: {}, {} new, {} resurrected, {} returning; {} {dormant}{so_far}",
+        words::people(active),
+        thousands(classes.new),
+        thousands(classes.resurrected),
+        thousands(classes.returning),
+        thousands(classes.dormant)
+    )
+}
+
+fn summary(growth: &Growth) -> String {
+    let mut complete = growth.stages.iter().rev();
+    match complete.find(|stage| stage.complete().is_some()) {
+        Some(stage) => format!("The last complete one is {}.", describe(growth, stage)),
+        None => format!("No {} is complete.", growth.grain),
+    }
+}
