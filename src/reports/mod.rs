@@ -44,6 +44,7 @@ mod params;
 pub mod people;
 mod report;
 pub mod retention;
+mod rolling;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod spans;
