@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::render::{many, thousands, words};
 use crate::reports::frame::{Frame, Value};
-use crate::reports::retention::{Cell, Number, Show, State, Table};
+use crate::reports::retention::{Averaging, Cell, Number, Show, State, Table};
 
 /// The number of spaces between columns.
 const GAP: usize = 2;
@@ -281,6 +281,9 @@ fn notes(table: &Table, left_out: usize) -> String {
         let users = many(table.people, "user");
         let _ = writeln!(out, "{users}, each in one cohort.");
     }
+    if table.query.averaging == Averaging::Survival {
+        let _ = writeln!(out, "{}", words::SURVIVAL);
+    }
     for sentence in words::few_repeats(table)
         .into_iter()
         .chain(words::recorded(table))
@@ -334,7 +337,7 @@ fn footer(table: &Table) -> String {
 mod tests {
     use super::*;
     use crate::calendar::Grain;
-    use crate::reports::retention::{Averaging, Query};
+    use crate::reports::retention::Query;
     use crate::reports::sample;
 
     #[test]

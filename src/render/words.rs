@@ -299,7 +299,7 @@ pub fn cell_members(
 ) -> String {
     let did = format!(
         "did {} {}",
-        query.cohort.with_labels(labels),
+        query.cohort.phrase(labels, query.grain),
         when(members.period)
     );
     let Some(back) = members.back.as_ref().filter(|_| who != Who::Cohort) else {
@@ -310,7 +310,7 @@ pub fn cell_members(
     } else {
         "did not come back"
     };
-    let returning = query.returning.with_labels(labels);
+    let returning = query.returning.phrase(labels, query.grain);
     let of = format!("{} of the {} who {did}", thousands(count), people(size));
     match query.column(back.column as usize) {
         Some(column) if query.is_whole_cohort(column) => match who {
@@ -343,10 +343,9 @@ fn span(from: Period, until: Period) -> String {
     }
 }
 
-/// Explains a survival row, for the beginning of a paragraph.
+/// Explains a survival row.
 pub const SURVIVAL: &str = "Survival (Kaplan–Meier) multiplies, period by period, the share of those \
-                            left who did not miss it, over all cohorts observed for that long. The \
-                            curve leaves out columns with fewer than 10 people at risk. ";
+                            left who did not miss it, over all cohorts observed for that long.";
 
 /// Describes a column of the average row: `32 of 40 people, 80.0% (95% 65.2–89.5), came back on day
 /// 1`; for a survival `56.3% (95% 37.6–71.2), 18 of the 22 people at risk came back on each of days
@@ -565,7 +564,7 @@ pub fn recorded(table: &Table) -> Vec<String> {
     {
         said.push(format!(
             "† {}: this {} holds those days only.",
-            is_first(&table.cohort(), since),
+            is_first(&query.cohort.with_labels(&table.labels), since),
             query.grain
         ));
         if let Segment::Event(name) = &query.cohort {

@@ -249,14 +249,14 @@ impl Table {
         self.query.title(self.cohort(), self.returning())
     }
 
-    /// The starting segment for people.
+    /// The starting segment in words.
     pub fn cohort(&self) -> String {
-        self.query.cohort.with_labels(&self.labels)
+        self.query.cohort.phrase(&self.labels, self.query.grain)
     }
 
-    /// The returning segment for people.
+    /// The returning segment in words.
     pub fn returning(&self) -> String {
-        self.query.returning.with_labels(&self.labels)
+        self.query.returning.phrase(&self.labels, self.query.grain)
     }
 
     /// Every number, row by row.

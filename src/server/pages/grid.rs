@@ -525,8 +525,11 @@ fn statement(table: &Table) -> String {
         ),
     };
     let survival = match table.query.averaging {
-        Averaging::Survival => words::SURVIVAL,
-        Averaging::Weighted | Averaging::Simple => "",
+        Averaging::Survival => {
+            let left_out = "The curve leaves out columns with fewer than 10 people at risk.";
+            format!("{} {left_out} ", words::SURVIVAL)
+        }
+        Averaging::Weighted | Averaging::Simple => String::new(),
     };
     format!("{until}{survival}{interval}")
 }
