@@ -115,7 +115,7 @@ for (const form of document.querySelectorAll("form.ask")) {
 }
 
 // Returns the name at the caret of an expression, with its position. Adjacent words count as one name, although a name
-// with spaces must be quoted. Returns undefined after `@`, a closing bracket or a complete name.
+// with spaces must be quoted. Returns undefined after `@`, a closing bracket or a complete name, and in numbers of functions.
 function nameAt(text, caret) {
   let before = "";
   for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"?|[^&|^!()@"]+|./gsu)) {
@@ -125,7 +125,12 @@ function nameAt(text, caret) {
       if (/[@)"]/.test(before)) return undefined;
       if (blank) return { start: caret, end: caret, name: "" };
       if (token[0] === '"') return { start: index, end, name: token.replace(/^"|"$/g, "").replace(/\\(.)/g, "$1") };
-      return { start: index + token.search(/\S/), end: index + token.trimEnd().length, name: token.trim() };
+      // Numbers before and after a comma are arguments of a function and no part of a name.
+      const counts = /(within|atleast)\s*\(/.test(text.slice(0, index));
+      const from = counts ? token.match(/^(\s*\d+\s*,)?\s*/)[0].length : token.search(/\S/);
+      const until = Math.max(from, counts ? token.search(/\s*(,\s*[-\d.]*\s*)?$/) : token.trimEnd().length);
+      if (counts && (caret < index + from || caret > index + until)) return undefined;
+      return { start: index + from, end: index + until, name: token.slice(from, until) };
     }
     if (index >= caret) break;
     if (!blank) before = token.at(-1);
@@ -137,6 +142,8 @@ function nameAt(text, caret) {
 function fitting(events, written) {
   const words = written.toLowerCase().split(/\s+/).filter(Boolean);
   const rank = (event) => {
+    // A function matches by its name alone, from its beginning.
+    if (event.about) return !words.length ? 2 : event.name.startsWith(words.join(" ")) ? 0 : 9;
     const known = `${event.label ?? ""}\n${event.name}`.toLowerCase();
     if (!words.every((word) => known.includes(word))) return 9;
     if (known.split("\n").some((text) => text.startsWith(words.join(" ")))) return 0;
@@ -153,7 +160,8 @@ function loadEvents() {
   // After a failure, the next focus tries again.
   offers.loading ||= fetch(fields[0].form.dataset.events)
     .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer.status)))
-    .then(({ events, when }) => Object.assign(offers, { events, when }))
+    // Functions are offered after the events.
+    .then(({ events, functions, when }) => Object.assign(offers, { events: [...events, ...functions], when }))
     .catch(() => (offers.loading = null))
     .finally(() => offers.field && showList());
 }
@@ -183,9 +191,13 @@ function element(name, attributes, ...inside) {
   return made;
 }
 
-function option({ name, label, group, today }, index) {
+function option({ name, label, group, today, text, about }, index) {
   const hidden = (text) => element("span", { className: "sr" }, text);
-  const what = element("span", {}, label ?? name);
+  const what = element("span", {}, about ? text : (label ?? name));
+  if (about) {
+    what.append(" ", element("small", {}, about));
+    return element("li", { id: `offer-${index}`, role: "option", ariaSelected: "false" }, what);
+  }
   if (group) what.append(" ", element("small", {}, group));
   const count = today?.toLocaleString("en-GB") ?? "ever";
   const unit = today === null ? ": recorded without dates" : ` ${today === 1 ? "person" : "people"} ${offers.when}`;
@@ -231,8 +243,11 @@ function choose(index) {
   const { text } = shown[index];
   const before = field.value.slice(0, start).replace(/([&|^])$/, "$1 ");
   const after = field.value.slice(end);
-  field.value = before + text + (text.endsWith("@ever") ? after.replace(/^@ever/, "") : after);
-  field.selectionStart = field.selectionEnd = before.length + text.length;
+  // The caret goes to where the event of a function belongs.
+  const hole = text.indexOf("…");
+  const whole = text.replace("…", "");
+  field.value = before + whole + (text.endsWith("@ever") ? after.replace(/^@ever/, "") : after);
+  field.selectionStart = field.selectionEnd = before.length + (hole < 0 ? text.length : hole);
   closeList();
   field.dispatchEvent(new InputEvent("input", { bubbles: true }));
 }

@@ -98,17 +98,19 @@ pub fn people_name(query: &Query, members: &CellMembers, who: Who) -> FileName {
         .back
         .as_ref()
         .map_or_else(String::new, |back| format!("_{}", back.column));
-    let later = if query.measure == Measure::OnOrAfter {
-        "_on_or_after"
-    } else {
-        ""
+    let measure = match query.measure {
+        Measure::On => String::new(),
+        measure => format!("_{}", measure.as_str()),
     };
+    let brackets = query.brackets.as_ref();
+    let brackets = brackets.map_or_else(String::new, |brackets| format!("_{brackets}"));
     FileName::new(|name| {
         let cohort = name(&query.cohort);
         let returning = name(&query.returning);
         format!(
-            "people_{cohort}_{returning}_{}{later}_{}{column}_{}",
+            "people_{cohort}_{returning}_{}{measure}{}_{}{column}_{}",
             query.grain,
+            name(&brackets),
             members.period,
             who.as_str()
         )
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(Show::Percent.as_str().parse::<Show>(), Ok(Show::Percent));
         assert_eq!(
             "rate".parse::<Show>().unwrap_err().to_string(),
-            "`rate` is none of percent, count"
+            "`rate` is none of percent, count, previous"
         );
     }
 

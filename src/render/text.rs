@@ -152,7 +152,8 @@ fn columns_that_fit(widths: &[usize], width: Option<usize>) -> usize {
 
 fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
     let mut header: Vec<Field> = vec!["Cohort".into(), "People".into()];
-    header.extend((0..table.averages.len()).map(|column| format!("{column} ").into()));
+    let headings = (0..table.averages.len()).map(|k| words::column_heading(table, k));
+    header.extend(headings.map(|heading| format!("{heading} ").into()));
     let mut grid = vec![header];
     let max_rate = max_rate(table);
     for row in &table.rows {
@@ -166,9 +167,9 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
             format!("{}{partial}", row.period.label()).into(),
             format!("{size}{}", star(row.state)).into(),
         ];
-        line.extend(row.cells.iter().map(|cell| match cell {
+        line.extend(row.cells.iter().enumerate().map(|(k, cell)| match cell {
             Cell::Number(number) => Field {
-                text: cell_text(number, show),
+                text: cell_text(number, show, table.of_previous(row, k)),
                 heat: Some(number.rate() / max_rate),
             },
             Cell::NotRecorded(_) => format!("{NO_DATA} ").into(),
@@ -176,10 +177,7 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         }));
         grid.push(line);
     }
-    let name = match table.query.averaging {
-        Averaging::Weighted => "Weighted average",
-        Averaging::Simple => "Simple average",
-    };
+    let name = table.query.averaging.heading();
     let mut rates: Vec<Field> = vec![name.into(), "".into()];
     let mut cohorts: Vec<Field> = vec!["  number of cohorts".into(), "".into()];
     for average in &table.averages {
@@ -205,8 +203,12 @@ fn star(state: State) -> &'static str {
     if state == State::InProgress { "*" } else { " " }
 }
 
-fn cell_text(number: &Number, show: Show) -> String {
+fn cell_text(number: &Number, show: Show, of_previous: Option<f64>) -> String {
     let text = match show {
+        Show::Previous => match of_previous {
+            Some(share) => words::percent(share),
+            None => return " ".to_owned(),
+        },
         Show::Percent => words::percent(number.rate()),
         Show::Count => thousands(number.retained),
     };
@@ -266,7 +268,7 @@ fn painted(text: &str, heat: f64) -> String {
 fn notes(table: &Table, left_out: usize) -> String {
     let mut out = String::new();
     if left_out > 0 {
-        out += &left_out_note(table.averages.len(), left_out);
+        out += &left_out_note(table, left_out);
     }
     let grain = table.query.grain;
     if table.is_empty() {
@@ -291,20 +293,28 @@ fn notes(table: &Table, left_out: usize) -> String {
         let users = many(table.people, "user");
         let _ = writeln!(out, "{users}, each in one cohort.");
     }
-    for sentence in words::recorded(table) {
+    if table.query.averaging == Averaging::Survival {
+        let _ = writeln!(out, "{}", words::SURVIVAL);
+    }
+    for sentence in words::few_repeats(table)
+        .into_iter()
+        .chain(words::recorded(table))
+    {
         let _ = writeln!(out, "{sentence}");
     }
     out + &footer(table) + "\n"
 }
 
-/// Says which columns do not fit. `columns` is the number of periods, of which the last `left_out`
-/// are missing.
-fn left_out_note(columns: usize, left_out: usize) -> String {
-    let first = columns - left_out;
+/// Says which columns do not fit: the last `left_out`.
+fn left_out_note(table: &Table, left_out: usize) -> String {
+    let columns = table.averages.len();
+    let heading = |k: usize| words::column_heading(table, k);
+    let first = heading(columns - left_out);
     let what = if left_out == 1 {
         format!("Column {first} does")
     } else {
-        format!("Columns {first} to {} ({left_out} of them) do", columns - 1)
+        let last = heading(columns - 1);
+        format!("Columns {first} to {last} ({left_out} of them) do")
     };
     format!(
         "{what} not fit this terminal: widen it, pipe the output (`| less -S`), or use --format csv.\n"

@@ -6,7 +6,9 @@ use crate::calendar::{Grain, Period};
 use crate::render::thousands;
 use crate::reports::coverage::Coverage;
 use crate::reports::people::{CellMembers, ReturnWindow, Who};
-use crate::reports::retention::{Measure, Number, Query, State, Table, preposition};
+use crate::reports::retention::{
+    Average, Averaging, Column, Measure, Number, Query, State, Table, preposition,
+};
 use crate::reports::trend::Daily;
 use crate::sets::{Labels, Segment};
 
@@ -196,7 +198,8 @@ pub fn without_year(period: Period) -> [String; 3] {
     }
 }
 
-/// Returns a column with its preposition: `on day 7`, `in week 1`, or cumulative `on days 7–13`.
+/// Returns a column with its preposition: `on day 7`, `in week 1`, of several periods `on days
+/// 7–13`, `on each of days 1–7`.
 pub fn column(table: &Table, k: usize) -> String {
     format!(
         "{} {}",
@@ -205,15 +208,26 @@ pub fn column(table: &Table, k: usize) -> String {
     )
 }
 
-/// Returns the name of a column: `day 7`, `week 1`, or cumulative `days 7–13`.
+/// Returns the name of a column, from the periods in which a return counts: `day 7`, `week 1`, of
+/// several periods `days 7–13`, or `each of days 1–7`.
 pub fn column_name(table: &Table, k: usize) -> String {
-    let grain = table.query.grain;
-    let last = table.averages.len().saturating_sub(1);
-    if table.query.measure == Measure::OnOrAfter && k < last {
-        format!("{grain}s {k}–{last}")
-    } else {
-        format!("{grain} {k}")
+    let query = &table.query;
+    let grain = query.grain;
+    let Some(column) = query.column(k) else {
+        return format!("{grain} {k}");
+    };
+    let counted = query.counted(column);
+    match counted.label() {
+        label if counted.width() == 1 => format!("{grain} {label}"),
+        label if query.measure == Measure::Unbroken => format!("each of {grain}s {label}"),
+        label => format!("{grain}s {label}"),
     }
+}
+
+/// Returns the heading of a column: `7`, or a bracket `8–14`.
+pub fn column_heading(table: &Table, k: usize) -> String {
+    let column = table.query.column(k);
+    column.map_or_else(|| k.to_string(), Column::label)
 }
 
 /// Formats a lower bound: `≥12.3%`. A number that was already a bound keeps only the sign that is
@@ -227,8 +241,8 @@ pub fn at_least(number: &str) -> String {
 }
 
 /// Describes a cell in a sentence: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24
-/// Nov 2026, complete`.
-pub fn cell(table: &Table, number: &Number) -> String {
+/// Nov 2026, complete`. `cohort` is the period of its row, `k` its column.
+pub fn cell(table: &Table, cohort: Period, k: usize, number: &Number) -> String {
     let state = match number.state {
         State::InProgress => in_progress(table.data_ends),
         _ => "complete",
@@ -236,7 +250,17 @@ pub fn cell(table: &Table, number: &Number) -> String {
     let n = thousands(number.retained);
     let people = people(number.size);
     let share = percent(number.rate());
-    let when = counted_in(table.query.measure, number.period);
+    let query = &table.query;
+    let when = match query.column(k) {
+        Some(column) if query.is_whole_cohort(column) => {
+            return format!("{n} of {people}, {share}, the whole cohort, {state}");
+        }
+        Some(column) if query.brackets.is_some() => {
+            let [from, until] = query.counted(column).periods(cohort);
+            span(from, until)
+        }
+        _ => counted_in(query.measure, number.period),
+    };
     match number.interval() {
         Some(ends) => {
             let interval = interval(ends);
@@ -285,7 +309,7 @@ pub fn cell_members(
 ) -> String {
     let did = format!(
         "did {} {}",
-        query.cohort.with_labels(labels),
+        query.cohort.phrase(labels, query.grain),
         when(members.period)
     );
     let Some(back) = members.back.as_ref().filter(|_| who != Who::Cohort) else {
@@ -296,24 +320,77 @@ pub fn cell_members(
     } else {
         "did not come back"
     };
-    let returning = query.returning.with_labels(labels);
-    format!(
-        "{} of the {} who {did} {came} to {returning} {}",
-        thousands(count),
-        people(size),
-        during(back)
-    )
+    let returning = query.returning.phrase(labels, query.grain);
+    let of = format!("{} of the {} who {did}", thousands(count), people(size));
+    match query.column(back.column as usize) {
+        Some(column) if query.is_whole_cohort(column) => match who {
+            Who::Lost => format!("{of}: column {} is the whole cohort", column.label()),
+            Who::Returned | Who::Cohort => format!("{} {did}", self::people(size)),
+        },
+        _ => format!("{of} {came} to {returning} {}", during(query, back)),
+    }
 }
 
 /// Returns when a return counts: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
-fn during(back: &ReturnWindow) -> String {
+fn during(query: &Query, back: &ReturnWindow) -> String {
     let window = back.window;
-    if window.until == window.from {
-        when(window.from)
+    let span = span(window.from, window.until);
+    if query.measure == Measure::Unbroken && window.until > window.from {
+        let grain = query.grain;
+        format!("{} every {grain} {span}", preposition(grain))
     } else {
-        let [from, until] = [window.from, window.until].map(full_label);
+        span
+    }
+}
+
+/// Returns one or more periods: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
+fn span(from: Period, until: Period) -> String {
+    if until == from {
+        when(from)
+    } else {
+        let [from, until] = [from, until].map(full_label);
         format!("from {from} to {until}")
     }
+}
+
+/// Explains a survival row.
+pub const SURVIVAL: &str = "Survival (Kaplan–Meier) multiplies, period by period, the share of those \
+                            left who did not miss it, over all cohorts observed for that long.";
+
+/// Describes a column of the average row: `32 of 40 people, 80.0% (95% 65.2–89.5), came back on day
+/// 1`; for a survival `56.3% (95% 37.6–71.2), 18 of the 22 people at risk came back on each of days
+/// 1–2`.
+pub fn average(table: &Table, k: usize, average: &Average) -> String {
+    let [retained, size] = [average.retained, average.size].map(thousands);
+    let share = percent(average.rate);
+    let ends = average.interval.map(interval);
+    let ends = ends.map_or_else(String::new, |ends| format!(" (95% {ends})"));
+    let query = &table.query;
+    let when = column(table, k);
+    match query.column(k) {
+        Some(column) if query.is_whole_cohort(column) => {
+            format!("{share}, {} in these cohorts", people(average.size))
+        }
+        _ if query.averaging == Averaging::Survival => {
+            format!("{share}{ends}, {retained} of the {size} people at risk came back {when}")
+        }
+        _ => format!(
+            "{retained} of {}, {share}{ends}, came back {when}",
+            people(average.size)
+        ),
+    }
+}
+
+/// Says that averages have an interval although some people are in several cohorts. `None` if
+/// nobody is, or too many are.
+pub fn few_repeats(table: &Table) -> Option<String> {
+    (table.is_independent() && !table.is_disjoint()).then(|| {
+        format!(
+            "{} stand behind {}: at most 1% are repeats, so averages keep their 95% interval.",
+            people(table.complete_people),
+            entries(table.complete_entries)
+        )
+    })
 }
 
 /// Returns the range that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`.
@@ -497,7 +574,7 @@ pub fn recorded(table: &Table) -> Vec<String> {
     {
         said.push(format!(
             "† {}: this {} holds those days only.",
-            is_first(&table.cohort(), since),
+            is_first(&query.cohort.with_labels(&table.labels), since),
             query.grain
         ));
         if let Segment::Event(name) = &query.cohort {

@@ -47,6 +47,7 @@ pub mod people;
 pub mod range;
 mod report;
 pub mod retention;
+mod rolling;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod spans;

@@ -11,7 +11,7 @@ use crate::reports::error::QueryError;
 use crate::reports::export::Exports;
 use crate::reports::frame::{Frame, Value};
 use crate::reports::report::{Context, Page, PageId, Report, Request, Results};
-use crate::reports::retention::{Query, Window};
+use crate::reports::retention::{Measure, Query, Window};
 use crate::sets::{Catalogue, CountId, Set, Terms, TooLarge, UserId};
 
 /// Which users of a cell.
@@ -266,20 +266,34 @@ impl CellMembers {
                 .copied()
                 .ok_or(not_begun)?;
             recorded(window.from, window.state, true)?;
+            if query.is_whole_cohort(window.column) {
+                return Ok(ReturnWindow {
+                    column,
+                    window,
+                    returned: cohort.clone(),
+                    lost: Set::Empty,
+                });
+            }
+            let count = window.until.since(window.from);
+            let count = count.and_then(|more| u32::try_from(more + 1).ok());
+            let count = count.expect("a window does not end before it begins");
             let mut periods = Vec::new();
             let mut terms = Terms::default();
-            for window in windows
-                .iter()
-                .filter(|w| (window.from..=window.until).contains(&w.from))
-            {
-                let set = query.returning.at(window.from, catalogue)?;
+            for period in window.from.range(count) {
+                // As in the table: where nothing is recorded nobody is known to have come back,
+                // whatever the undated bitmaps say.
+                let set = match coverage.is_recorded(period) {
+                    true => query.returning.at(period, catalogue)?,
+                    false if query.measure == Measure::Unbroken => Set::Empty,
+                    false => continue,
+                };
                 terms.count(set.terms())?;
                 periods.push(set);
             }
-            let did = if periods.len() == 1 {
-                periods.remove(0)
-            } else {
-                Set::Or(periods)
+            let did = match (query.measure, periods.len()) {
+                (_, 1) => periods.remove(0),
+                (Measure::Unbroken, _) => Set::And(periods),
+                _ => Set::Or(periods),
             };
             Ok(ReturnWindow {
                 column,

@@ -12,6 +12,7 @@ mod offsets;
 mod parse;
 mod parse_set;
 mod pattern;
+mod phrase;
 mod plan;
 mod segment;
 mod set;

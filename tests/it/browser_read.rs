@@ -69,7 +69,12 @@ async fn every_number_says_its_whole_sentence() {
             .map(|row| {
                 (
                     row.period.to_string(),
-                    row.numbers().map(|c| words::cell(&table, &c)).collect(),
+                    row.cells
+                        .iter()
+                        .enumerate()
+                        .filter_map(|(k, cell)| Some((k, cell.number()?)))
+                        .map(|(k, number)| words::cell(&table, row.period, k, &number))
+                        .collect(),
                 )
             })
             .collect();

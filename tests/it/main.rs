@@ -63,6 +63,7 @@ mod redis_local_eval;
 mod redis_store;
 mod registry;
 mod resp;
+mod retention_measures;
 mod segment_functions;
 mod shares;
 mod statistics;

@@ -179,13 +179,14 @@ fn report(file: &str, errors: &[TomlError]) -> String {
 }
 
 /// The settings of `[question]` beside its lists of filters, named as in URLs.
-const QUESTION: [Field; 14] = [
+const QUESTION: [Field; 15] = [
     Field::Cohort,
     Field::Returning,
     Field::Range,
     Field::By,
     Field::Rows,
     Field::Cols,
+    Field::Brackets,
     Field::From,
     Field::To,
     Field::Measure,

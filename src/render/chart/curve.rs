@@ -16,7 +16,7 @@ use crate::render::chart::{
 use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::figures::Figures;
-use crate::reports::retention::{Averaging, Cell, Measure, Number, Table};
+use crate::reports::retention::{Average, Cell, Measure, Number, Table};
 
 /// The maximum number of single cohorts behind the average. More would be a grey area.
 pub const MAX_SINGLE: usize = 60;
@@ -82,16 +82,8 @@ pub fn curve(table: &Table) -> String {
 /// Returns a short caption of the curve: `weighted average with its 95% band; thin lines are single
 /// cohorts`.
 pub fn curve_caption(table: &Table) -> String {
-    let average = match table.query.averaging {
-        Averaging::Weighted => "weighted average",
-        Averaging::Simple => "simple average",
-    };
-    let band = if table
-        .averages
-        .iter()
-        .flatten()
-        .any(|a| a.interval.is_some())
-    {
+    let average = table.query.averaging.words();
+    let band = if table.drawn().flatten().any(|a| a.interval.is_some()) {
         " with its 95% band"
     } else {
         ""
@@ -109,22 +101,37 @@ pub fn curve_caption(table: &Table) -> String {
         String::new()
     };
     let until = match (table.query.measure, table.averages.len()) {
-        (Measure::OnOrAfter, cols @ 2..) => {
-            format!("; counted up to {} {}", table.query.grain, cols - 1)
+        (Measure::OnOrAfter, 2..) => {
+            let last = table.query.last_offset();
+            format!("; counted up to {} {last}", table.query.grain)
         }
         _ => String::new(),
     };
-    format!("{average}{band}; {single}{whole}{until}")
+    let few = if table.drawn().eq(table.averages.iter().copied()) {
+        ""
+    } else {
+        "; not drawn with fewer than 10 people at risk"
+    };
+    format!("{average}{band}; {single}{whole}{until}{few}")
+}
+
+/// Returns the distance between the columns that the axis names. Brackets are wider than numbers.
+pub(super) fn axis_step(table: &Table) -> usize {
+    let cols = table.averages.len();
+    match table.query.brackets {
+        Some(_) => cols.div_ceil(10).max(1),
+        None => column_step(table.query.grain, cols),
+    }
 }
 
 fn described(table: &Table) -> String {
-    let mut averages = table
-        .averages
-        .iter()
+    let averages: Vec<(usize, Average)> = table
+        .drawn()
         .enumerate()
-        .filter_map(|(k, a)| Some((k, (*a)?)));
-    let first = averages.clone().next();
-    let last = averages.next_back();
+        .filter_map(|(k, a)| Some((k, a?)))
+        .collect();
+    let first = averages.first().copied();
+    let last = averages.last().copied();
     let came_back =
         |k: usize, rate: f64| format!("{} {}", words::percent(rate), words::column(table, k));
     match (first, last) {
@@ -162,11 +169,10 @@ fn curve_layers(table: &Table) -> String {
         .flat_map(|row| row.cells.iter().filter_map(Cell::complete))
         .map(|number| number.rate());
     let bands = table
-        .averages
-        .iter()
+        .drawn()
         .flatten()
         .map(|a| a.interval.map_or(a.rate, |i| i.1));
-    let highest = greatest(&mut rates.chain(table.averages.iter().flatten().map(|a| a.rate)));
+    let highest = greatest(&mut rates.chain(table.drawn().flatten().map(|a| a.rate)));
     // If the rate is 0 throughout, the full scale says more than one fitted to the interval.
     let axis = Axis::percent(if highest > 0.0 {
         greatest(&mut bands.chain([highest]))
@@ -185,8 +191,9 @@ fn curve_layers(table: &Table) -> String {
     }));
     out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
         let style = label(20, mute, HPos::Center, VPos::Top);
-        for k in (0..cols).step_by(column_step(table.query.grain, cols)) {
-            write_at(plane, (coord(k), 0.0), (0, 14), k.to_string(), &style)?;
+        for k in (0..cols).step_by(axis_step(table)) {
+            let heading = words::column_heading(table, k);
+            write_at(plane, (coord(k), 0.0), (0, 14), heading, &style)?;
         }
         let after = format!("{}s after", table.query.grain);
         let words = named(&after, &table.cohort(), "the first");
@@ -218,7 +225,7 @@ fn curve_layers(table: &Table) -> String {
     ));
 
     out.push_str(&CURVE.layer("band", "", reach, |plane| {
-        stretches(table.averages.iter().map(|a| (*a)?.interval))
+        stretches(table.drawn().map(|a| a?.interval))
             .into_iter()
             .filter(|s| s.len() > 1)
             .try_for_each(|stretch| {
@@ -230,8 +237,7 @@ fn curve_layers(table: &Table) -> String {
                 ))
             })
     }));
-    let average: Vec<Vec<(f64, f64)>> =
-        stretches(table.averages.iter().map(|a| Some((*a)?.rate * 100.0)));
+    let average: Vec<Vec<(f64, f64)>> = stretches(table.drawn().map(|a| Some(a?.rate * 100.0)));
     out.push_str(&CURVE.layer(
         "average",
         " stroke-linejoin=\"round\" stroke-linecap=\"round\"",
@@ -277,7 +283,8 @@ fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> Stri
     let returns = figures
         .returns
         .iter()
-        .filter_map(|shown| Some((shown.column, shown.average?)));
+        .filter_map(|shown| Some((shown.column, shown.average?)))
+        .filter(|(_, average)| table.is_drawn(average));
     for (k, average) in returns {
         let text = words::percent(average.rate);
         let dot = CURVE.spot(reach, (coord(k), average.rate * 100.0));
@@ -319,7 +326,7 @@ fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> Stri
             )
         })
     }));
-    if table.averages.iter().all(Option::is_none) {
+    if table.drawn().all(|average| average.is_none()) {
         out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
             let style = label(24, theme.mute(), HPos::Center, VPos::Center);
             write_at(

@@ -5,7 +5,7 @@
 //! are short: the columns that the curve's axis names, and the most notable cohorts.
 
 use crate::calendar::Grain;
-use crate::render::axis::column_step;
+use crate::render::chart::curve::axis_step;
 use crate::render::{thousands, words};
 use crate::reports::retention::{Cell, Row, State, Table};
 use crate::stats::median;
@@ -25,7 +25,7 @@ pub struct DataTable {
 /// rows.
 pub fn curve_data_table(table: &Table) -> DataTable {
     let cols = table.averages.len();
-    let step = column_step(table.query.grain, cols);
+    let step = axis_step(table);
     let named = (0..cols).filter(|k| k.is_multiple_of(step) || k + 1 == cols);
     let rows = named.map(|k| {
         let head = words::column(table, k);

@@ -13,7 +13,7 @@ use crate::render::chart::{
 };
 use crate::render::colour::Theme;
 use crate::render::words;
-use crate::reports::retention::{Averaging, Number, Row, State, Table};
+use crate::reports::retention::{Number, Row, State, Table};
 
 /// Full page width, with room for the average's label on the right.
 const WIDE: Form = Form {
@@ -78,10 +78,9 @@ pub fn trend_small(table: &Table, column: usize) -> String {
 /// weighted average`.
 pub fn trend_caption(table: &Table, column: usize) -> String {
     let cells = cells(table, column);
-    let average = match (table.averages.get(column), table.query.averaging) {
-        (Some(Some(_)), Averaging::Weighted) => "; dashed rule: weighted average",
-        (Some(Some(_)), Averaging::Simple) => "; dashed rule: simple average",
-        _ => "",
+    let average = match table.averages.get(column) {
+        Some(Some(_)) => format!("; dashed rule: {}", table.query.averaging.words()),
+        _ => String::new(),
     };
     let is_running = |point: &Point| point.cell.state == State::InProgress;
     let running = if cells.iter().flatten().any(is_running) {

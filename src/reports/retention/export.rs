@@ -36,6 +36,7 @@ impl Exports for Shown {
         let mut parts = vec!["retention".to_owned()];
         parts.extend([query.cohort.to_string(), query.returning.to_string()]);
         parts.push(query.grain.to_string());
+        parts.extend(query.brackets.as_ref().map(ToString::to_string));
         if query.measure != Measure::On {
             parts.push(query.measure.as_str().to_owned());
         }
@@ -43,22 +44,27 @@ impl Exports for Shown {
         parts
     }
 
-    /// Returns one cohort per row and one period per column, oldest cohort first. Cells that are in
-    /// the future, not recorded or of an empty cohort are empty. A partly recorded number looks
+    /// Returns one cohort per row and one period or bracket per column, oldest cohort first. Cells
+    /// that are in the future, not recorded or of an empty cohort are empty. So are shares of the
+    /// previous column where that column is empty, nobody is left in it, or it is a lower bound. A partly recorded number looks
     /// like any other; only the tidy table marks lower bounds.
     fn wide(&self) -> Frame {
         let columns = ["cohort".into(), "size".into()];
-        let numbered = (0..self.table.averages.len()).map(|k| Cow::Owned(k.to_string()));
+        let query = &self.table.query;
+        let numbered = query.columns().map(|column| Cow::Owned(column.to_string()));
         let mut frame = Frame::new(columns.into_iter().chain(numbered));
         for row in &self.table.rows {
             let mut values = vec![Value::Word(row.period.label()), row.size.into()];
-            values.extend(row.cells.iter().map(|cell| match cell.number() {
-                None => Value::Empty,
-                Some(number) => match self.show {
-                    Show::Percent => Value::Share(number.rate()),
-                    Show::Count => Value::Count(number.retained),
-                },
-            }));
+            let shown = |(place, cell): (usize, &Cell)| match (cell.number(), self.show) {
+                (None, _) => Value::Empty,
+                (Some(number), Show::Percent) => Value::Share(number.rate()),
+                (Some(number), Show::Count) => Value::Count(number.retained),
+                (Some(_), Show::Previous) => {
+                    let share = self.table.of_previous(row, place);
+                    share.map_or(Value::Empty, Value::Share)
+                }
+            };
+            values.extend(row.cells.iter().enumerate().map(shown));
             frame.push(values);
         }
         frame
@@ -68,7 +74,8 @@ impl Exports for Shown {
     /// ends. The rate is unrounded, 0–1. The state is `complete`, `in_progress`, `partly_recorded`
     /// (the number is a lower bound) or `not_recorded` (there is no number, and no size if the
     /// cohort is not recorded). The cohort's state may also be `not_recorded_before`: everybody
-    /// looks new, because nothing is recorded before it. The group is empty.
+    /// looks new, because nothing is recorded before it. A bracket has its text as index, and start
+    /// and end of all its periods. The group is empty.
     fn tidy(&self) -> Frame {
         let mut frame = Frame::new([
             "cohort_start",
@@ -85,18 +92,18 @@ impl Exports for Shown {
         ]);
         for row in &self.table.rows {
             let [start, end] = bounds(row.period);
-            for (index, cell) in row.cells.iter().enumerate() {
-                let (period, number, state) = match cell {
+            for (column, cell) in self.table.query.columns().zip(&row.cells) {
+                let (number, state) = match cell {
                     Cell::Blank => continue,
-                    Cell::NotRecorded(period) => (*period, None, State::NotRecorded),
-                    Cell::Number(number) => (number.period, Some(number), number.state),
+                    Cell::NotRecorded(_) => (None, State::NotRecorded),
+                    Cell::Number(number) => (Some(number), number.state),
                 };
-                let [from, to] = bounds(period);
+                let [from, to] = column.iso_bounds(row.period).map(Value::Word);
                 frame.push(vec![
                     start.clone(),
                     end.clone(),
                     row.size.into(),
-                    Value::Word(index.to_string()),
+                    Value::Word(column.to_string()),
                     from,
                     to,
                     number.map(|number| number.retained).into(),
@@ -124,7 +131,11 @@ impl Exports for Shown {
     }
 
     fn variant(&self) -> Option<&'static str> {
-        (self.show == Show::Count).then_some("count")
+        match self.show {
+            Show::Percent => None,
+            Show::Count => Some("count"),
+            Show::Previous => Some("previous"),
+        }
     }
 
     fn segments(&self) -> Vec<&Segment> {

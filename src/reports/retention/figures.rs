@@ -9,11 +9,11 @@ use crate::stats::{Z_95, mean, median, rate, standard_error};
 /// The figures of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// The averages above the table: of column 1, of a later one (day 7, week 4, month 3 …), and,
+    /// The averages above the table: of brackets the first, middle and last; otherwise of column 1, of a later one (day 7, week 4, month 3 …), and,
     /// if the table has it, of a much later one (day 30, week 12, month 12 …). A column without
     /// complete cohorts is replaced by the last one before it that has some.
     pub returns: Vec<Return>,
-    /// The change of column 1 from older to newer cohorts. None by hour, because it would compare
+    /// The change of the first column after the cohort's own period, from older to newer cohorts. None by hour, because it would compare
     /// day with night. By day it compares equal numbers of each weekday, which takes ten cohorts;
     /// otherwise it needs three cohorts on each side.
     pub change: Option<Change>,
@@ -63,8 +63,8 @@ pub struct Change {
     pub older: f64,
     /// Average of the newer ones, 0–1.
     pub newer: f64,
-    /// Half the width of the 95 % interval of the difference, 0–1. Only for weighted averages of
-    /// cohorts without common users.
+    /// Half the width of the 95 % interval of the difference, 0–1. Not for simple averages, and only
+    /// if [the people are independent](Table::is_independent).
     pub margin: Option<f64>,
     /// How many older cohorts.
     pub older_cohorts: usize,
@@ -89,22 +89,17 @@ impl Figures {
     /// Returns the key figures of a table.
     pub fn of(table: &Table) -> Self {
         let average = |column: usize| table.averages.get(column).copied().flatten();
-        let cols = table.averages.len();
-        let [later, last] = later_columns(table.query.grain);
-        let asked = [(1, 1), (2, later), (later + 1, last)];
-        let returns = asked
-            .into_iter()
-            .filter(|(_, column)| *column < last || *column < cols)
-            .map(|(first, column)| {
-                let found = (first..=column)
-                    .rev()
-                    .find(|column| average(*column).is_some())
-                    .unwrap_or(column);
-                Return {
-                    column: found,
-                    average: average(found),
-                }
-            });
+        let asked = asked_columns(table);
+        let returns = asked.into_iter().map(|(first, column)| {
+            let found = (first..=column)
+                .rev()
+                .find(|column| average(*column).is_some())
+                .unwrap_or(column);
+            Return {
+                column: found,
+                average: average(found),
+            }
+        });
         let sizes: Vec<u64> = table
             .rows
             .iter()
@@ -114,7 +109,7 @@ impl Figures {
         let sizes: Vec<u64> = sizes.into_iter().filter(|size| *size > 0).collect();
         Figures {
             returns: returns.collect(),
-            change: change(table, 1),
+            change: change(table, compared_column(table)),
             size: sizes
                 .iter()
                 .min()
@@ -129,6 +124,30 @@ impl Figures {
                     })
                 }),
         }
+    }
+}
+
+/// Returns the columns of the key figures, each with the first one that may replace it: of a table
+/// of brackets the first, the middle and the last one.
+fn asked_columns(table: &Table) -> Vec<(usize, usize)> {
+    let cols = table.averages.len();
+    if table.query.brackets.is_some() {
+        let mut places = vec![0, cols / 2, cols - 1];
+        places.dedup();
+        return places.into_iter().map(|place| (place, place)).collect();
+    }
+    let [later, last] = later_columns(table.query.grain);
+    let asked = [(1, 1), (2, later), (later + 1, last)];
+    let is_shown = |(_, column): &(usize, usize)| *column < last || *column < cols;
+    asked.into_iter().filter(is_shown).collect()
+}
+
+/// Returns the column whose change the key figures show: the first one after the cohort's own
+/// period.
+pub fn compared_column(table: &Table) -> usize {
+    match table.query.column(0) {
+        Some(column) if column.first > 0 => 0,
+        _ => 1,
     }
 }
 
@@ -193,7 +212,7 @@ fn change(table: &Table, column: usize) -> Option<Change> {
     if older.len() < FEWEST || table.query.grain == Grain::Hour {
         return None;
     }
-    let weighted = table.query.averaging == Averaging::Weighted;
+    let weighted = table.query.averaging != Averaging::Simple;
     let sums = |half: &[Number]| {
         (
             half.iter().map(|c| c.retained).sum(),
@@ -220,7 +239,7 @@ fn change(table: &Table, column: usize) -> Option<Change> {
         against,
         older: average(older)?,
         newer: average(newer)?,
-        margin: margin.filter(|_| weighted && table.is_disjoint()),
+        margin: margin.filter(|_| weighted && table.is_independent()),
         older_cohorts: older.len(),
         newer_cohorts: newer.len(),
     })
@@ -388,11 +407,13 @@ mod tests {
         );
         assert!(!found.may_be_chance());
         let mut shared = table(Grain::Day, &halves);
+        shared.complete_people -= shared.complete_entries / 100;
+        assert_eq!(change(&shared, 1).unwrap().margin, Some(margin));
         shared.complete_people -= 1;
         assert_eq!(
             change(&shared, 1).unwrap().margin,
             None,
-            "whoever is in two cohorts is no second witness"
+            "whoever is in two cohorts is no second witness, and these are more than 1 %"
         );
     }
 }

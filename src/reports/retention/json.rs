@@ -5,6 +5,8 @@ use serde::Serialize;
 use crate::calendar::Period;
 use crate::reports::coverage::State;
 use crate::reports::frame;
+use crate::reports::retention::columns::Column;
+use crate::reports::retention::query::{Averaging, Query};
 use crate::reports::retention::table::{Average, Cell, Row, Table};
 
 /// The object.
@@ -34,6 +36,12 @@ pub struct TableJson {
     pub complete_entries: u64,
     /// The distinct people behind `complete_entries`.
     pub complete_people: u64,
+    /// `complete_entries` − `complete_people`: entries of people who are in several cohorts.
+    pub repeats: u64,
+    /// Whether averages have an interval, and why: `independent` (nobody is in two cohorts),
+    /// `few_repeats` (at most 1 % of `complete_entries` are repeats), `none_repeats` (more are), or
+    /// `none_simple` (a simple average has none).
+    pub average_interval: &'static str,
 }
 
 /// What was asked.
@@ -49,13 +57,15 @@ pub struct QueryJson {
     pub rows: usize,
     /// How many columns, column 0 included.
     pub cols: u32,
+    /// The columns of a table of brackets, such as `["1","2-7"]`; `null` otherwise.
+    pub brackets: Option<Vec<String>>,
     /// The date asked for as the first cohort's, `YYYY-MM-DD`; `null` when none was.
     pub from: Option<String>,
     /// The date asked for as the last cohort's, `YYYY-MM-DD`; `null` when none was.
     pub to: Option<String>,
-    /// `on` or `on_or_after`.
+    /// `on`, `on_or_after`, `on_or_before` or `unbroken`.
     pub measure: &'static str,
-    /// `weighted` or `simple`.
+    /// `weighted`, `simple` or `survival`.
     pub average: &'static str,
 }
 
@@ -83,13 +93,16 @@ pub struct RowJson {
 /// One number of the table.
 #[derive(Debug, Serialize)]
 pub struct CellJson {
-    /// Its column: how many periods after the cohort's.
+    /// Its column: how many periods after the cohort's. Of a table of brackets, which bracket, from
+    /// 0.
     pub index: usize,
-    /// The period of coming back as ISO text.
+    /// The first and the last period of its column, counted from the cohort's, which is 0.
+    pub offsets: [u32; 2],
+    /// The first period of its column as ISO text.
     pub period: String,
     /// Its first day, or for hours its first moment.
     pub start: String,
-    /// The first day (moment) after it.
+    /// The first day (moment) after its column.
     pub end: String,
     /// How many of the cohort came back; `null` when that is not recorded.
     pub retained: Option<u64>,
@@ -108,15 +121,20 @@ pub struct CellJson {
 pub struct AverageJson {
     /// Its column.
     pub index: usize,
+    /// The first and the last period of its column.
+    pub offsets: [u32; 2],
     /// The average rate, 0–1, unrounded.
     pub rate: f64,
     /// How many cohorts went in: those whose cell is complete.
     pub cohorts: u32,
     /// The users retained in those, added up.
     pub retained: u64,
-    /// The sizes of those, added up.
+    /// The sizes of those, added up; for `survival` from column 1 on the people at risk, who were
+    /// retained in the column before.
     pub size: u64,
-    /// Wilson's 95 % interval; `null` unless the average is weighted and the cohorts have no common users.
+    /// The 95 % interval: Wilson's of a weighted average, log(−log) with Greenwood's standard error
+    /// for `survival`. `average_interval` says why it is `null` everywhere; that of a survival is
+    /// also `null` at 0 and 1.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -136,6 +154,10 @@ impl From<&Table> for TableJson {
                 by: query.grain.as_str(),
                 rows: table.rows.len(),
                 cols: query.cols(),
+                brackets: query
+                    .brackets
+                    .as_ref()
+                    .map(|brackets| brackets.columns().iter().map(Column::to_string).collect()),
                 from: query.from.map(|date| date.to_string()),
                 to: query.to.map(|date| date.to_string()),
                 measure: query.measure.as_str(),
@@ -145,25 +167,36 @@ impl From<&Table> for TableJson {
             data_ends: table.data_ends.map(|period| period.to_string()),
             may_include_later_marks: table.recorded.later,
             zone: "UTC",
-            rows: table.rows.iter().map(RowJson::from).collect(),
-            average: table
-                .averages
+            rows: table
+                .rows
                 .iter()
+                .map(|row| RowJson::new(query, row))
+                .collect(),
+            average: query
+                .columns()
+                .zip(&table.averages)
                 .enumerate()
-                .map(|(k, a)| a.map(|a| AverageJson::new(k, &a)))
+                .map(|(k, (column, a))| a.map(|a| AverageJson::new(k, column, &a)))
                 .collect(),
             entries: table.entries,
             people: table.people,
             complete_entries: table.complete_entries,
             complete_people: table.complete_people,
+            repeats: table.repeats(),
+            average_interval: match () {
+                () if query.averaging == Averaging::Simple => "none_simple",
+                () if table.is_disjoint() => "independent",
+                () if table.is_independent() => "few_repeats",
+                () => "none_repeats",
+            },
         }
     }
 }
 
-impl From<&Row> for RowJson {
-    fn from(row: &Row) -> Self {
+impl RowJson {
+    fn new(query: &Query, row: &Row) -> Self {
         let (start, end) = bounds(row.period);
-        let cells = row.cells.iter().enumerate();
+        let cells = query.columns().zip(&row.cells).enumerate();
         RowJson {
             cohort: row.period.to_string(),
             label: row.period.label(),
@@ -172,22 +205,23 @@ impl From<&Row> for RowJson {
             size: row.size,
             state: row.state_word(),
             cells: cells
-                .filter_map(|(k, cell)| CellJson::new(k, cell))
+                .filter_map(|(k, (column, cell))| CellJson::new(row.period, k, column, cell))
                 .collect(),
         }
     }
 }
 
 impl CellJson {
-    fn new(index: usize, cell: &Cell) -> Option<Self> {
+    fn new(cohort: Period, index: usize, column: Column, cell: &Cell) -> Option<Self> {
         let (period, number, state) = match cell {
             Cell::Blank => return None,
             Cell::NotRecorded(period) => (*period, None, State::NotRecorded),
             Cell::Number(number) => (number.period, Some(number), number.state),
         };
-        let (start, end) = bounds(period);
+        let [start, end] = column.iso_bounds(cohort);
         Some(CellJson {
             index,
+            offsets: [column.first, column.last],
             period: period.to_string(),
             start,
             end,
@@ -200,9 +234,10 @@ impl CellJson {
 }
 
 impl AverageJson {
-    fn new(index: usize, average: &Average) -> Self {
+    fn new(index: usize, column: Column, average: &Average) -> Self {
         AverageJson {
             index,
+            offsets: [column.first, column.last],
             rate: average.rate,
             cohorts: average.cohorts,
             retained: average.retained,
@@ -232,7 +267,7 @@ mod tests {
             )
         };
         let json = serde_json::to_value(TableJson::from(&sample::with(query))).unwrap();
-        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"may_include_later_marks":false,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);
+        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"brackets":null,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"may_include_later_marks":false,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"offsets":[0,0],"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"offsets":[1,1],"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"offsets":[0,0],"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"offsets":[1,1],"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2,"repeats":0,"average_interval":"independent"}"#);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`Query`] is the question, [`Question`] the question with its cohorts fixed, [`Table`] the
 //! answer.
 
+mod columns;
 mod export;
 pub mod figures;
 mod json;
@@ -13,6 +14,7 @@ mod table;
 
 pub use crate::reports::coverage::State;
 pub use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
+pub use columns::{Brackets, BracketsError, Column};
 pub use export::Shown;
 pub use json::TableJson;
 pub use params::{FIELDS, Parts};

@@ -3,7 +3,7 @@
 use crate::calendar::Grain;
 use crate::reports::limits::{MAX_COLS, MAX_ROWS};
 use crate::reports::params::{Arity, Field, Kind, Params, Problem, Reader};
-use crate::reports::retention::query::{Query, Show};
+use crate::reports::retention::query::{Averaging, Measure, Query, Show};
 use crate::sets::Segment;
 
 /// Every field of a retention question.
@@ -51,6 +51,12 @@ pub const FIELDS: &[Field] = &[
         arity: Arity::Optional,
     },
     Field {
+        name: "brackets",
+        help: "Ranges of periods as columns instead, such as 1,2-7,8-14,15-30",
+        kind: Kind::Text,
+        arity: Arity::Optional,
+    },
+    Field {
         name: "from",
         help: "A date in the first cohort",
         kind: Kind::Date,
@@ -64,20 +70,20 @@ pub const FIELDS: &[Field] = &[
     },
     Field {
         name: "measure",
-        help: "Count users who return in the period (on), or in it or later (on_or_after)",
-        kind: Kind::Word(&["on", "on_or_after"]),
+        help: "Which users return: in the period, in it or later, until it, or in each",
+        kind: Kind::Word(&["on", "on_or_after", "on_or_before", "unbroken"]),
         arity: Arity::Optional,
     },
     Field {
         name: "as",
         help: "What the cells of a wide table show",
-        kind: Kind::Word(&["percent", "count"]),
+        kind: Kind::Word(&["percent", "count", "previous"]),
         arity: Arity::Optional,
     },
     Field {
         name: "average",
-        help: "Whether users (weighted) or cohorts (simple) count equally in averages",
-        kind: Kind::Word(&["weighted", "simple"]),
+        help: "How averages weigh cohorts; unbroken returns have survival by default",
+        kind: Kind::Word(&["weighted", "simple", "survival"]),
         arity: Arity::Optional,
     },
 ];
@@ -109,15 +115,27 @@ impl Parts {
         let grain = read.word::<Grain>("by");
         let rows = read.number("rows", 1, MAX_ROWS);
         let cols = read.number("cols", 1, MAX_COLS);
+        let brackets = read.parsed("brackets");
         let from = read.date("from");
         let to = read.date("to");
-        let measure = read.word("measure");
+        let measure: Measure = read.word("measure");
         let show = read.word("as");
-        let averaging = read.word("average");
+        if show == Show::Previous && !measure.is_nested() {
+            read.reject(Problem::new(
+                "as",
+                "`previous` goes with `measure=on_or_after` and `measure=unbroken` only: there each \
+                 column's people are among those of the column before it",
+            ));
+        }
+        let averaging = match read.text("average") {
+            "" => Averaging::default_for(measure),
+            _ => read.word("average"),
+        };
         let parts = cohort.zip(returning).map(|(cohort, returning)| Parts {
             bare: Query {
                 rows,
                 cols,
+                brackets,
                 from,
                 to,
                 measure,

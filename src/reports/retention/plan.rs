@@ -10,8 +10,9 @@ use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Recorded, dated};
 use crate::reports::report::{Context, Report, Request, Results, plan_at};
-use crate::reports::retention::query::{Query, Window};
-use crate::reports::retention::table::{Average, Cell, Number, Row, Table};
+use crate::reports::retention::query::{Measure, Query, Window};
+use crate::reports::retention::table::{Cell, Number, Row, Table, are_independent, averages};
+use crate::reports::rolling::Rolling;
 use crate::sets::{CountId, Counts, Labels, NodeId, Plan, Set};
 
 /// A query with its cohorts fixed, and the plan that answers it.
@@ -35,8 +36,36 @@ struct Asked {
     state: State,
     /// `None` where the cohort is not recorded.
     size: Option<CountId>,
-    /// `None` where a cell is not recorded.
-    cells: Vec<(Period, State, Option<CountId>)>,
+    cells: Vec<AskedCell>,
+}
+
+/// The count of one cell that has begun.
+#[derive(Debug, Clone, Copy)]
+struct AskedCell {
+    /// The first period of its column.
+    period: Period,
+    state: State,
+    /// `None` where the cell is not recorded.
+    count: Option<Counted<CountId>>,
+}
+
+/// A set whose count gives that of a cell.
+#[derive(Debug, Clone, Copy)]
+enum Counted<T> {
+    /// Those who came back.
+    Returned(T),
+    /// Those of the cohort who did not: to remove each period's people from what is left takes one
+    /// operation a cell, to collect them takes two.
+    StayedAway(T),
+}
+
+impl<T> Counted<T> {
+    fn map<U>(self, to: impl FnOnce(T) -> U) -> Counted<U> {
+        match self {
+            Counted::Returned(set) => Counted::Returned(to(set)),
+            Counted::StayedAway(set) => Counted::StayedAway(to(set)),
+        }
+    }
 }
 
 impl Report for Query {
@@ -86,23 +115,25 @@ impl Question {
         let mut complete = Vec::new();
         let mut rest = Vec::new();
         let mut unrecorded = BTreeSet::new();
-        // Each period is come back to by many cohorts: its set is built once. By how many periods
-        // it is after the first.
-        let mut returning: Vec<Option<NodeId>> = vec![None; periods.len() + columns];
+        let mut returns = Returns::new(query, context, periods.first().copied());
         for (row, period) in periods.into_iter().enumerate() {
             let windows = query.windows(period, coverage);
+            let begun = (0..=query.last_offset()).filter_map(|k| period.shift(k.into()).ok());
             unrecorded.extend(
-                windows
-                    .iter()
-                    .filter(|window| !window.is_recorded)
-                    .map(|window| window.from),
+                begun
+                    .take_while(|period| *period <= coverage.current(query.grain))
+                    .filter(|period| !coverage.is_recorded(*period)),
             );
             let state = coverage.state_of(period);
+            let asked = |window: &Window, count| AskedCell {
+                period: period
+                    .shift(window.column.first.into())
+                    .expect("the column has begun"),
+                state: window.state,
+                count,
+            };
             if state == State::NotRecorded {
-                let cells = windows
-                    .iter()
-                    .map(|window| (window.from, window.state, None))
-                    .collect();
+                let cells = windows.iter().map(|window| asked(window, None)).collect();
                 cohorts.push(Asked {
                     period,
                     state,
@@ -113,29 +144,16 @@ impl Question {
             }
             let who = plan.add(&query.cohort.at(period, context.catalogue)?)?;
             let size = Some(plan.count(who));
-            let mut returned: Vec<Option<NodeId>> = Vec::with_capacity(windows.len());
-            for (window, known) in windows.iter().zip(&mut returning[row..]) {
-                if !window.is_recorded {
-                    returned.push(None);
-                    continue;
-                }
-                let back = match *known {
-                    Some(back) => back,
-                    None => *known
-                        .insert(plan.add(&query.returning.at(window.from, context.catalogue)?)?),
-                };
-                returned.push(Some(plan.and([who, back])));
-            }
-            let nodes = suffix_unions(plan, &windows, returned);
-            let cells: Vec<_> = windows
+            let nodes = returns.cells(plan, row, who, &windows)?;
+            let cells: Vec<AskedCell> = windows
                 .iter()
                 .zip(nodes)
                 .map(|(window, node)| {
                     let node = node.filter(|_| window.state != State::NotRecorded);
-                    (window.from, window.state, node.map(|node| plan.count(node)))
+                    asked(window, node.map(|node| node.map(|node| plan.count(node))))
                 })
                 .collect();
-            let is_complete = cells.iter().any(|(_, state, _)| *state == State::Complete)
+            let is_complete = cells.iter().any(|cell| cell.state == State::Complete)
                 && !recorded.is_first(period);
             if is_complete {
                 complete.push(who)
@@ -164,7 +182,7 @@ impl Question {
         let current = coverage.current(query.grain);
         let is_shown = cohorts.iter().any(|asked| {
             let mut cells = asked.cells.iter();
-            asked.period == current || cells.any(|(period, ..)| *period == current)
+            asked.period == current || cells.any(|cell| cell.period == current)
         });
         let recorded = Recorded {
             later: is_shown && context.may_include_later(names, &[current]),
@@ -209,19 +227,31 @@ impl Question {
             .map(|asked| {
                 let size = asked.size.map(|id| counts[id]);
                 let mut cells = vec![Cell::Blank; cols];
+                // The people of a nested column are among those of the column before it.
+                let is_nested = self.query.measure.is_nested();
+                let mut most = size;
                 if size != Some(0) {
-                    for (cell, (period, state, root)) in cells.iter_mut().zip(&asked.cells) {
-                        *cell = match (size, root) {
-                            (Some(size), Some(root)) => {
-                                let retained = clamps.at_most(counts[*root], size);
+                    for (cell, asked) in cells.iter_mut().zip(&asked.cells) {
+                        *cell = match size.zip(asked.count) {
+                            Some((size, count)) => {
+                                let most = most.get_or_insert(size);
+                                let retained = match count {
+                                    Counted::Returned(id) => clamps.at_most(counts[id], *most),
+                                    Counted::StayedAway(id) => {
+                                        size - clamps.at_most(counts[id], size)
+                                    }
+                                };
+                                if is_nested {
+                                    *most = retained;
+                                }
                                 Cell::Number(Number {
-                                    period: *period,
-                                    state: *state,
+                                    period: asked.period,
+                                    state: asked.state,
                                     retained,
                                     size,
                                 })
                             }
-                            _ => Cell::NotRecorded(*period),
+                            None => Cell::NotRecorded(asked.period),
                         };
                     }
                 }
@@ -241,10 +271,8 @@ impl Question {
             .map(Row::people)
             .sum();
         let complete_people = clamps.at_most(counts[self.distinct_complete], complete_entries);
-        let disjoint = complete_people == complete_entries;
-        let averages = (0..cols)
-            .map(|k| Average::of(&rows, k, self.query.averaging, disjoint))
-            .collect();
+        let independent = are_independent(complete_entries, complete_people);
+        let averages = averages(&rows, cols, self.query.averaging, independent);
         let people = clamps.at_most(counts[self.distinct], entries);
         clamps.report(&self.query);
         // The catalogue may be older than the counts.
@@ -313,22 +341,137 @@ impl Clamps {
     }
 }
 
-/// Returns, for each window, the union of the nodes of its periods, given one node for each
-/// recorded `from`. Windows of more than one period end together, so each is its first period plus
-/// the next window.
-fn suffix_unions(
-    plan: &mut Plan,
-    windows: &[Window],
-    nodes: Vec<Option<NodeId>>,
-) -> Vec<Option<NodeId>> {
-    let mut unions = nodes;
-    for k in (0..unions.len().saturating_sub(1)).rev() {
-        if windows[k].until > windows[k].from {
-            unions[k] = match (unions[k], unions[k + 1]) {
-                (Some(own), Some(behind)) => Some(plan.or([own, behind])),
-                (own, behind) => own.or(behind),
-            };
+/// The sets of the returning users, each built once: many cohorts come back in the same period.
+struct Returns<'a> {
+    query: &'a Query,
+    context: &'a Context<'a>,
+    /// The first cohort; periods are counted from it.
+    first: Option<Period>,
+    /// The set of each period that was asked for; `None` where it is not recorded or has not begun.
+    known: Vec<Option<Option<NodeId>>>,
+    /// For each bracket, the unions over its periods.
+    brackets: Vec<Rolling>,
+}
+
+impl<'a> Returns<'a> {
+    fn new(query: &'a Query, context: &'a Context<'a>, first: Option<Period>) -> Self {
+        let of_brackets = query.columns().filter(|_| query.brackets.is_some());
+        Returns {
+            query,
+            context,
+            first,
+            known: Vec::new(),
+            brackets: of_brackets
+                .map(|column| Rolling::new(query.counted(column).width() as usize))
+                .collect(),
         }
     }
-    unions
+
+    /// Returns the set of the period that comes `place` periods after the first cohort. `None` if
+    /// it is not recorded or has not begun.
+    fn at(&mut self, plan: &mut Plan, place: usize) -> Result<Option<NodeId>, QueryError> {
+        if self.known.len() <= place {
+            self.known.resize(place + 1, None);
+        }
+        if let Some(known) = self.known[place] {
+            return Ok(known);
+        }
+        let by = i64::try_from(place).expect("a table is small");
+        let period = self.first.and_then(|first| first.shift(by).ok());
+        let period = period.filter(|period| self.context.coverage.is_recorded(*period));
+        let node = match period {
+            Some(period) => {
+                let set = self.query.returning.at(period, self.context.catalogue)?;
+                Some(plan.add(&set)?)
+            }
+            None => None,
+        };
+        self.known[place] = Some(node);
+        Ok(node)
+    }
+
+    /// Returns, for each window of a row, the set to count. `None` where none of its periods is
+    /// recorded.
+    fn cells(
+        &mut self,
+        plan: &mut Plan,
+        row: usize,
+        who: NodeId,
+        windows: &[Window],
+    ) -> Result<Vec<Option<Counted<NodeId>>>, QueryError> {
+        if self.query.brackets.is_some() {
+            return self.bracket_cells(plan, row, who, windows);
+        }
+        match self.query.measure {
+            Measure::On | Measure::OnOrAfter => {
+                let came_back = (0..windows.len()).map(|k| {
+                    let back = self.at(plan, row + k)?;
+                    Ok(back.map(|back| plan.and([who, back])))
+                });
+                let mut cells = came_back.collect::<Result<Vec<_>, QueryError>>()?;
+                if self.query.measure == Measure::OnOrAfter {
+                    unite_from_the_end(plan, &mut cells);
+                }
+                let returned = |cell: Option<NodeId>| cell.map(Counted::Returned);
+                Ok(cells.into_iter().map(returned).collect())
+            }
+            Measure::OnOrBefore => {
+                let mut away = None;
+                let cells = (0..windows.len()).map(|k| {
+                    let back = self.at(plan, row + k)?;
+                    if k == 0 {
+                        return Ok(back.map(|back| Counted::Returned(plan.and([who, back]))));
+                    }
+                    if let Some(back) = back {
+                        away = Some(plan.diff(away.unwrap_or(who), back));
+                    }
+                    Ok(away.map(Counted::StayedAway))
+                });
+                cells.collect()
+            }
+            Measure::Unbroken => {
+                let mut unbroken = who;
+                let cells = (0..windows.len()).map(|k| {
+                    if k > 0 {
+                        // Where nothing is recorded, nobody is known to have come back.
+                        let back = self.at(plan, row + k)?.unwrap_or_else(|| plan.empty());
+                        unbroken = plan.and([unbroken, back]);
+                    }
+                    Ok(Some(Counted::Returned(unbroken)))
+                });
+                cells.collect()
+            }
+        }
+    }
+
+    fn bracket_cells(
+        &mut self,
+        plan: &mut Plan,
+        row: usize,
+        who: NodeId,
+        windows: &[Window],
+    ) -> Result<Vec<Option<Counted<NodeId>>>, QueryError> {
+        let mut brackets = std::mem::take(&mut self.brackets);
+        let cells = windows.iter().zip(&mut brackets).map(|(window, rolling)| {
+            let first = row + self.query.counted(window.column).first as usize;
+            let back = rolling.union(plan, first, |plan, place| {
+                let back = self.at(plan, place)?;
+                Ok::<_, QueryError>(back.unwrap_or_else(|| plan.empty()))
+            })?;
+            Ok(Some(Counted::Returned(plan.and([who, back]))))
+        });
+        let cells = cells.collect();
+        self.brackets = brackets;
+        cells
+    }
+}
+
+/// Replaces each set by its union with all that follow.
+fn unite_from_the_end(plan: &mut Plan, cells: &mut [Option<NodeId>]) {
+    for k in (0..cells.len().saturating_sub(1)).rev() {
+        cells[k] = match (cells[k], cells[k + 1]) {
+            (Some(own), Some(behind)) => Some(plan.or([own, behind])),
+            (own, behind) => own.or(behind),
+        };
+    }
 }

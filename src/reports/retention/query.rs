@@ -8,6 +8,7 @@ use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
+use crate::reports::retention::columns::{Brackets, Column};
 use crate::sets::{ExpandError, Segment, SetContext};
 
 choice! {
@@ -19,6 +20,12 @@ choice! {
         /// Users of the cohort who came back in the period or any later one shown: |A(c) ∩ (B(c+k)
         /// ∪ … ∪ B(c+cols−1))|. A union, never a sum, so it cannot rise along a row.
         OnOrAfter = "on_or_after",
+        /// Users of the cohort who came back in any period from the first one after the cohort's to
+        /// the column's: |A(c) ∩ (B(c+1) ∪ … ∪ B(c+k))|. Column 0 is as for [`On`](Self::On).
+        OnOrBefore = "on_or_before",
+        /// Users of the cohort who came back in every period up to the column's: |A(c) ∩ B(c+1) ∩ …
+        /// ∩ B(c+k)|. Column 0 is the cohort.
+        Unbroken = "unbroken",
     }
 }
 
@@ -30,6 +37,20 @@ choice! {
         Weighted = "weighted",
         /// The mean of the rates: every cohort counts the same.
         Simple = "simple",
+        /// Kaplan–Meier: the share that remains, step by step, of all cohorts that are observed for
+        /// that long. Only for [`Measure::Unbroken`].
+        Survival = "survival",
+    }
+}
+
+impl Averaging {
+    /// Returns the average row of a measure if none is asked for. The weighted average of unbroken
+    /// returns can rise along the row, because fewer cohorts reach the later columns.
+    pub const fn default_for(measure: Measure) -> Self {
+        match measure {
+            Measure::Unbroken => Averaging::Survival,
+            Measure::On | Measure::OnOrAfter | Measure::OnOrBefore => Averaging::Weighted,
+        }
     }
 }
 
@@ -41,6 +62,29 @@ choice! {
         Percent = "percent",
         /// How many users.
         Count = "count",
+        /// The share of the column before it, in percent. Only for measures whose columns are
+        /// nested.
+        Previous = "previous",
+    }
+}
+
+impl Averaging {
+    /// Returns its name for people: `weighted average`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Averaging::Weighted => "weighted average",
+            Averaging::Simple => "simple average",
+            Averaging::Survival => "survival",
+        }
+    }
+
+    /// The same at the beginning of a line: `Weighted average`.
+    pub const fn heading(self) -> &'static str {
+        match self {
+            Averaging::Weighted => "Weighted average",
+            Averaging::Simple => "Simple average",
+            Averaging::Survival => "Survival",
+        }
     }
 }
 
@@ -50,7 +94,20 @@ impl Measure {
         match self {
             Measure::On => preposition(grain),
             Measure::OnOrAfter => "on or after",
+            Measure::OnOrBefore => "on or before",
+            Measure::Unbroken => match grain {
+                Grain::Day => "on every day up to",
+                Grain::Hour => "in every hour up to",
+                Grain::Week => "in every week up to",
+                Grain::Month => "in every month up to",
+                Grain::Year => "in every year up to",
+            },
         }
+    }
+
+    /// Whether the people of each column are among those of the column before it.
+    pub const fn is_nested(self) -> bool {
+        matches!(self, Measure::OnOrAfter | Measure::Unbroken)
     }
 }
 
@@ -76,6 +133,8 @@ pub struct Query {
     pub rows: Option<u32>,
     /// How many columns, 1–400, column 0 included; a default for the grain when `None`.
     pub cols: Option<u32>,
+    /// Ranges of periods as the columns, instead of `cols` single ones.
+    pub brackets: Option<Brackets>,
     /// The period that holds this date is the first cohort.
     pub from: Option<NaiveDate>,
     /// The period that contains this date is the last cohort; by hour it is the last hour of the
@@ -106,6 +165,7 @@ impl Query {
             grain,
             rows: None,
             cols: None,
+            brackets: None,
             from: None,
             to: None,
             measure: Measure::default(),
@@ -115,7 +175,55 @@ impl Query {
 
     /// How many columns.
     pub fn cols(&self) -> u32 {
-        self.cols.unwrap_or(default_size(self.grain))
+        match &self.brackets {
+            Some(brackets) => u32::try_from(brackets.columns().len()).expect("there are few"),
+            None => self.cols.unwrap_or(default_size(self.grain)),
+        }
+    }
+
+    /// Returns a column by its place. `None` if the table does not have it.
+    pub fn column(&self, place: usize) -> Option<Column> {
+        match &self.brackets {
+            Some(brackets) => brackets.columns().get(place).copied(),
+            None => u32::try_from(place)
+                .ok()
+                .filter(|offset| *offset < self.cols())
+                .map(Column::single),
+        }
+    }
+
+    /// The columns, in order.
+    pub fn columns(&self) -> impl Iterator<Item = Column> + '_ {
+        (0..self.cols() as usize).filter_map(|place| self.column(place))
+    }
+
+    /// Returns the last period of the last column, counted from the cohort's own.
+    pub fn last_offset(&self) -> u32 {
+        match &self.brackets {
+            Some(brackets) => brackets.last(),
+            None => self.cols().saturating_sub(1),
+        }
+    }
+
+    /// Returns the periods in which a return counts for a column, counted from the cohort's own.
+    /// For [`Measure::Unbroken`] it counts only in all of them.
+    pub fn counted(&self, column: Column) -> Column {
+        match self.measure {
+            Measure::On => column,
+            Measure::OnOrAfter => Column {
+                first: column.first,
+                last: self.last_offset(),
+            },
+            Measure::OnOrBefore | Measure::Unbroken => Column {
+                first: column.last.min(1),
+                last: column.last,
+            },
+        }
+    }
+
+    /// Whether a column counts the whole cohort: column 0 of [`Measure::Unbroken`].
+    pub fn is_whole_cohort(&self, column: Column) -> bool {
+        self.measure == Measure::Unbroken && column.last == 0
     }
 
     /// Returns the numbers of cohorts and columns. `None` if they are invalid.
@@ -134,44 +242,48 @@ impl Query {
     /// Describes the question, given labels for both sides: `signup → active, daily cohorts,
     /// counted on the day`.
     pub fn title(&self, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
+        let grain = self.grain;
+        let counted = match (&self.brackets, self.measure) {
+            (Some(_), _) => {
+                let columns = self.columns().map(|column| self.counted(column).label());
+                let columns: Vec<String> = columns.collect();
+                format!("{} {grain}s {}", preposition(grain), columns.join(", "))
+            }
+            (None, Measure::Unbroken) => {
+                format!("{} every {grain} since", preposition(grain))
+            }
+            (None, measure) => format!("{} the {grain}", measure.words(grain)),
+        };
         format!(
-            "{cohort} → {returning}, {} cohorts, counted {} the {}",
-            self.grain.adjective(),
-            self.measure.words(self.grain),
-            self.grain
+            "{cohort} → {returning}, {} cohorts, counted {counted}",
+            grain.adjective(),
         )
     }
 
-    /// The window of each cell in the row of `cohort`, from column 0 to the last that has begun.
+    /// The window of each cell in the row of `cohort`, from the first column to the last that has
+    /// begun.
     pub fn windows(&self, cohort: Period, coverage: &Coverage) -> Vec<Window> {
-        let cols = i64::from(self.cols());
         let current = coverage.current(self.grain);
-        let begun: Vec<Period> = (0..cols)
-            .map_while(|k| cohort.shift(k).ok().filter(|p| *p <= current))
-            .collect();
-        let last = begun.last().copied();
-        // "On or after" is complete only when the whole row is, because its cells can rise until
-        // then.
-        let end_of_row = cohort.shift(cols - 1).ok().or(last);
         let is_recorded = coverage.is_recorded(cohort);
-        let window = |from: Period| {
-            let (until, end) = match self.measure {
-                Measure::On => (from, from),
-                Measure::OnOrAfter => (last.unwrap_or(from), end_of_row.unwrap_or(from)),
-            };
-            let state = if is_recorded {
-                coverage.state(from, end)
-            } else {
-                State::NotRecorded
-            };
+        let at = |offset: u32| cohort.shift(offset.into()).ok();
+        let begun = |column: &Column| at(column.first).is_some_and(|first| first <= current);
+        let window = |column: Column| {
+            let counted = self.counted(column);
+            let from = at(counted.first).expect("it is not after the column, which has begun");
+            // Beyond the last supported year there is nothing to count.
+            let end = at(counted.last).unwrap_or(current);
             Window {
+                column,
                 from,
-                until,
-                state,
-                is_recorded: coverage.is_recorded(from),
+                until: end.min(current),
+                state: if is_recorded {
+                    coverage.state(from, end)
+                } else {
+                    State::NotRecorded
+                },
             }
         };
-        begun.into_iter().map(window).collect()
+        self.columns().take_while(begun).map(window).collect()
     }
 
     /// The same query with saved segments written out.
@@ -196,6 +308,7 @@ impl Query {
         if !(1..=MAX_COLS).contains(&cols) {
             return Err(QueryError::Cols(cols.into()));
         }
+        self.check_fields()?;
         let asked = self.rows.unwrap_or(default_size(self.grain));
         if !(1..=MAX_ROWS).contains(&asked) {
             return Err(QueryError::Rows(asked.into()));
@@ -262,6 +375,39 @@ impl Query {
         Ok(first.range(rows).collect())
     }
 
+    /// Checks that its fields go together.
+    fn check_fields(&self) -> Result<(), QueryError> {
+        let refused = |field, message: &str| {
+            Err(QueryError::Field {
+                field,
+                message: message.to_owned(),
+            })
+        };
+        if self.brackets.is_some() {
+            if self.cols.is_some() {
+                return refused(
+                    "cols",
+                    "`brackets` are the columns: leave out `cols`, or `brackets`",
+                );
+            }
+            if matches!(self.measure, Measure::OnOrBefore | Measure::Unbroken) {
+                return refused(
+                    "brackets",
+                    "brackets go with `measure=on` and `measure=on_or_after` only: `on_or_before` \
+                     and `unbroken` count from the first period on",
+                );
+            }
+        }
+        if self.averaging == Averaging::Survival && self.measure != Measure::Unbroken {
+            return refused(
+                "average",
+                "`survival` goes with `measure=unbroken` only: other shares can rise along a row. \
+                 Use `weighted` or `simple`",
+            );
+        }
+        Ok(())
+    }
+
     /// Returns the last cohort if no date is given. It is the one in which the data ends; for *on
     /// or after*, the last one whose whole window is over, unless the table would then begin before
     /// the data.
@@ -269,10 +415,10 @@ impl Query {
         let newest = coverage
             .last(self.grain)
             .unwrap_or(coverage.current(self.grain));
-        if self.measure == Measure::On {
+        if self.measure != Measure::OnOrAfter {
             return Ok(newest);
         }
-        let whole = newest.shift(-i64::from(self.cols()))?;
+        let whole = newest.shift(-i64::from(self.last_offset()) - 1)?;
         let begins = coverage
             .first(self.grain)
             .and_then(|first| first.shift(i64::from(rows) - 1).ok());
@@ -282,15 +428,15 @@ impl Query {
     }
 }
 
-/// The periods in which a return counts for one cell, both ends included, and their state.
+/// The periods in which a return counts for one cell, and their state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The period of the cell.
+    /// The column of the cell.
+    pub column: Column,
+    /// The first period that counts.
     pub from: Period,
-    /// The last period that counts and has begun: `from`, or the last column for *on or after*.
+    /// The last period that counts and has begun.
     pub until: Period,
     /// The state of the cell.
     pub state: State,
-    /// Whether `from` is recorded. Returns only count in recorded periods.
-    pub is_recorded: bool,
 }

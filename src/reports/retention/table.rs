@@ -7,7 +7,7 @@ use crate::reports::coverage::State;
 use crate::reports::first_recorded::Recorded;
 use crate::reports::retention::query::{Averaging, Query};
 use crate::sets::Labels;
-use crate::stats::{rate, wilson};
+use crate::stats::{AtRisk, kaplan_meier, rate, wilson};
 
 /// One cell of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Cell {
 /// One number of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number {
-    /// The period of the return.
+    /// The first period of its column.
     pub period: Period,
     /// Complete, in progress, or partly recorded: then the number is a lower bound.
     pub state: State,
@@ -118,20 +118,75 @@ pub struct Average {
     pub cohorts: u32,
     /// The users retained in those, added up.
     pub retained: u64,
-    /// The sizes of those, added up.
+    /// The sizes of those, added up. For [`Averaging::Survival`] those at risk: who remained until
+    /// the column before, in the same cohorts.
     pub size: u64,
-    /// The 95 % interval. Only for weighted averages of cohorts without common users.
+    /// The 95 % interval: Wilson's of a weighted average, or that of the Kaplan–Meier estimate.
+    /// Only if [the people are independent](Table::is_independent); not for simple averages.
     pub interval: Option<(f64, f64)>,
+}
+
+/// The fewest people at risk for which a point of a survival curve is drawn.
+const FEWEST_AT_RISK: u64 = 10;
+
+/// Whether so few entries are repeats that the people behind them count as independent: at most
+/// 1 %.
+pub(super) fn are_independent(entries: u64, people: u64) -> bool {
+    (entries - people).saturating_mul(100) <= entries
+}
+
+/// Returns the average row.
+pub(super) fn averages(
+    rows: &[Row],
+    columns: usize,
+    averaging: Averaging,
+    independent: bool,
+) -> Vec<Option<Average>> {
+    match averaging {
+        Averaging::Survival => survival(rows, columns, independent),
+        Averaging::Weighted | Averaging::Simple => (0..columns)
+            .map(|k| Average::of(rows, k, averaging, independent))
+            .collect(),
+    }
+}
+
+/// Returns the Kaplan–Meier estimate. Column 0 is the cohorts: everybody.
+fn survival(rows: &[Row], columns: usize, independent: bool) -> Vec<Option<Average>> {
+    // Who is retained in one column and the next, of the cohorts that are complete in both.
+    let step = |k: usize| {
+        let pairs = rows
+            .iter()
+            .filter_map(|row| row.averaged(k - 1).zip(row.averaged(k)));
+        pairs.fold((0, 0, 0), |(cohorts, before, after), (from, to)| {
+            assert!(to.retained <= from.retained, "unbroken returns never rise");
+            (cohorts + 1, before + from.retained, after + to.retained)
+        })
+    };
+    let steps: Vec<(u32, u64, u64)> = (1..columns).map(step).collect();
+    let estimate = kaplan_meier(steps.iter().map(|(_, before, after)| AtRisk {
+        at_risk: *before,
+        lost: before - after,
+    }));
+    let later = steps
+        .iter()
+        .zip(&estimate)
+        .map(|((cohorts, before, after), survival)| Average {
+            rate: survival.rate,
+            cohorts: *cohorts,
+            retained: *after,
+            size: *before,
+            interval: survival.interval.filter(|_| independent),
+        });
+    let start = Average::of(rows, 0, Averaging::Weighted, false).filter(|_| columns > 0);
+    let mut averages = vec![start];
+    averages.extend(later.map(Some));
+    averages.resize(columns, None);
+    averages
 }
 
 impl Average {
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn of(
-        rows: &[Row],
-        column: usize,
-        averaging: Averaging,
-        disjoint: bool,
-    ) -> Option<Average> {
+    fn of(rows: &[Row], column: usize, averaging: Averaging, independent: bool) -> Option<Average> {
         let cells: Vec<Number> = rows.iter().filter_map(|row| row.averaged(column)).collect();
         let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
         let retained = cells.iter().map(|cell| cell.retained).sum();
@@ -139,6 +194,9 @@ impl Average {
         Some(Average {
             rate: match averaging {
                 Averaging::Weighted => rate(retained, size)?,
+                Averaging::Survival => {
+                    unreachable!("the survival of a column needs the one before")
+                }
                 Averaging::Simple => {
                     cells.iter().map(Number::rate).sum::<f64>() / f64::from(cohorts)
                 }
@@ -146,7 +204,7 @@ impl Average {
             cohorts,
             retained,
             size,
-            interval: (disjoint && averaging == Averaging::Weighted)
+            interval: (independent && averaging == Averaging::Weighted)
                 .then(|| wilson(retained, size))
                 .flatten(),
         })
@@ -191,14 +249,14 @@ impl Table {
         self.query.title(self.cohort(), self.returning())
     }
 
-    /// The starting segment for people.
+    /// The starting segment in words.
     pub fn cohort(&self) -> String {
-        self.query.cohort.with_labels(&self.labels)
+        self.query.cohort.phrase(&self.labels, self.query.grain)
     }
 
-    /// The returning segment for people.
+    /// The returning segment in words.
     pub fn returning(&self) -> String {
-        self.query.returning.with_labels(&self.labels)
+        self.query.returning.phrase(&self.labels, self.query.grain)
     }
 
     /// Every number, row by row.
@@ -235,10 +293,41 @@ impl Table {
         self.entries == 0
     }
 
-    /// Whether the cohorts behind the averages have no common users, so that an interval of the
-    /// weighted average is valid.
+    /// Whether the cohorts behind the averages have no common users.
     pub fn is_disjoint(&self) -> bool {
-        self.complete_people == self.complete_entries
+        self.repeats() == 0
+    }
+
+    /// Returns how many entries of the cohorts behind the averages are of people who are in another
+    /// of them as well.
+    pub fn repeats(&self) -> u64 {
+        self.complete_entries - self.complete_people
+    }
+
+    /// Whether so few of those entries are repeats, at most 1 %, that averages have an interval.
+    pub fn is_independent(&self) -> bool {
+        are_independent(self.complete_entries, self.complete_people)
+    }
+
+    /// Whether a column of the average row is drawn: not where too few people are at risk.
+    pub fn is_drawn(&self, average: &Average) -> bool {
+        self.query.averaging != Averaging::Survival || average.size >= FEWEST_AT_RISK
+    }
+
+    /// The averages that are drawn.
+    pub fn drawn(&self) -> impl Iterator<Item = Option<Average>> + '_ {
+        let averages = self.averages.iter().copied();
+        averages.map(|average| average.filter(|average| self.is_drawn(average)))
+    }
+
+    /// Returns the share of the column before that a cell retains. `None` in column 0, where nobody
+    /// is left to be retained, and where a number is a lower bound.
+    pub fn of_previous(&self, row: &Row, column: usize) -> Option<f64> {
+        let number = |column: usize| {
+            let number = row.cells.get(column)?.number()?;
+            (number.state != State::PartlyRecorded).then_some(number.retained)
+        };
+        rate(number(column)?, number(column.checked_sub(1)?)?)
     }
 
     /// Whether any number shown can still change.

@@ -62,7 +62,42 @@ struct Answer {
     /// The time zone of days.
     zone: &'static str,
     events: Vec<Offered>,
+    functions: Vec<OfferedFunction>,
 }
+
+/// A function of segments.
+#[derive(Clone, Copy, Serialize)]
+struct OfferedFunction {
+    name: &'static str,
+    /// How it is written.
+    text: &'static str,
+    /// Whom it finds.
+    about: &'static str,
+}
+
+/// Every function of segments.
+const FUNCTIONS: [OfferedFunction; 4] = [
+    OfferedFunction {
+        name: "first",
+        text: "first(…)",
+        about: "who do it for the first time",
+    },
+    OfferedFunction {
+        name: "before",
+        text: "before(…)",
+        about: "who did it in an earlier period",
+    },
+    OfferedFunction {
+        name: "within",
+        text: "within(…, -4..-1)",
+        about: "who do it in any of these periods: here the 4 before",
+    },
+    OfferedFunction {
+        name: "atleast",
+        text: "atleast(3, …, -6..0)",
+        about: "who do it in at least so many of these periods: here 3 of 7",
+    },
+];
 
 /// `/autocomplete.json?q=`
 pub async fn json(request: HttpRequest) -> HttpResponse {
@@ -80,11 +115,14 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
             None => "today".to_owned(),
         };
         events.retain(|event| event.matches(&search));
+        let mut functions = FUNCTIONS.to_vec();
+        functions.retain(|function| function.name.contains(&search.to_lowercase()));
         Ok(Answer {
             as_of,
             when,
             zone: "UTC",
             events,
+            functions,
         })
     });
     answer(

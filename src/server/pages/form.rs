@@ -3,7 +3,7 @@
 use crate::calendar::{Grain, parse_date};
 use crate::render::words;
 use crate::reports::retention::Show;
-use crate::reports::retention::{Averaging, Measure, default_size};
+use crate::reports::retention::{Averaging, Measure, default_size, preposition};
 use crate::server::State;
 use crate::server::query::{Field, PageQuery, Problem, Range, RawQuery};
 
@@ -68,8 +68,16 @@ pub struct Form {
     pub returning: Input,
     /// Filters of returning; the last one is empty.
     pub returning_and: Vec<Input>,
-    /// Period, measure, show, average.
-    pub choices: [Choices; 4],
+    /// Period, measure, show.
+    pub choices: [Choices; 3],
+    /// Choices that few need: the average.
+    pub more: [Choices; 1],
+    /// Ranges of periods as columns.
+    pub brackets: Input,
+    /// Whether any of the further options differs from its default or is wrong.
+    pub uses_more: bool,
+    /// Whether only people count who do the first event for the first time.
+    pub first: bool,
     /// How many cohorts.
     pub rows: Input,
     /// How many columns.
@@ -166,8 +174,14 @@ impl Form {
             raw.text("by")
         };
         let ends = asked.and_then(|_| state.ends());
+        let (cohort, first) = raw.cohort_as_typed();
         Form {
-            cohort: input(Field::Cohort, raw.text("cohort")),
+            first,
+            cohort: Input {
+                // A position within `first(…)` is one within the text without it.
+                column: column_without(problems, raw.text("cohort"), &cohort),
+                ..input(Field::Cohort, &cohort)
+            },
             cohort_and: filters(Field::CohortAnd, raw.params.all("cohort_and")),
             returning: input(Field::Returning, raw.text("returning")),
             returning_and: filters(Field::ReturningAnd, raw.params.all("returning_and")),
@@ -187,6 +201,8 @@ impl Form {
                     vec![
                         (Measure::On.as_str(), on),
                         (Measure::OnOrAfter.as_str(), "On or after".to_owned()),
+                        (Measure::OnOrBefore.as_str(), "On or before".to_owned()),
+                        (Measure::Unbroken.as_str(), "Without a break".to_owned()),
                     ],
                 ),
                 choices(
@@ -196,18 +212,25 @@ impl Form {
                     vec![
                         (Show::Percent.as_str(), "%".to_owned()),
                         (Show::Count.as_str(), "People".to_owned()),
-                    ],
-                ),
-                choices(
-                    Field::Average,
-                    "average",
-                    raw.text("average"),
-                    vec![
-                        (Averaging::Weighted.as_str(), "Weighted".to_owned()),
-                        (Averaging::Simple.as_str(), "Simple".to_owned()),
+                        (Show::Previous.as_str(), "% of previous".to_owned()),
                     ],
                 ),
             ],
+            more: [choices(
+                Field::Average,
+                "average",
+                raw.text("average"),
+                vec![
+                    ("", "Usual".to_owned()),
+                    (Averaging::Weighted.as_str(), "Weighted".to_owned()),
+                    (Averaging::Simple.as_str(), "Simple".to_owned()),
+                    (Averaging::Survival.as_str(), "Survival".to_owned()),
+                ],
+            )],
+            brackets: input(Field::Brackets, raw.text("brackets")),
+            uses_more: ["average", "brackets"]
+                .iter()
+                .any(|name| !raw.text(name).is_empty()),
             rows: input(Field::Rows, raw.text("rows")),
             cols: input(Field::Cols, raw.text("cols")),
             default_size: default_size(grain),
@@ -244,7 +267,7 @@ impl Form {
             .chain(&self.cohort_and)
             .chain([&self.returning])
             .chain(&self.returning_and);
-        let inputs = sides.chain([&self.rows, &self.cols, &self.from, &self.to]);
+        let inputs = sides.chain([&self.rows, &self.cols, &self.from, &self.to, &self.brackets]);
         let raw = inputs.filter_map(|input| {
             let place = input.column.map(|column| place(&input.value, column));
             Some(Wrong {
@@ -254,7 +277,7 @@ impl Form {
                 place,
             })
         });
-        let chosen = self.choices.iter().filter_map(|c| {
+        let chosen = self.choices.iter().chain(&self.more).filter_map(|c| {
             Some(Wrong {
                 id: c.name,
                 label: c.legend,
@@ -264,6 +287,13 @@ impl Form {
         });
         raw.chain(chosen).collect()
     }
+}
+
+/// Returns the position of the problem with the first event, in the text that the form shows.
+fn column_without(problems: &[Problem], text: &str, shown: &str) -> Option<usize> {
+    let problem = problems.iter().find(|p| p.field == Field::Cohort)?;
+    let hidden = if text == shown { 0 } else { "first(".len() };
+    Some(problem.column?.saturating_sub(hidden).max(1))
 }
 
 /// A problem with one field.
@@ -304,14 +334,20 @@ fn summary(raw: &RawQuery, grain: Grain) -> String {
     let dates = [("from", raw.text("from")), ("to", raw.text("to"))]
         .into_iter()
         .filter(|(_, date)| !date.is_empty());
+    let counted = match counted {
+        Measure::Unbroken => format!("{} every {grain} since", preposition(grain)),
+        counted => format!("{} the {grain}", counted.words(grain)),
+    };
+    let columns = match raw.text("brackets") {
+        "" => format!("{}\u{a0}periods", number(raw.text("cols"))),
+        brackets => format!("{grain}s\u{a0}{}", words::shortened(brackets, 24)),
+    };
     let dates: String = dates
         .map(|(word, date)| format!(", {word} {}", words::shortened(date, 12)))
         .collect();
     format!(
-        "By {grain}, {} the {grain}, {}\u{a0}cohorts\u{a0}×\u{a0}{}\u{a0}periods{dates}",
-        counted.words(grain),
+        "By {grain}, {counted}, {}\u{a0}cohorts\u{a0}×\u{a0}{columns}{dates}",
         number(raw.text("rows")),
-        number(raw.text("cols"))
     )
 }
 

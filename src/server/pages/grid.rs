@@ -3,7 +3,7 @@
 use crate::calendar::{Grain, Period};
 use crate::render::{Order, Scale, colour, many, thousands, words};
 use crate::reports::retention::Show;
-use crate::reports::retention::figures::{Against, Figures, Return, Sizes};
+use crate::reports::retention::figures::{Against, Figures, Return, Sizes, compared_column};
 use crate::reports::retention::{
     Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table,
 };
@@ -74,7 +74,10 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         },
         None => Tile {
             value: None,
-            label: format!("change {}, newer cohorts vs older", words::column(table, 1)),
+            label: format!(
+                "change {}, newer cohorts vs older",
+                words::column(table, compared_column(table))
+            ),
             note: match grain {
                 _ if table.is_empty() => why_none(table).unwrap_or_default(),
                 Grain::Hour => "not by hour: it would compare day with night",
@@ -218,6 +221,8 @@ pub struct Grid {
     pub grain: &'static str,
     /// How many columns.
     pub cols: usize,
+    /// Their headings.
+    pub headings: Vec<String>,
     /// `Weighted average`
     pub average: &'static str,
     /// What the average row and the small numbers in it show.
@@ -267,20 +272,16 @@ impl Grid {
         let shades = Shades::new(table, asked.scale);
         let show = asked.show;
         let grain = table.query.grain;
-        let average = match table.query.averaging {
-            Averaging::Weighted => "Weighted average",
-            Averaging::Simple => "Simple average",
-        };
+        let average = table.query.averaging.heading();
         // The mean of counts would mix cohorts of different sizes.
-        let average_of = if show == Show::Count {
-            "share of the cohort; complete cohorts in it"
-        } else {
-            "complete cohorts in it"
+        let average_of = match show {
+            Show::Percent => "complete cohorts in it",
+            Show::Count | Show::Previous => "share of the cohort; complete cohorts in it",
         };
-        let what = if show == Show::Percent {
-            "Share"
-        } else {
-            "Number of people"
+        let (what, of) = match show {
+            Show::Percent => ("Share", ""),
+            Show::Count => ("Number of people", ""),
+            Show::Previous => ("Share", ", of those in the column before it,"),
         };
         let means = table
             .averages
@@ -298,7 +299,7 @@ impl Grid {
         }
         Grid {
             caption: format!(
-                "{what} of each {} cohort of {} that came back to {}, {} cohort first",
+                "{what} of each {} cohort of {}{of} that came back to {}, {} cohort first",
                 grain.adjective(),
                 table.cohort(),
                 table.returning(),
@@ -314,6 +315,9 @@ impl Grid {
             .to_owned(),
             grain: grain.as_str(),
             cols: table.averages.len(),
+            headings: (0..table.averages.len())
+                .map(|k| words::column_heading(table, k))
+                .collect(),
             average,
             average_of,
             trend: asked.trend.and_then(|column| usize::try_from(column).ok()),
@@ -423,19 +427,13 @@ impl Shades {
 }
 
 fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) -> Mean {
-    let interval = average
-        .interval
-        .map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
     Mean {
         heat: shades.step(average.rate),
         text: rate_text(table, average.rate),
         name: format!(
-            "{name} of {}: {} of {}, {}{interval}, came back {}",
+            "{name} of {}: {}",
             many(average.cohorts.into(), "complete cohort"),
-            thousands(average.retained),
-            words::people(average.size),
-            words::percent(average.rate),
-            words::column(table, k),
+            words::average(table, k, average),
         ),
         cohorts: average.cohorts,
     }
@@ -446,8 +444,14 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         let text = match show {
             Show::Percent => rate_text(table, number.rate()),
             Show::Count => thousands(number.retained),
+            Show::Previous => {
+                let share = table.of_previous(row, column);
+                share.map_or_else(String::new, |share| rate_text(table, share))
+            }
         };
         let (class, text) = match number.state {
+            // There is no share of a column before the first.
+            _ if text.is_empty() => ("", "·".to_owned()),
             State::InProgress => (" run", format!("{text}*")),
             State::PartlyRecorded => (" part", words::at_least(&text)),
             _ => ("", text),
@@ -457,7 +461,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
             column,
             class,
             text,
-            name: words::cell(table, number),
+            name: words::cell(table, row.period, column, number),
         }
     };
     let mut cells: Vec<GridCell> = Vec::new();
@@ -492,30 +496,42 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
 
 fn statement(table: &Table) -> String {
     let until = match (table.query.measure, table.averages.len()) {
-        (Measure::OnOrAfter, cols @ 2..) => format!(
+        (Measure::OnOrAfter, 2..) => format!(
             "“On or after” counts up to {} {}, so the last columns are low: they cover little time. ",
             table.query.grain,
-            cols - 1
+            table.query.last_offset()
         ),
         _ => String::new(),
     };
     if table.averages.iter().all(Option::is_none) {
         return until;
     }
-    let interval = match table.query.averaging {
-        Averaging::Simple => {
+    let kind = match table.query.averaging {
+        Averaging::Survival => "Kaplan–Meier, Greenwood",
+        Averaging::Weighted | Averaging::Simple => "Wilson",
+    };
+    let interval = match (table.query.averaging, words::few_repeats(table)) {
+        (Averaging::Simple, _) => {
             "The simple average is the mean of the cohorts' rates; an interval belongs to the weighted one.".to_owned()
         }
-        Averaging::Weighted if table.is_disjoint() => {
-            "No person is in two cohorts, so the average has a 95% interval (Wilson).".to_owned()
+        (_, Some(few)) => few,
+        (_, None) if table.is_disjoint() => {
+            format!("No person is in two cohorts, so the average has a 95% interval ({kind}).")
         }
-        Averaging::Weighted => format!(
-            "The average has no 95% interval because its cohorts overlap: {} stand behind {}.",
+        (_, None) => format!(
+            "The average has no 95% interval because its cohorts overlap: {} stand behind {}, and more than 1% are repeats.",
             words::people(table.complete_people),
             words::entries(table.complete_entries)
         ),
     };
-    format!("{until}{interval}")
+    let survival = match table.query.averaging {
+        Averaging::Survival => {
+            let left_out = "The curve leaves out columns with fewer than 10 people at risk.";
+            format!("{} {left_out} ", words::SURVIVAL)
+        }
+        Averaging::Weighted | Averaging::Simple => String::new(),
+    };
+    format!("{until}{survival}{interval}")
 }
 
 #[cfg(test)]

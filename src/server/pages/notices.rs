@@ -73,7 +73,7 @@ pub(super) fn notices(
             .is_some_and(|row| row.cells.iter().all(|cell| cell.complete().is_some()))
     {
         let rows = table.rows.len();
-        let cols = table.query.cols();
+        let cols = table.query.last_offset() + 1;
         let grain = table.query.grain;
         let last = if rows == 1 {
             "the last cohort".to_owned()
@@ -85,10 +85,10 @@ pub(super) fn notices(
         } else {
             format!("{cols} {grain}s are over")
         };
-        let fewer = if cols == 1 {
-            ""
-        } else {
-            "ask for fewer periods, or "
+        let fewer = match table.query.brackets {
+            Some(_) => "let the brackets end earlier, or ",
+            None if cols == 1 => "",
+            None => "ask for fewer periods, or ",
         };
         notices.push(Notice::new(format!(
             "Shown: {last} whose {over}; to see newer ones, {fewer}set “from”."
@@ -410,7 +410,7 @@ fn fewer_periods(
     table: &Table,
     coverage: &Coverage,
 ) -> Result<Notice, WebError> {
-    let cols = table.query.cols();
+    let cols = table.query.last_offset() + 1;
     let grain = table.query.grain;
     let missing = table
         .rows
@@ -427,7 +427,9 @@ fn fewer_periods(
         .first(grain)
         .zip(coverage.last(grain))
         .and_then(|(first, last)| last.since(first));
+    // Only single periods can be fewer.
     let fewer = known
+        .filter(|_| table.query.brackets.is_none())
         .and_then(|known| u32::try_from(known / 2).ok())
         .filter(|fewer| (1..cols).contains(fewer));
     let Some(fewer) = fewer else {

@@ -15,8 +15,8 @@ use url::form_urlencoded;
 use crate::calendar::Period;
 use crate::render::{self, FileName, thousands, words};
 use crate::reports::coverage::{Coverage, State as Progress};
-use crate::reports::people::{CellMembers, CellMembersError, Who, state_of};
-use crate::reports::retention::Query;
+use crate::reports::people::{CellMembers, CellMembersError, ReturnWindow, Who, state_of};
+use crate::reports::retention::{Measure, Query};
 use crate::reports::spans::Running;
 use crate::server::admission::Patience;
 use crate::server::arrival::body;
@@ -48,9 +48,6 @@ const UNSYNCED: &str = "unsynced";
 
 /// The number of ids per page.
 const PAGE: usize = 100;
-
-/// The maximum number of periods in the text of a cell's set.
-const MOST_PERIODS: u32 = 7;
 
 /// The first line of the CSV file.
 const HEAD_LINE: &str = "user_id\n";
@@ -255,14 +252,18 @@ struct Cell {
     set: Set,
 }
 
+/// Returns the text of a segment in a period.
+fn tied(segment: &Segment, period: Period) -> String {
+    match segment {
+        Segment::Ever(_) => segment.to_string(),
+        Segment::Event(_) => format!("{segment}@{period}"),
+        _ => format!("({segment})@{period}"),
+    }
+}
+
 impl Cell {
-    /// Returns the people as the text of a set, if it is short enough for a field.
+    /// Returns the people as the text of a set, if there is one that says the same.
     fn text(&self, context: SetContext<'_>) -> Option<String> {
-        let tied = |segment: &Segment, period: Period| match segment {
-            Segment::Ever(_) => segment.to_string(),
-            Segment::Event(_) => format!("{segment}@{period}"),
-            _ => format!("({segment})@{period}"),
-        };
         let cohort = tied(&self.query.cohort, self.members.period);
         let text = match self
             .members
@@ -272,25 +273,7 @@ impl Cell {
         {
             None => cohort,
             Some(back) => {
-                let periods = back
-                    .window
-                    .until
-                    .since(back.window.from)
-                    .and_then(|more| u32::try_from(more + 1).ok())?;
-                if periods > MOST_PERIODS {
-                    return None;
-                }
-                let came: Vec<String> = back
-                    .window
-                    .from
-                    .range(periods)
-                    .map(|p| tied(&self.query.returning, p))
-                    .collect();
-                let came = if came.len() == 1 {
-                    came.concat()
-                } else {
-                    format!("({})", came.join(" | "))
-                };
+                let came = self.came_back(back)?;
                 format!(
                     "{cohort} & {}{came}",
                     if self.who == Who::Lost { "!" } else { "" }
@@ -298,6 +281,33 @@ impl Cell {
             }
         };
         parse_set(&text, context).is_ok().then_some(text)
+    }
+
+    /// Returns those who came back, of the cohort or not, as the text of a set: `active@2026-11-24`,
+    /// or of several periods `within(active, 2..7)@2026-11-22`. `None` where a set says something
+    /// else than the cell: of the whole cohort, and where periods are not recorded.
+    fn came_back(&self, back: &ReturnWindow) -> Option<String> {
+        let window = back.window;
+        let returning = &self.query.returning;
+        if self.query.is_whole_cohort(window.column) {
+            return None;
+        }
+        if window.until == window.from {
+            return Some(tied(returning, window.from));
+        }
+        if window.state == Progress::PartlyRecorded {
+            return None;
+        }
+        let cohort = self.members.period;
+        let [from, until] = [window.from, window.until].map(|period| period.since(cohort));
+        let (from, until) = from.zip(until)?;
+        Some(match self.query.measure {
+            Measure::Unbroken => {
+                let all = until - from + 1;
+                format!("atleast({all}, {returning}, {from}..{until})@{cohort}")
+            }
+            _ => format!("within({returning}, {from}..{until})@{cohort}"),
+        })
     }
 
     fn link(&self, who: Who) -> String {

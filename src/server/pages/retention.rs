@@ -488,11 +488,13 @@ fn called(state: &State, segment: &Segment) -> String {
 }
 
 fn title(state: &State, asked: &PageQuery) -> String {
+    let labels = &state.dashboard.glossary.labels;
+    let grain = asked.bare.grain;
     let side = |main: &Segment, filters: &[Segment]| {
         let all: Vec<String> = [main]
             .into_iter()
             .chain(filters)
-            .map(|segment| called(state, segment))
+            .map(|segment| segment.phrase(labels, grain))
             .collect();
         all.join(" and ")
     };
@@ -503,12 +505,11 @@ fn title(state: &State, asked: &PageQuery) -> String {
 
 fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Report {
     let address = |asked: &PageQuery| state.to(&format!("/retention?{}", asked.canonical()));
+    let labels = &state.dashboard.glossary.labels;
+    let phrase = |segment: &Segment| segment.phrase(labels, asked.bare.grain);
     let side = |main: &Segment, filters: &[Segment]| Side {
-        text: called(state, main),
-        filters: filters
-            .iter()
-            .map(|segment| called(state, segment))
-            .collect(),
+        text: phrase(main),
+        filters: filters.iter().map(phrase).collect(),
     };
     let entries = if table.people < table.entries {
         format!(

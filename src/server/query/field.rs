@@ -22,6 +22,8 @@ pub enum Field {
     Rows,
     /// `cols`
     Cols,
+    /// `brackets`
+    Brackets,
     /// `from`
     From,
     /// `to`
@@ -71,6 +73,7 @@ impl Field {
             ("by", _) => Field::By,
             ("rows", _) => Field::Rows,
             ("cols", _) => Field::Cols,
+            ("brackets", _) => Field::Brackets,
             ("from", _) => Field::From,
             ("to", _) => Field::To,
             ("measure", _) => Field::Measure,
@@ -96,6 +99,7 @@ impl Field {
             Field::By => "by",
             Field::Rows => "rows",
             Field::Cols => "cols",
+            Field::Brackets => "brackets",
             Field::From => "from",
             Field::To => "to",
             Field::Measure => "measure",
@@ -127,6 +131,7 @@ impl Field {
             Field::Returning => "came back to",
             Field::Rows => "cohorts",
             Field::Cols => "periods",
+            Field::Brackets => "or brackets",
             Field::Measure => "counted",
             Field::As => "show",
             Field::At => "cohort of",

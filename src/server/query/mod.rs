@@ -32,6 +32,8 @@ pub struct RawQuery {
     pub trend: String,
     /// A range that replaces dates and sizes.
     pub range: String,
+    /// Whether only people count who do the first event for the first time.
+    pub first: bool,
     /// Whether to swap the two sides.
     pub swap: bool,
     /// bitmapist's `export_csv=1`: requests the CSV file instead of the page.
@@ -62,6 +64,7 @@ impl RawQuery {
                 continue;
             }
             match &**name {
+                "first" => raw.first = value != "0",
                 "swap" => raw.swap = value != "0",
                 "export_csv" => raw.export_csv = value != "0",
                 name => push_old(&mut old, name, value),
@@ -93,9 +96,29 @@ impl RawQuery {
         self.params.text(name)
     }
 
-    /// Whether it contains a command that changes the question: swap its sides, or apply a range.
+    /// Whether it contains a command that changes the question: take first times, swap its sides,
+    /// or apply a range.
     pub fn is_command(&self) -> bool {
-        self.swap || !self.range.is_empty()
+        self.first || self.swap || !self.range.is_empty()
+    }
+
+    /// Returns the first event without `first(…)` around it, and whether that was there.
+    pub fn cohort_as_typed(&self) -> (String, bool) {
+        let text = self.text("cohort");
+        match text.parse() {
+            Ok(Segment::First(of)) => (of.to_string(), true),
+            _ => (text.to_owned(), self.first),
+        }
+    }
+
+    /// Puts `first(…)` around the first event, unless it is there. A text that is no segment stays
+    /// as it was typed.
+    fn take_first_times(&mut self) {
+        let (of, is_first) = self.cohort_as_typed();
+        if is_first && of.parse::<Segment>().is_ok() {
+            self.params.set("cohort", &format!("first({of})"));
+            self.first = false;
+        }
     }
 
     /// Returns the query after its command, as of `now`. `ends` returns when the data ends, if
@@ -105,6 +128,9 @@ impl RawQuery {
         now: DateTime<Utc>,
         ends: impl FnOnce() -> Option<NaiveDate>,
     ) -> Self {
+        if self.first {
+            self.take_first_times();
+        }
         if std::mem::take(&mut self.swap) {
             self.params.swap("cohort", "returning");
             self.params.swap("cohort_and", "returning_and");
@@ -131,7 +157,10 @@ impl RawQuery {
             let from = range.from(last).map(|date| date.to_string());
             self.params.set("by", range.grain().as_str());
             self.params.set("rows", &rows.map(size).unwrap_or_default());
-            self.params.set("cols", &size(cols));
+            // Brackets stay the columns.
+            if self.text("brackets").is_empty() {
+                self.params.set("cols", &size(cols));
+            }
             self.params.set("from", &from.unwrap_or_default());
             self.params.set("to", "");
             self.range = String::new();
@@ -365,6 +394,10 @@ impl PageQuery {
         let optional = [
             ("rows", self.bare.rows.map(|n| n.to_string())),
             ("cols", self.bare.cols.map(|n| n.to_string())),
+            (
+                "brackets",
+                self.bare.brackets.as_ref().map(ToString::to_string),
+            ),
             ("from", self.bare.from.map(|d| d.to_string())),
             ("to", self.bare.to.map(|d| d.to_string())),
             (
@@ -382,7 +415,7 @@ impl PageQuery {
             (
                 "average",
                 Some(self.bare.averaging)
-                    .filter(|a| *a != Averaging::default())
+                    .filter(|a| *a != Averaging::default_for(self.bare.measure))
                     .map(|a| a.as_str().to_owned()),
             ),
             (
@@ -701,23 +734,33 @@ mod tests {
             grain in prop::sample::select(&Grain::ALL[..]),
             (rows, cols) in (prop::option::of(1..=MAX_ROWS), prop::option::of(1..=MAX_COLS)),
             days in prop::option::of(0..30_000i32),
-            (later, count, simple) in (any::<bool>(), any::<bool>(), any::<bool>()),
+            (measure, show) in prop::sample::select(vec![
+                (Measure::On, Show::Percent),
+                (Measure::On, Show::Count),
+                (Measure::OnOrBefore, Show::Percent),
+                (Measure::OnOrAfter, Show::Previous),
+                (Measure::Unbroken, Show::Previous),
+            ]),
+            averaging in prop::sample::select(vec![
+                Averaging::Weighted, Averaging::Simple, Averaging::Survival,
+            ]),
+            brackets in prop::option::of(prop::sample::select(vec!["1,2-7", "0", "3-4,9-399"])),
             (oldest, fitted, trend) in (any::<bool>(), any::<bool>(), prop::option::of(0..5u32)),
         ) -> PageQuery {
             let date = |days: i32| NaiveDate::from_epoch_days(days);
             let bare = Query {
-                cohort, returning, grain, rows, cols,
+                cohort, returning, grain, rows, cols, measure, averaging,
+                brackets: brackets.map(|brackets| brackets.parse().unwrap()),
                 from: days.and_then(date),
                 to: days.filter(|d| d % 2 == 0).and_then(|d| date(d + 9)),
-                measure: if later { Measure::OnOrAfter } else { Measure::On },
-                averaging: if simple { Averaging::Simple } else { Averaging::Weighted },
             };
+            let columns = bare.cols();
             PageQuery {
                 bare, cohort_and, returning_and,
-                show: if count { Show::Count } else { Show::Percent },
+                show,
                 order: if oldest { Order::Oldest } else { Order::Newest },
                 scale: if fitted { Scale::Fitted } else { Scale::Absolute },
-                trend: trend.filter(|k| *k < cols.unwrap_or(default_size(grain))),
+                trend: trend.filter(|k| *k < columns),
             }
         }
     }

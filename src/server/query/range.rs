@@ -79,10 +79,11 @@ impl Range {
         let asked = &asked.bare;
         let (rows, cols) = self.size();
         // Without dates "on or after" ends at the last cohort whose whole window is over.
-        let up_to_now = asked.measure == Measure::On || asked.from.is_some();
+        let up_to_now = asked.measure != Measure::OnOrAfter || asked.from.is_some();
+        let is_size = asked.brackets.is_some() || asked.cols() == cols;
         up_to_now
-            && (asked.grain, asked.cols(), asked.from, asked.to)
-                == (self.grain(), cols, self.from(last), None)
+            && is_size
+            && (asked.grain, asked.from, asked.to) == (self.grain(), self.from(last), None)
             && rows.is_none_or(|rows| rows == asked.rows.unwrap_or(default_size(asked.grain)))
     }
 }
