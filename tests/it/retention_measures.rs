@@ -286,7 +286,7 @@ fn tables_of_other_products_tests_on_every_store() {
             });
             compared += 1;
         }
-        assert!(compared > 2, "{compared}");
+        assert!(compared >= 2, "{compared}");
     }
 }
 
