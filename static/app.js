@@ -142,8 +142,6 @@ function nameAt(text, caret) {
 function fitting(events, written) {
   const words = written.toLowerCase().split(/\s+/).filter(Boolean);
   const rank = (event) => {
-    // A function matches by its name alone, from its beginning.
-    if (event.about) return !words.length ? 2 : event.name.startsWith(words.join(" ")) ? 0 : 9;
     const known = `${event.label ?? ""}\n${event.name}`.toLowerCase();
     if (!words.every((word) => known.includes(word))) return 9;
     if (known.split("\n").some((text) => text.startsWith(words.join(" ")))) return 0;
@@ -160,8 +158,7 @@ function loadEvents() {
   // After a failure, the next focus tries again.
   offers.loading ||= fetch(fields[0].form.dataset.events)
     .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer.status)))
-    // Functions are offered after the events.
-    .then(({ events, functions, when }) => Object.assign(offers, { events: [...events, ...functions], when }))
+    .then(({ events, functions, when }) => Object.assign(offers, { events, functions, when }))
     .catch(() => (offers.loading = null))
     .finally(() => offers.field && showList());
 }
@@ -206,19 +203,22 @@ function option({ name, label, group, today, text, about }, index) {
 }
 
 function showList() {
-  const { field, box, events, typed } = offers;
+  const { field, box, events, functions, typed } = offers;
   const at = nameAt(field.value, field.selectionStart);
   if (!at) return closeList();
   // A field that was just opened lists all events, not only those that match its value.
   const found = fitting(events ?? [], typed ? at.name : "");
-  offers.shown = found.slice(0, MOST_OFFERED);
-  const more = (found.length - offers.shown.length).toLocaleString("en-GB");
+  const shown = found.slice(0, MOST_OFFERED);
+  const more = (found.length - shown.length).toLocaleString("en-GB");
+  // Functions are few and stand after the events.
+  const start = typed ? at.name.toLowerCase() : "";
+  offers.shown = [...shown, ...(functions ?? []).filter(({ name }) => name.startsWith(start))];
   const [list, status] = box.children;
   list.replaceChildren(...offers.shown.map(option));
   list.hidden = !offers.shown.length;
   status.textContent = !events
     ? offers.loading ? "Loading events…" : "Could not load: type the name"
-    : !found.length ? "No event has this in its name" : more !== "0" ? `… ${more} more: type on` : "";
+    : !offers.shown.length ? "No event has this in its name" : more !== "0" ? `… ${more} more: type on` : "";
   status.hidden = !status.textContent;
   box.hidden = false;
   field.setAttribute("aria-expanded", String(!list.hidden));

@@ -26,7 +26,7 @@ use std::fmt;
 use crate::reports::Exports;
 use crate::reports::choice;
 use crate::reports::people::{CellMembers, Who};
-use crate::reports::retention::{Measure, Query};
+use crate::reports::retention::{Brackets, Measure, Query};
 
 choice! {
     /// The order of the cohorts of a table.
@@ -102,15 +102,15 @@ pub fn people_name(query: &Query, members: &CellMembers, who: Who) -> FileName {
         Measure::On => String::new(),
         measure => format!("_{}", measure.as_str()),
     };
-    let brackets = query.brackets.as_ref();
-    let brackets = brackets.map_or_else(String::new, |brackets| format!("_{brackets}"));
+    let brackets = query.brackets.iter().flat_map(Brackets::columns);
+    let brackets: String = brackets.map(|column| format!("_{column}")).collect();
     FileName::new(|name| {
         let cohort = name(&query.cohort);
         let returning = name(&query.returning);
         format!(
             "people_{cohort}_{returning}_{}{measure}{}_{}{column}_{}",
             query.grain,
-            name(&brackets),
+            brackets,
             members.period,
             who.as_str()
         )

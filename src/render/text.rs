@@ -66,7 +66,7 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
         out.push('\n');
     }
     out.push('\n');
-    out + &*notes(table, widths.len() - columns)
+    out + &*notes(table, show, widths.len() - columns)
 }
 
 /// Formats a frame in aligned columns: texts to the left, numbers to the right. Columns beyond
@@ -170,23 +170,33 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         line.extend(row.cells.iter().enumerate().map(|(k, cell)| match cell {
             Cell::Number(number) => Field {
                 text: cell_text(number, show, table.of_previous(row, k)),
-                heat: Some(number.rate() / max_rate),
+                heat: match show {
+                    Show::Previous => table.of_previous(row, k),
+                    Show::Percent | Show::Count => Some(number.rate() / max_rate),
+                },
             },
             Cell::NotRecorded(_) => format!("{NO_DATA} ").into(),
             Cell::Blank => "".into(),
         }));
         grid.push(line);
     }
-    let name = table.query.averaging.heading();
+    let name = match show {
+        Show::Previous => words::ALL_COHORTS,
+        Show::Percent | Show::Count => table.query.averaging.heading(),
+    };
     let mut rates: Vec<Field> = vec![name.into(), "".into()];
     let mut cohorts: Vec<Field> = vec!["  number of cohorts".into(), "".into()];
-    for average in &table.averages {
-        match average {
+    for (k, average) in table.averages.iter().enumerate() {
+        let shown = match show {
+            Show::Previous => table.all_of_previous(k),
             // A rate even in a table of counts: cohorts have different sizes, so an average count
             // would mean nothing.
-            Some(average) => {
-                rates.push(format!("{} ", words::percent(average.rate)).into());
-                cohorts.push(format!("{} ", average.cohorts).into());
+            Show::Percent | Show::Count => average.map(|average| (average.rate, average.cohorts)),
+        };
+        match shown {
+            Some((rate, count)) => {
+                rates.push(format!("{} ", words::percent(rate)).into());
+                cohorts.push(format!("{count} ").into());
             }
             None => {
                 rates.push("".into());
@@ -265,7 +275,7 @@ fn painted(text: &str, heat: f64) -> String {
     format!("\x1b[48;5;{back};38;5;{front}m{text}\x1b[0m")
 }
 
-fn notes(table: &Table, left_out: usize) -> String {
+fn notes(table: &Table, show: Show, left_out: usize) -> String {
     let mut out = String::new();
     if left_out > 0 {
         out += &left_out_note(table, left_out);
@@ -293,8 +303,11 @@ fn notes(table: &Table, left_out: usize) -> String {
         let users = many(table.people, "user");
         let _ = writeln!(out, "{users}, each in one cohort.");
     }
-    if table.query.averaging == Averaging::Survival {
+    if table.query.averaging == Averaging::Survival && show != Show::Previous {
         let _ = writeln!(out, "{}", words::SURVIVAL);
+    }
+    if let Some(sentence) = words::same_period(table) {
+        let _ = writeln!(out, "{sentence}");
     }
     for sentence in words::few_repeats(table)
         .into_iter()

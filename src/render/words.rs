@@ -353,6 +353,28 @@ fn span(from: Period, until: Period) -> String {
     }
 }
 
+/// Explains what an expression of several dated events means where a column joins periods. `None`
+/// without such columns or such an expression.
+pub fn same_period(table: &Table) -> Option<String> {
+    let query = &table.query;
+    let joins = query.measure != Measure::On
+        || query
+            .columns()
+            .any(|column| query.counted(column).width() > 1);
+    let returning = &query.returning;
+    (joins && !returning.has_function() && !returning.is_union_of_units()).then(|| {
+        format!(
+            "“{}” must hold {} the same {}.",
+            shortened(&table.returning(), 60),
+            preposition(query.grain),
+            query.grain
+        )
+    })
+}
+
+/// The name of the row with the shares of all cohorts, where cells show those of the column before.
+pub const ALL_COHORTS: &str = "All complete cohorts";
+
 /// Explains a survival row.
 pub const SURVIVAL: &str = "Survival (Kaplan–Meier) multiplies, period by period, the share of those \
                             left who did not miss it, over all cohorts observed for that long.";

@@ -113,7 +113,7 @@ async fn names_are_completed_while_they_are_typed() {
         "{list}"
     );
     assert!(
-        list.ends_with("\n… 75 more: type on") && list.lines().count() == 51,
+        list.ends_with("\n… 75 more: type on") && list.lines().count() == 55,
         "{list}"
     );
     assert!(
@@ -257,7 +257,22 @@ async fn five_hundred_events_are_found_by_typing() {
         list.starts_with("active, ") && list.ends_with("\n… 475 more: type on"),
         "{list}"
     );
-    assert_eq!(list.lines().count(), 51);
+    // After the events come the four functions.
+    assert_eq!(list.lines().count(), 55);
+    browser.types(Key::Control + "a").await;
+    browser.types("fir").await;
+    let functions = browser.list().await;
+    assert!(
+        functions.starts_with("first(…) ") && functions.lines().count() == 1,
+        "{functions}"
+    );
+    browser.press(Key::Down).await;
+    browser.press(Key::Enter).await;
+    // The event goes between the parentheses.
+    browser.types("signu").await;
+    browser.press(Key::Down).await;
+    browser.press(Key::Enter).await;
+    assert_eq!(browser.value("#returning").await, "first(signup)");
     browser.types(Key::Control + "a").await;
     browser.types("event 519").await;
     assert_eq!(browser.list().await, "shop:event-519, 0 people today");

@@ -759,7 +759,7 @@ fn real_purchases_end_in_june_1998() {
     let states: Vec<&str> = tidy
         .lines()
         .skip(1)
-        .map(|line| line.rsplit(',').nth(2).unwrap())
+        .map(|line| line.split(',').nth(8).unwrap())
         .collect();
     let none = "not_recorded";
     assert_eq!(

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Frame, Value, bounds};
+use crate::reports::retention::columns::Brackets;
 use crate::reports::retention::json::TableJson;
 use crate::reports::retention::query::{Measure, Show};
 use crate::reports::retention::table::{Cell, Number, Table};
@@ -36,7 +37,8 @@ impl Exports for Shown {
         let mut parts = vec!["retention".to_owned()];
         parts.extend([query.cohort.to_string(), query.returning.to_string()]);
         parts.push(query.grain.to_string());
-        parts.extend(query.brackets.as_ref().map(ToString::to_string));
+        let brackets = query.brackets.iter().flat_map(Brackets::columns);
+        parts.extend(brackets.map(ToString::to_string));
         if query.measure != Measure::On {
             parts.push(query.measure.as_str().to_owned());
         }

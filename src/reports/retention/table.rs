@@ -320,6 +320,20 @@ impl Table {
         averages.map(|average| average.filter(|average| self.is_drawn(average)))
     }
 
+    /// Returns the share of the column before that a column retains, over all cohorts that are
+    /// complete in both, and how many cohorts those are. `None` where nobody is left in them.
+    pub fn all_of_previous(&self, column: usize) -> Option<(f64, u32)> {
+        let before = column.checked_sub(1)?;
+        let pairs = self
+            .rows
+            .iter()
+            .filter_map(|row| row.averaged(before).zip(row.averaged(column)));
+        let (from, to, cohorts) = pairs.fold((0, 0, 0), |(from, to, cohorts), pair| {
+            (from + pair.0.retained, to + pair.1.retained, cohorts + 1)
+        });
+        Some((rate(to, from)?, cohorts))
+    }
+
     /// Returns the share of the column before that a cell retains. `None` in column 0, where nobody
     /// is left to be retained, and where a number is a lower bound.
     pub fn of_previous(&self, row: &Row, column: usize) -> Option<f64> {

@@ -68,8 +68,10 @@ pub struct Form {
     pub returning: Input,
     /// Filters of returning; the last one is empty.
     pub returning_and: Vec<Input>,
-    /// Period, measure, show.
-    pub choices: [Choices; 3],
+    /// Period and measure.
+    pub choices: [Choices; 2],
+    /// What cells show.
+    pub show: Choices,
     /// Choices that few need: the average.
     pub more: [Choices; 1],
     /// Ranges of periods as columns.
@@ -205,17 +207,17 @@ impl Form {
                         (Measure::Unbroken.as_str(), "Without a break".to_owned()),
                     ],
                 ),
-                choices(
-                    Field::As,
-                    "show",
-                    raw.text("as"),
-                    vec![
-                        (Show::Percent.as_str(), "%".to_owned()),
-                        (Show::Count.as_str(), "People".to_owned()),
-                        (Show::Previous.as_str(), "% of previous".to_owned()),
-                    ],
-                ),
             ],
+            show: choices(
+                Field::As,
+                "show",
+                raw.text("as"),
+                vec![
+                    (Show::Percent.as_str(), "%".to_owned()),
+                    (Show::Count.as_str(), "People".to_owned()),
+                    (Show::Previous.as_str(), "% of previous".to_owned()),
+                ],
+            ),
             more: [choices(
                 Field::Average,
                 "average",
@@ -277,7 +279,8 @@ impl Form {
                 place,
             })
         });
-        let chosen = self.choices.iter().chain(&self.more).filter_map(|c| {
+        let choices = self.choices.iter().chain([&self.show]).chain(&self.more);
+        let chosen = choices.filter_map(|c| {
             Some(Wrong {
                 id: c.name,
                 label: c.legend,

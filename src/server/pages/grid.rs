@@ -235,6 +235,8 @@ pub struct Grid {
     pub means: Vec<Option<Mean>>,
     /// The rates of the lightest and the strongest shade.
     pub shades: (String, String),
+    /// What the shades are shares of.
+    pub shades_of: &'static str,
     /// Words for a number in progress.
     pub in_progress: &'static str,
     /// Words for the pale colour of cohorts in progress.
@@ -269,25 +271,33 @@ impl Grid {
 
     /// Returns the grid of a table for a question.
     pub fn new(table: &Table, asked: &PageQuery) -> Self {
-        let shades = Shades::new(table, asked.scale);
+        // Shares of the column before go up to 100 % everywhere.
+        let (scale, shades_of) = match asked.show {
+            Show::Previous => (Scale::Absolute, "column before"),
+            Show::Percent | Show::Count => (asked.scale, "cohort"),
+        };
+        let shades = Shades::new(table, scale);
         let show = asked.show;
         let grain = table.query.grain;
-        let average = table.query.averaging.heading();
+        let average = match show {
+            Show::Previous => words::ALL_COHORTS,
+            Show::Percent | Show::Count => table.query.averaging.heading(),
+        };
         // The mean of counts would mix cohorts of different sizes.
         let average_of = match show {
             Show::Percent => "complete cohorts in it",
-            Show::Count | Show::Previous => "share of the cohort; complete cohorts in it",
+            Show::Count => "share of the cohort; complete cohorts in it",
+            Show::Previous => "share of the column before; cohorts in it",
         };
         let (what, of) = match show {
             Show::Percent => ("Share", ""),
             Show::Count => ("Number of people", ""),
             Show::Previous => ("Share", ", of those in the column before it,"),
         };
-        let means = table
-            .averages
-            .iter()
-            .enumerate()
-            .map(|(k, a)| Some(mean(table, k, &(*a)?, average, shades)));
+        let means = table.averages.iter().enumerate().map(|(k, a)| match show {
+            Show::Previous => mean_of_previous(table, k, shades),
+            Show::Percent | Show::Count => Some(mean(table, k, &(*a)?, average, shades)),
+        });
         let mut lines: Vec<Line> = table
             .rows
             .iter()
@@ -324,6 +334,7 @@ impl Grid {
             entries: thousands(table.complete_entries),
             means: means.collect(),
             shades: shades.ends(table),
+            shades_of,
             in_progress: words::in_progress(table.data_ends),
             while_in_progress: words::while_in_progress(table.data_ends),
             gaps: table.has_gaps(),
@@ -333,7 +344,7 @@ impl Grid {
                     .rows
                     .iter()
                     .any(|row| row.state == State::InProgress && row.people() > 0),
-            statement: statement(table),
+            statement: statement(table, show),
             recorded: words::recorded(table),
         }
     }
@@ -426,6 +437,23 @@ impl Shades {
     }
 }
 
+/// Returns the share of the column before, over all cohorts.
+fn mean_of_previous(table: &Table, k: usize, shades: Shades) -> Option<Mean> {
+    let (share, cohorts) = table.all_of_previous(k)?;
+    Some(Mean {
+        heat: shades.step(share),
+        text: rate_text(table, share),
+        name: format!(
+            "{}: {} of column {} came back {}",
+            many(cohorts.into(), "complete cohort"),
+            words::percent(share),
+            words::column_heading(table, k - 1),
+            words::column(table, k),
+        ),
+        cohorts,
+    })
+}
+
 fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) -> Mean {
     Mean {
         heat: shades.step(average.rate),
@@ -457,11 +485,23 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
             _ => ("", text),
         };
         Number {
-            heat: shades.step(number.rate()),
+            heat: shades.step(match show {
+                Show::Previous => table.of_previous(row, column).unwrap_or(0.0),
+                Show::Percent | Show::Count => number.rate(),
+            }),
             column,
             class,
             text,
-            name: words::cell(table, row.period, column, number),
+            name: {
+                let name = words::cell(table, row.period, column, number);
+                match table.of_previous(row, column) {
+                    Some(share) if show == Show::Previous => {
+                        let before = words::column_heading(table, column - 1);
+                        format!("{name}; {} of column {before}", words::percent(share))
+                    }
+                    _ => name,
+                }
+            },
         }
     };
     let mut cells: Vec<GridCell> = Vec::new();
@@ -494,7 +534,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
     }
 }
 
-fn statement(table: &Table) -> String {
+fn statement(table: &Table, show: Show) -> String {
     let until = match (table.query.measure, table.averages.len()) {
         (Measure::OnOrAfter, 2..) => format!(
             "“On or after” counts up to {} {}, so the last columns are low: they cover little time. ",
@@ -503,8 +543,12 @@ fn statement(table: &Table) -> String {
         ),
         _ => String::new(),
     };
-    if table.averages.iter().all(Option::is_none) {
-        return until;
+    let until = match words::same_period(table) {
+        Some(sentence) => format!("{until}{sentence} "),
+        None => until,
+    };
+    if table.averages.iter().all(Option::is_none) || show == Show::Previous {
+        return until.trim_end().to_owned();
     }
     let kind = match table.query.averaging {
         Averaging::Survival => "Kaplan–Meier, Greenwood",
