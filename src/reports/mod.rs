@@ -52,6 +52,7 @@ mod rolling;
 pub(crate) mod sample;
 pub mod spans;
 pub mod trend;
+pub mod trends;
 pub mod user;
 
 pub use error::QueryError;
