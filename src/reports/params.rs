@@ -291,18 +291,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns a value of another type. `None` if missing.
-    pub fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
-        let text = self.params.text(name);
-        if text.is_empty() {
-            return None;
-        }
-        let parsed = text.parse();
-        parsed
-            .map_err(|error: T::Err| self.reject(Problem::new(name, error.to_string())))
-            .ok()
-    }
-
     /// Returns a whole number from `least` to `most`. `None` if missing.
     pub fn number(&mut self, name: &'static str, least: u32, most: u32) -> Option<u32> {
         let text = self.params.text(name);

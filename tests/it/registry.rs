@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use cohortist::endpoints;
-use cohortist::reports::{Arity, Kind};
+use cohortist::reports::Kind;
 
 use crate::http::read;
 use crate::support::web::{now, product, serve};
