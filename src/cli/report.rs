@@ -63,6 +63,7 @@ fn argument(field: &Field) -> Arg {
     let arg = arg.allow_negative_numbers(matches!(field.kind, Kind::Number(..)));
     match field.arity {
         Arity::Required => arg.required(true),
+        Arity::Several => arg.required(true).num_args(1..),
         Arity::Optional => arg.long(option(field)).env(variable(field)),
         Arity::Repeated => arg
             .long(option(field))
@@ -222,7 +223,7 @@ impl ReportArgs {
         let fields = self.endpoint.fields().iter();
         let field = fields.clone().find(|field| field.name == problem.field);
         let name = match field {
-            Some(field) if field.arity != Arity::Required => format!("--{}", option(field)),
+            Some(field) if !field.arity.is_required() => format!("--{}", option(field)),
             _ => problem.field.to_uppercase(),
         };
         let values = self.params.all(problem.field);

@@ -10,7 +10,7 @@ mod lifecycle;
 mod people;
 mod range;
 mod retention;
-mod trend;
+mod trends;
 mod user;
 
 pub use endpoint::{Answer, AnswerError, Description, Endpoint};
@@ -20,7 +20,7 @@ pub static ALL: &[&dyn Endpoint] = &[
     &retention::Retention,
     &lifecycle::Lifecycle,
     &frequency::Frequency,
-    &trend::Trend,
+    &trends::Trends,
     &events::Events,
     &people::People,
     &user::User,

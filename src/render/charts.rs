@@ -1,6 +1,6 @@
 //! What files and pages show of an answer besides its table: figures, charts and notes.
 
-use crate::render::{chart, frequency, lifecycle, trend};
+use crate::render::{chart, frequency, lifecycle, trends};
 use crate::reports::Chart;
 
 /// One figure above the charts.
@@ -33,7 +33,7 @@ pub struct Drawing {
 pub fn file(drawn: Chart<'_>) -> String {
     match drawn {
         Chart::Retention(table) => chart::file(table),
-        Chart::Trend(activity) => trend::file(activity),
+        Chart::Trends(lines) => trends::file(lines),
         Chart::Lifecycle(growth) => lifecycle::file(growth),
         Chart::Frequency(habits) => frequency::file(habits),
     }
@@ -44,13 +44,7 @@ pub fn drawings(drawn: Chart<'_>) -> Vec<Drawing> {
     match drawn {
         // It has a page of its own.
         Chart::Retention(_) => Vec::new(),
-        Chart::Trend(activity) => vec![Drawing {
-            caption: "People".to_owned(),
-            detail: format!("by {}", activity.grain),
-            svg: trend::people(activity),
-            small: trend::people_small(activity),
-            is_wide: false,
-        }],
+        Chart::Trends(lines) => trends::drawings(lines),
         Chart::Lifecycle(growth) => lifecycle::drawings(growth),
         Chart::Frequency(habits) => frequency::drawings(habits),
     }
@@ -59,7 +53,8 @@ pub fn drawings(drawn: Chart<'_>) -> Vec<Drawing> {
 /// Returns the figures above the charts.
 pub fn figures(drawn: Chart<'_>) -> Vec<Figure> {
     match drawn {
-        Chart::Retention(_) | Chart::Trend(_) => Vec::new(),
+        Chart::Retention(_) => Vec::new(),
+        Chart::Trends(lines) => trends::figures(lines),
         Chart::Lifecycle(growth) => lifecycle::figures(growth),
         Chart::Frequency(habits) => frequency::figures(habits),
     }
@@ -68,7 +63,8 @@ pub fn figures(drawn: Chart<'_>) -> Vec<Figure> {
 /// Returns what a reader of the table has to know.
 pub fn notes(drawn: Chart<'_>) -> Vec<String> {
     match drawn {
-        Chart::Retention(_) | Chart::Trend(_) => Vec::new(),
+        Chart::Retention(_) => Vec::new(),
+        Chart::Trends(lines) => trends::notes(lines),
         Chart::Lifecycle(growth) => lifecycle::notes(growth),
         Chart::Frequency(habits) => frequency::notes(habits),
     }

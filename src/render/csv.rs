@@ -10,7 +10,12 @@ use crate::reports::frame::{Frame, Value};
 /// share that would only round to 0 or 100 is `<0.01` or `>99.99`.
 pub fn frame(frame: &Frame) -> String {
     to_csv(|csv| {
-        csv.write_record(frame.columns.iter().map(|column| column.as_bytes()))?;
+        csv.write_record(
+            frame
+                .columns
+                .iter()
+                .map(|column| guard(column).into_owned()),
+        )?;
         for row in &frame.rows {
             csv.write_record(row.iter().map(field))?;
         }

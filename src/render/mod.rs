@@ -19,6 +19,8 @@ mod plot;
 pub mod text;
 #[cfg(feature = "charts")]
 pub mod trend;
+#[cfg(feature = "charts")]
+pub mod trends;
 pub mod words;
 
 use std::fmt;

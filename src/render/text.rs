@@ -72,7 +72,11 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
 /// Formats a frame in aligned columns: texts to the left, numbers to the right. Columns beyond
 /// `width` characters are left out, and a line says so.
 pub fn frame(frame: &Frame, width: Option<usize>) -> String {
-    let heads = frame.columns.iter().map(|column| column.to_string());
+    // A name from outside may contain control characters.
+    let heads = frame
+        .columns
+        .iter()
+        .map(|column| column.escape_debug().to_string());
     let mut lines = vec![heads.collect::<Vec<_>>()];
     lines.extend(frame.rows.iter().map(|row| row.iter().map(cell).collect()));
     let widest = |k: usize| lines.iter().map(|line| chars(&line[k])).max();

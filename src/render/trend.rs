@@ -17,11 +17,6 @@ pub fn people(activity: &Activity) -> String {
     people_on(activity, &CURVE, ("people", "chart curve roomy"))
 }
 
-/// Draws [`people`] as a standalone file.
-pub fn file(activity: &Activity) -> String {
-    people_on(activity, &CURVE, ("people", "chart"))
-}
-
 /// Draws [`people`] for half a page or a narrow page.
 pub fn people_small(activity: &Activity) -> String {
     people_on(activity, &SIZES, ("people-small", "chart sizes snug"))

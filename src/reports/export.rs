@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::calendar::Period;
-use crate::reports::activity::Activity;
 use crate::reports::frame::Frame;
 use crate::reports::frequency::Habits;
 use crate::reports::lifecycle::Growth;
 use crate::reports::retention::{Show, Table};
+use crate::reports::trends::Lines;
 use crate::sets::Segment;
 
 /// An answer that can be exported.
@@ -89,8 +89,8 @@ pub trait Exports {
 pub enum Chart<'a> {
     /// The curves of a retention table.
     Retention(&'a Table),
-    /// People period by period.
-    Trend(&'a Activity),
+    /// People of several segments, period by period.
+    Trends(&'a Lines),
     /// New, returning, resurrected and dormant people.
     Lifecycle(&'a Growth),
     /// People by the number of their active days.

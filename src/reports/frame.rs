@@ -10,7 +10,7 @@ use crate::reports::coverage::State;
 /// A table of typed values.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Frame {
-    /// The names of the columns.
+    /// The names of the columns. An owned one is a text from outside, such as a segment.
     pub columns: Vec<Cow<'static, str>>,
     /// The rows, each with a value for every column.
     pub rows: Vec<Vec<Value>>,

@@ -51,6 +51,7 @@ pub mod retention;
 pub(crate) mod sample;
 pub mod spans;
 pub mod trend;
+pub mod trends;
 pub mod user;
 
 pub use error::QueryError;

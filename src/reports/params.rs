@@ -45,6 +45,8 @@ pub enum Kind {
 pub enum Arity {
     /// Exactly once. On the command line it is a positional argument.
     Required,
+    /// Once or more. On the command line they are positional arguments.
+    Several,
     /// At most once.
     Optional,
     /// Any number of times.
@@ -163,11 +165,23 @@ pub struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
+impl Arity {
+    /// Whether at least one value is needed.
+    pub fn is_required(self) -> bool {
+        matches!(self, Arity::Required | Arity::Several)
+    }
+
+    /// Whether several values may be given.
+    pub fn is_list(self) -> bool {
+        matches!(self, Arity::Several | Arity::Repeated)
+    }
+}
+
 impl<'a> Reader<'a> {
     /// Reads these values. Two different values for a field that may be given once are a problem.
     pub fn new(fields: &[Field], params: &'a Params) -> Self {
         let mut problems = Vec::new();
-        for field in fields.iter().filter(|field| field.arity != Arity::Repeated) {
+        for field in fields.iter().filter(|field| !field.arity.is_list()) {
             let values = params.all(field.name);
             if values.iter().any(|value| *value != values[0]) {
                 let name = field.name;
@@ -200,12 +214,24 @@ impl<'a> Reader<'a> {
     pub fn segment(&mut self, name: &'static str) -> Option<Segment> {
         let text = self.params.text(name);
         if text.is_empty() {
-            let message =
-                "name an event, such as `signup`, or a segment, such as `active & (web | ios)`";
-            self.reject(Problem::new(name, message));
+            self.reject_missing(name);
             return None;
         }
         self.parse_segment(name, None, text)
+    }
+
+    fn reject_missing(&mut self, name: &'static str) {
+        let message =
+            "name an event, such as `signup`, or a segment, such as `active & (web | ios)`";
+        self.reject(Problem::new(name, message));
+    }
+
+    /// The segments of a field that must be given once or more.
+    pub fn several_segments(&mut self, name: &'static str) -> Vec<Segment> {
+        if self.params.all(name).is_empty() {
+            self.reject_missing(name);
+        }
+        self.segments(name)
     }
 
     /// The segments of a field that may be given repeatedly.
@@ -247,14 +273,22 @@ impl<'a> Reader<'a> {
 
     /// Returns one of the words of a field; its default if missing.
     pub fn word<T: FromStr<Err: fmt::Display> + Default>(&mut self, name: &'static str) -> T {
+        self.parsed(name).unwrap_or_default()
+    }
+
+    /// Returns the value of a field. `None` if missing.
+    pub fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
         let text = self.params.text(name);
         if text.is_empty() {
-            return T::default();
+            return None;
         }
-        text.parse().unwrap_or_else(|error: T::Err| {
-            self.reject(Problem::new(name, error.to_string()));
-            T::default()
-        })
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.reject(Problem::new(name, error.to_string()));
+                None
+            }
+        }
     }
 
     /// Returns a whole number from `least` to `most`. `None` if missing.

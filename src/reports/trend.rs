@@ -6,7 +6,7 @@ use crate::calendar::{Grain, Period};
 pub use crate::reports::activity::{Activity, Daily, Point};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
-use crate::reports::export::{Chart, Exports};
+use crate::reports::export::Exports;
 use crate::reports::first_recorded::dated;
 use crate::reports::frame::{Frame, Value, bounds};
 use crate::reports::limits::MAX_PERIODS;
@@ -248,10 +248,6 @@ impl Exports for Activity {
 
     fn may_include_later_marks(&self) -> bool {
         self.may_include_later_marks
-    }
-
-    fn chart(&self) -> Option<Chart<'_>> {
-        Some(Chart::Trend(self))
     }
 
     fn segments(&self) -> Vec<&Segment> {

@@ -545,7 +545,7 @@ fn every_template_is_rendered() {
         product_page("/events").body,
         product_page("/events/active").body,
         product_page("/events/none").body,
-        product_page("/trend?segment=active").body,
+        product_page("/trends?event=active&event=signup").body,
         read(&format!("{empty}/retention")).body,
     ]
     .concat();

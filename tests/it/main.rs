@@ -72,5 +72,6 @@ mod string_ids;
 mod support;
 mod tracker;
 mod transactions;
+mod trends;
 mod unsynced;
 mod upgrade;

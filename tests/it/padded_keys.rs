@@ -359,7 +359,7 @@ fn a_key_of_another_type_spoils_no_other_answer() {
         "/users/5",
         "/events.json",
         "/autocomplete.json",
-        "/trend.json?segment=active",
+        "/trends.json?event=active",
         "/api/v1/events",
         "/events/active?by=month",
         "/people",
@@ -643,7 +643,7 @@ fn a_given_moment_within_a_day_is_said_to_hold_later_marks() {
     let flag = "/may_include_later_marks";
     assert!(later(table, flag) && !later(&format!("{table}&to=2026-11-01&cols=3"), flag));
     assert!(later("/api/v1/events", flag));
-    for report in ["trend?segment=active&by=day", "user?id=1"] {
+    for report in ["trends?event=active&by=day", "user?id=1"] {
         assert!(later(&format!("/api/v1/{report}"), flag), "{report}");
     }
     assert!(later("/api/v1/people?set=active@2026-11", flag));

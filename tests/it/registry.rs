@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use cohortist::endpoints;
-use cohortist::reports::{Arity, Kind};
+use cohortist::reports::Kind;
 
 use crate::http::read;
 use crate::support::web::{now, product, serve};
@@ -32,7 +32,7 @@ fn every_report_has_a_page_files_a_command_an_api_entry_and_documentation() {
     for endpoint in endpoints::ALL {
         let name = endpoint.name();
         let fields = endpoint.fields().iter();
-        let required = fields.filter(|field| field.arity == Arity::Required);
+        let required = fields.filter(|field| field.arity.is_required());
         let given: Vec<(&str, String)> = required
             .map(|field| (field.name, value(field.name, field.kind)))
             .collect();

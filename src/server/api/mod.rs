@@ -62,14 +62,14 @@ fn described(endpoint: &dyn Endpoint) -> Json {
             Kind::Segment | Kind::Set | Kind::Text => json!({ "type": "string" }),
         };
         let schema = match field.arity {
-            Arity::Repeated => json!({ "type": "array", "items": schema }),
+            Arity::Several | Arity::Repeated => json!({ "type": "array", "items": schema }),
             Arity::Required | Arity::Optional => schema,
         };
         json!({
             "name": field.name,
             "in": "query",
             "description": field.help,
-            "required": field.arity == Arity::Required,
+            "required": field.arity.is_required(),
             "schema": schema,
         })
     };

@@ -1,5 +1,7 @@
 //! The page of a report without a page of its own: fields as a form, chart, table and files.
 
+use std::borrow::Cow;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -9,7 +11,7 @@ use crate::render::charts::{self, Drawing, Figure};
 use crate::render::{text, words};
 use crate::reports::coverage::State;
 use crate::reports::frame::{Frame, Value};
-use crate::reports::{Arity, Exports, Kind, Params, Problem};
+use crate::reports::{Exports, Field, Kind, Params, Problem};
 use crate::server::error::WebError;
 use crate::server::export::params;
 use crate::server::files::Format;
@@ -25,6 +27,8 @@ const MAX_ROWS: usize = 1_000;
 /// One field of the form.
 struct Input {
     name: &'static str,
+    /// Unique on the page.
+    id: String,
     label: String,
     help: String,
     value: String,
@@ -120,29 +124,60 @@ fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), 
 
 fn inputs(endpoint: &dyn Endpoint, params: &Params, problems: &[Problem]) -> Vec<Input> {
     let fields = endpoint.fields().iter();
-    let input = |field: &crate::reports::Field| {
-        let problem = problems.iter().find(|problem| problem.field == field.name);
-        let value = params.text(field.name);
-        let choice = |(place, word): (usize, &&'static str)| Choice {
-            word,
-            // The first word is the default.
-            is_chosen: value == *word || (value.is_empty() && place == 0),
+    let all = fields.flat_map(|field| {
+        let given = params.all(field.name);
+        let count = if field.arity.is_list() {
+            // Room for one more.
+            given.len() + 1
+        } else {
+            1
         };
-        Input {
-            name: field.name,
-            label: field.name.replace('_', " "),
-            help: words::curly(field.help),
-            value: value.to_owned(),
-            words: match field.kind {
-                Kind::Word(words) => words.iter().enumerate().map(choice).collect(),
-                _ => Vec::new(),
-            },
-            is_segment: field.kind == Kind::Segment,
-            is_required: field.arity == Arity::Required,
-            problem: problem.map(|problem| words::curly(&problem.message)),
-        }
+        (0..count).map(move |place| input(field, params, problems, place))
+    });
+    all.collect()
+}
+
+/// Returns the input for one of the values of a field.
+fn input(field: &Field, params: &Params, problems: &[Problem], place: usize) -> Input {
+    let is_list = field.arity.is_list();
+    let concerns = |problem: &&Problem| {
+        problem.field == field.name && (!is_list || problem.index.unwrap_or(0) == place)
     };
-    fields.map(input).collect()
+    let problem = problems.iter().find(concerns);
+    let value = match is_list {
+        true => params.all(field.name).get(place).map_or("", String::as_str),
+        false => params.text(field.name),
+    };
+    let choice = |(place, word): (usize, &&'static str)| Choice {
+        word,
+        // The first word is the default.
+        is_chosen: value == *word || (value.is_empty() && place == 0),
+    };
+    let again = if place > 0 {
+        format!("_{}", place + 1)
+    } else {
+        String::new()
+    };
+    Input {
+        name: field.name,
+        id: format!("{}{again}", field.name),
+        label: match place {
+            0 => field.name.replace('_', " "),
+            _ => format!("and {}", field.name.replace('_', " ")),
+        },
+        help: match place {
+            0 => words::curly(field.help),
+            _ => String::new(),
+        },
+        value: value.to_owned(),
+        words: match field.kind {
+            Kind::Word(words) => words.iter().enumerate().map(choice).collect(),
+            _ => Vec::new(),
+        },
+        is_segment: field.kind == Kind::Segment,
+        is_required: field.arity.is_required() && place == 0,
+        problem: problem.map(|problem| words::curly(&problem.message)),
+    }
 }
 
 fn report(
@@ -189,7 +224,10 @@ fn report(
         notes: export.chart().map(charts::notes).unwrap_or_default(),
         columns: columns
             .iter()
-            .map(|column| column.replace('_', " "))
+            .map(|column| match column {
+                Cow::Borrowed(ours) => ours.replace('_', " "),
+                Cow::Owned(segment) => segment.clone(),
+            })
             .collect(),
         rows: rows.map(|row| row.iter().map(cell).collect()).collect(),
         more,

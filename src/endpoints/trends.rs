@@ -1,0 +1,84 @@
+//! The endpoint of the trends report.
+
+use chrono::{DateTime, Utc};
+
+use crate::endpoints::endpoint::problem;
+use crate::endpoints::range::{BY, FROM, ROWS, range};
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
+use crate::reports::trends::{Rolling, Trends as Report};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, plan_at};
+use crate::tracker::{Run, Tracker};
+
+/// See [`crate::reports::trends`].
+pub struct Trends;
+
+const FIELDS: &[Field] = &[
+    Field {
+        name: "event",
+        help: "Who is counted: 1 to 6 events or segments such as `active & (web | ios)`",
+        kind: Kind::Segment,
+        arity: Arity::Several,
+    },
+    BY,
+    Field {
+        name: "rolling",
+        help: "People of the 7d, 28d or 30d up to each day [default: of each period]",
+        kind: Kind::Text,
+        arity: Arity::Optional,
+    },
+    FROM,
+    ROWS,
+];
+
+fn read(params: &Params) -> Result<Report, Vec<Problem>> {
+    let mut read = Reader::new(FIELDS, params);
+    let segments = read.several_segments("event");
+    let rolling: Option<Rolling> = read.parsed("rolling");
+    let range = range(&mut read);
+    read.finish(Some(Report {
+        segments,
+        range,
+        rolling,
+    }))
+}
+
+static DESCRIPTION: Description = Description {
+    name: "trends",
+    about: "Show how many people are active, by period or in rolling windows",
+    fields: FIELDS,
+    examples: &[
+        ("trends active", "the last 30 days"),
+        (
+            "trends active signup --by week --rows 12",
+            "two lines, the last 12 weeks",
+        ),
+        (
+            "trends active --rolling 28d --rows 90",
+            "monthly active people, day by day",
+        ),
+    ],
+    explanation: "A rolling window counts each person once, who was active on any of its days; it needs --by day.
+stickiness, with --rolling 28d: mean people a day ÷ people of the 28 days. * so far. ≥ at least: a
+part of the window is not recorded. – not recorded.",
+};
+
+impl Endpoint for Trends {
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
+    }
+
+    fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
+        let planned = plan_at(&read(params)?, now).map(drop);
+        planned.map_err(|error| vec![problem(&error)])
+    }
+
+    fn answer(
+        &self,
+        params: &Params,
+        tracker: &Tracker,
+        run: &Run<'_>,
+    ) -> Result<Answer, AnswerError> {
+        let answered = tracker.run(&read(params)?, run)?;
+        Ok(Answer::of(answered, |lines| Box::new(lines)))
+    }
+}

@@ -1,0 +1,276 @@
+//! Trends as figures, notes and a chart of lines.
+
+use crate::render::axis::{Axis, period_labels};
+use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
+use crate::render::charts::{Drawing, Figure};
+use crate::render::lifecycle::below_axis;
+use crate::render::plot::{COLOURS, DASHES, Label, Plot, height};
+use crate::render::{thousands, words};
+use crate::reports::coverage::State;
+use crate::reports::spans::compared;
+use crate::reports::trends::{Lines, Point, Series};
+
+/// The longest name at the end of a line, in characters.
+const NAMED: usize = 18;
+
+/// Returns a figure for each segment, of its last complete period.
+pub fn figures(lines: &Lines) -> Vec<Figure> {
+    let figure = |series: &Series| {
+        let name = words::shortened(&series.segment.to_string(), 60);
+        let Some(point) = series.last_complete() else {
+            return Figure {
+                value: None,
+                label: name,
+                note: words::none_complete(what(lines), lines.data_ends),
+            };
+        };
+        let mut notes = vec![until(lines, point)];
+        notes.extend(change(lines, series, point));
+        let sticky = point.stickiness.map(words::percent);
+        notes.extend(sticky.map(|share| format!("stickiness {share}")));
+        Figure {
+            value: point.people.map(thousands),
+            label: name,
+            note: notes.join("; "),
+        }
+    };
+    lines.series.iter().map(figure).collect()
+}
+
+fn what(lines: &Lines) -> &'static str {
+    match lines.rolling {
+        None => lines.grain.as_str(),
+        Some(_) => "window",
+    }
+}
+
+/// When the people of a point were active.
+fn until(lines: &Lines, point: &Point) -> String {
+    match lines.rolling {
+        None => words::when(point.period),
+        Some(rolling) => format!(
+            "in the {} days up to {}",
+            rolling.days(),
+            words::full_label(point.period)
+        ),
+    }
+}
+
+/// The change from a comparable earlier period, if both are complete: a window is compared with the
+/// one just before it, without common days.
+fn change(lines: &Lines, series: &Series, point: &Point) -> Option<String> {
+    let (back, before) = match lines.rolling {
+        None if compared(lines.grain) == 7 => (7, "a week before".to_owned()),
+        None => (1, format!("the {} before", lines.grain)),
+        Some(rolling) => (rolling.days(), format!("{} days before", rolling.days())),
+    };
+    let earlier = point.period.shift(-i64::from(back)).ok()?;
+    let mut points = series.points.iter();
+    let earlier = points.find(|point| point.period == earlier && point.state == State::Complete)?;
+    let ratio = crate::stats::rate(point.people?, earlier.people?)?;
+    Some(format!("{} on {before}", words::change(ratio - 1.0)))
+}
+
+/// Returns what a reader of the table has to know.
+pub fn notes(lines: &Lines) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(rolling) = lines.rolling {
+        notes.push(format!(
+            "Each row counts the people who were active on any of the {} days up to that day, each of them once.",
+            rolling.days()
+        ));
+    }
+    if lines.rolling == Some(crate::reports::trends::Rolling::FourWeeks) {
+        notes.push(
+            "Stickiness is the mean number of people a day ÷ the people of the same 28 days."
+                .to_owned(),
+        );
+    }
+    let joined = lines
+        .series
+        .iter()
+        .filter(|series| series.is_on_the_same_day);
+    notes.extend(joined.map(|series| {
+        format!(
+            "{} means on the same day: each person meets all of it on one of the days.",
+            words::shortened(&series.segment.to_string(), 60)
+        )
+    }));
+    let points = || lines.series.iter().flat_map(|series| &series.points);
+    let has = |state| points().any(|point| point.state == state);
+    if has(State::InProgress) {
+        notes.push(format!("* {}.", words::in_progress(lines.data_ends)));
+    }
+    if has(State::PartlyRecorded) {
+        let begins = lines.series.iter().filter_map(|series| {
+            let name = words::shortened(&series.segment.to_string(), 60);
+            Some(format!(
+                "{name} is recorded from {} on",
+                words::date(series.begins?)
+            ))
+        });
+        let begins = begins.collect::<Vec<_>>().join(", ");
+        notes.push(format!(
+            "≥ at least: a part of the {} is not recorded. {begins}",
+            what(lines)
+        ));
+    }
+    if has(State::NotRecorded) {
+        notes.push("– not recorded.".to_owned());
+    }
+    notes
+}
+
+/// Draws the lines for a page.
+pub fn drawings(lines: &Lines) -> Vec<Drawing> {
+    let detail = match lines.rolling {
+        None => format!("by {}", lines.grain),
+        Some(rolling) => format!("of the {} days up to each day", rolling.days()),
+    };
+    let pale = words::while_in_progress(lines.data_ends);
+    vec![Drawing {
+        caption: "People".to_owned(),
+        detail: format!("{detail}; pale {pale}, and where not recorded whole"),
+        svg: draw(lines, &CURVE, "trends", "chart curve roomy"),
+        small: draw(lines, &SIZES, "trends-small", "chart sizes snug"),
+        is_wide: false,
+    }]
+}
+
+/// Draws the lines as a standalone file.
+pub fn file(lines: &Lines) -> String {
+    draw(lines, &CURVE, "trends", "chart")
+}
+
+fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
+    let is_single = lines.series.len() == 1;
+    // Names need room at the ends of the lines.
+    let canvas = Canvas {
+        right: if is_single {
+            canvas.right
+        } else {
+            canvas.right - 220
+        },
+        ..*canvas
+    };
+    let points = || lines.series.iter().flat_map(|series| &series.points);
+    let greatest = points().filter_map(|point| point.people).max().unwrap_or(0);
+    let axis = Axis::count(height(greatest));
+    let periods: Vec<_> = lines.periods().collect();
+    let mut plot = Plot::new(&canvas, (0.0, axis.top), periods.len());
+    plot.rules(&axis.ticks, |tick| short_count(tick, axis.top));
+    for (at, series) in lines.series.iter().enumerate() {
+        line(&mut plot, at, series);
+    }
+    if !is_single {
+        let labels = names(&plot, lines, f64::from(canvas.right) + 10.0);
+        plot.texts("labels numbers", labels);
+    }
+    let few = canvas.width <= SIZES.width;
+    plot.below(&period_labels(&periods, few), &below_axis(lines.grain));
+    plot.hits((0..periods.len()).map(|at| describe(lines, at)));
+    let last = lines.series.iter().filter_map(|series| {
+        let point = series.last_complete()?;
+        Some(format!(
+            "{}: {} {}",
+            series.segment,
+            words::people(point.people?),
+            until(lines, point)
+        ))
+    });
+    let text = last.collect::<Vec<_>>().join("; ");
+    let text = if text.is_empty() {
+        "Nothing is complete.".to_owned()
+    } else {
+        text
+    };
+    plot.finish(id, class, "People", &text)
+}
+
+/// Draws complete periods as a line, and the way to and between others pale.
+fn line(plot: &mut Plot<'_>, at: usize, series: &Series) {
+    let points = &series.points;
+    let value = |point: &Point| point.people.map(height);
+    let is_final =
+        |point: Option<&Point>| point.is_some_and(|point| point.state == State::Complete);
+    let (colour, dash, stroke) = (at + 1, DASHES[at], COLOURS[at]);
+    let dash = match dash {
+        "" => String::new(),
+        dash => format!(r#" stroke-dasharray="{dash}""#),
+    };
+    let complete: Vec<Option<f64>> = points
+        .iter()
+        .map(|point| value(point).filter(|_| is_final(Some(point))))
+        .collect();
+    let other: Vec<Option<f64>> = points
+        .iter()
+        .enumerate()
+        .map(|(at, point)| {
+            let before = at.checked_sub(1).and_then(|before| points.get(before));
+            let is_inner = is_final(Some(point))
+                && before.is_none_or(|before| is_final(Some(before)))
+                && points.get(at + 1).is_none_or(|next| is_final(Some(next)));
+            value(point).filter(|_| !is_inner)
+        })
+        .collect();
+    plot.line(
+        &format!("line c{colour} pale"),
+        &format!(r#"stroke="{stroke}" stroke-opacity="0.4"{dash}"#),
+        &other,
+    );
+    plot.line(
+        &format!("line c{colour}"),
+        &format!(r#"stroke="{stroke}"{dash}"#),
+        &complete,
+    );
+}
+
+/// The names at the ends of the lines, moved apart.
+fn names(plot: &Plot<'_>, lines: &Lines, x: f64) -> Vec<Label> {
+    const APART: f64 = 30.0;
+    let mut labels: Vec<Label> = lines
+        .series
+        .iter()
+        .map(|series| {
+            let last = series.points.iter().rev().find_map(|point| point.people);
+            Label {
+                x,
+                y: plot.y(height(last.unwrap_or(0))) + 7.0,
+                anchor: "start",
+                text: words::shortened(&series.segment.to_string(), NAMED),
+            }
+        })
+        .collect();
+    labels.sort_by(|a, b| b.y.total_cmp(&a.y));
+    // From the lowest up.
+    for at in 1..labels.len() {
+        labels[at].y = labels[at].y.min(labels[at - 1].y - APART);
+    }
+    labels
+}
+
+fn describe(lines: &Lines, at: usize) -> String {
+    let mut texts = Vec::new();
+    let mut label = String::new();
+    for series in &lines.series {
+        let point = &series.points[at];
+        label = words::full_label(point.period);
+        let people = match (point.people, point.state) {
+            (None, _) => "not recorded".to_owned(),
+            (Some(count), State::PartlyRecorded) => format!("at least {}", words::people(count)),
+            (Some(count), State::InProgress) => {
+                format!(
+                    "{}, {}",
+                    words::people(count),
+                    words::in_progress(lines.data_ends)
+                )
+            }
+            (Some(count), _) => words::people(count),
+        };
+        texts.push(match lines.series.len() {
+            1 => people,
+            _ => format!("{} {people}", series.segment),
+        });
+    }
+    format!("{label}: {}", texts.join("; "))
+}
