@@ -3,7 +3,7 @@
 use crate::calendar::Grain;
 use crate::render::axis::Axis;
 use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
-use crate::render::charts::{Drawing, Figure};
+use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{COLOURS, Column, Plot, height};
 use crate::render::{many, thousands, words};
 use crate::reports::coverage::State;

@@ -3,7 +3,7 @@
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
-use crate::render::charts::{Drawing, Figure};
+use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{COLOURS, Column, Label, Plot, height};
 use crate::render::{thousands, words};
 use crate::reports::coverage::State;

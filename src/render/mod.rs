@@ -11,6 +11,8 @@ pub mod charts;
 pub mod colour;
 pub mod csv;
 #[cfg(feature = "charts")]
+mod drawing;
+#[cfg(feature = "charts")]
 pub mod frequency;
 #[cfg(feature = "charts")]
 pub mod lifecycle;

@@ -2,7 +2,7 @@
 
 use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
-use crate::render::charts::{Drawing, Figure};
+use crate::render::drawing::{Drawing, Figure};
 use crate::render::lifecycle::below_axis;
 use crate::render::plot::{COLOURS, DASHES, Label, Plot, height};
 use crate::render::{thousands, words};
