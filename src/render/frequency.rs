@@ -2,7 +2,7 @@
 
 use crate::calendar::Grain;
 use crate::render::axis::Axis;
-use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
+use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{COLOURS, Column, Plot, height};
 use crate::render::{many, thousands, words};
@@ -140,7 +140,7 @@ pub fn drawings(habits: &Habits) -> Vec<Drawing> {
         drawings.push(Drawing {
             caption: "Active days of 7".to_owned(),
             detail: "mean of the people of each complete week".to_owned(),
-            svg: weeks(habits, &CURVE, "weeks", "chart curve roomy"),
+            svg: weeks(habits, &WHOLE, "weeks", "chart whole roomy"),
             small: weeks(habits, &SIZES, "weeks-small", "chart sizes snug"),
             is_wide: true,
         });

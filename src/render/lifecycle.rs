@@ -2,7 +2,7 @@
 
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, period_labels};
-use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
+use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{COLOURS, Column, Label, Plot, height};
 use crate::render::{thousands, words};
@@ -124,19 +124,29 @@ pub fn drawings(growth: &Growth) -> Vec<Drawing> {
             growth.grain,
             words::while_in_progress(growth.data_ends)
         ),
-        svg: draw(growth, &wide(&CURVE), "lifecycle", "chart curve roomy"),
-        small: draw(growth, &wide(&SIZES), "lifecycle-small", "chart sizes snug"),
+        svg: draw(
+            growth,
+            &with_legend(&WHOLE),
+            "lifecycle",
+            "chart whole roomy",
+        ),
+        small: draw(
+            growth,
+            &with_legend(&SIZES),
+            "lifecycle-small",
+            "chart sizes snug",
+        ),
         is_wide: false,
     }]
 }
 
 /// Draws the lifecycle as a standalone file.
 pub fn file(growth: &Growth) -> String {
-    draw(growth, &wide(&CURVE), "lifecycle", "chart")
+    draw(growth, &with_legend(&CURVE), "lifecycle", "chart")
 }
 
 /// Returns a canvas with room for a legend.
-fn wide(canvas: &Canvas) -> Canvas {
+fn with_legend(canvas: &Canvas) -> Canvas {
     Canvas { top: 70, ..*canvas }
 }
 

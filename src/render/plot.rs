@@ -200,7 +200,11 @@ impl<'c> Plot<'c> {
 
     /// Draws the keys of colours above the chart. Each is a class, a colour and a name.
     pub fn legend(&mut self, keys: &[(&str, &str, &str)]) {
-        let mut x = f64::from(self.canvas.left);
+        let width = |name: &str| 62.0 + float(name.chars().count()) * 13.0;
+        let total: f64 = keys.iter().map(|(_, _, name)| width(name)).sum();
+        let left = f64::from(self.canvas.left);
+        // A narrow chart has no room to the right of the axis for all names.
+        let mut x = left.min((f64::from(self.canvas.width) - total).max(0.0));
         let mut labels = Vec::new();
         for (class, fill, name) in keys {
             let _ = write!(
@@ -213,7 +217,7 @@ impl<'c> Plot<'c> {
                 anchor: "start",
                 text: (*name).to_owned(),
             });
-            x += 62.0 + float(name.chars().count()) * 13.0;
+            x += width(name);
         }
         self.texts("ticks", labels);
     }

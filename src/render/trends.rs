@@ -1,7 +1,7 @@
 //! Trends as figures, notes and a chart of lines.
 
 use crate::render::axis::{Axis, period_labels};
-use crate::render::chart::{CURVE, Canvas, SIZES, short_count};
+use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::lifecycle::below_axis;
 use crate::render::plot::{COLOURS, DASHES, Label, Plot, height};
@@ -131,7 +131,7 @@ pub fn drawings(lines: &Lines) -> Vec<Drawing> {
     vec![Drawing {
         caption: "People".to_owned(),
         detail: format!("{detail}; pale {pale}, and where not recorded whole"),
-        svg: draw(lines, &CURVE, "trends", "chart curve roomy"),
+        svg: draw(lines, &WHOLE, "trends", "chart whole roomy"),
         small: draw(lines, &SIZES, "trends-small", "chart sizes snug"),
         is_wide: false,
     }]

@@ -10,7 +10,7 @@ use crate::sets::{NodeId, Plan};
 /// the next. The unions from each set to the end of its block, and from the beginning of the block
 /// to each set, are built one from the other, and only those that a window needs.
 #[derive(Debug)]
-pub struct Rolling {
+pub struct WindowUnions {
     width: usize,
     /// The union from a set to the end of its block.
     to_end: HashMap<usize, NodeId>,
@@ -18,11 +18,11 @@ pub struct Rolling {
     from_start: HashMap<usize, NodeId>,
 }
 
-impl Rolling {
+impl WindowUnions {
     /// Windows of this width, which is not 0.
     pub fn new(width: usize) -> Self {
         assert!(width > 0, "a window has at least one set");
-        Rolling {
+        WindowUnions {
             width,
             to_end: HashMap::new(),
             from_start: HashMap::new(),
@@ -95,7 +95,7 @@ mod tests {
         let windows = 40;
         for width in 1..20 {
             let mut plan = Plan::new();
-            let mut rolling = Rolling::new(width);
+            let mut rolling = WindowUnions::new(width);
             for first in 0..windows {
                 let set = |plan: &mut Plan, place: usize| {
                     let name = EventName::new(&format!("{place:03}")).unwrap();

@@ -60,6 +60,15 @@ pub(super) const CURVE: Canvas = Canvas {
     top: 30,
     bottom: 448,
 };
+/// A chart over the whole width of a page.
+pub(super) const WHOLE: Canvas = Canvas {
+    width: 2160,
+    height: 560,
+    left: 104,
+    right: 2124,
+    top: 30,
+    bottom: 468,
+};
 pub(super) const SIZES: Canvas = Canvas {
     width: 696,
     height: 540,

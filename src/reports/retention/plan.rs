@@ -12,7 +12,7 @@ use crate::reports::first_recorded::{Recorded, dated};
 use crate::reports::report::{Context, Report, Request, Results, plan_at};
 use crate::reports::retention::query::{Measure, Query, Window};
 use crate::reports::retention::table::{Cell, Number, Row, Table, are_independent, averages};
-use crate::reports::rolling::Rolling;
+use crate::reports::rolling::WindowUnions;
 use crate::sets::{CountId, Counts, Labels, NodeId, Plan, Set};
 
 /// A query with its cohorts fixed, and the plan that answers it.
@@ -350,7 +350,7 @@ struct Returns<'a> {
     /// The set of each period that was asked for; `None` where it is not recorded or has not begun.
     known: Vec<Option<Option<NodeId>>>,
     /// For each bracket, the unions over its periods.
-    brackets: Vec<Rolling>,
+    brackets: Vec<WindowUnions>,
 }
 
 impl<'a> Returns<'a> {
@@ -362,7 +362,7 @@ impl<'a> Returns<'a> {
             first,
             known: Vec::new(),
             brackets: of_brackets
-                .map(|column| Rolling::new(query.counted(column).width() as usize))
+                .map(|column| WindowUnions::new(query.counted(column).width() as usize))
                 .collect(),
         }
     }

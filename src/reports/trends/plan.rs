@@ -1,13 +1,16 @@
 //! Plans the counts of trends, and builds the answer from them.
 
+use std::convert::Infallible;
+
 use crate::calendar::{Grain, Period};
 use crate::reports::coverage::State;
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Beginning, dated};
 use crate::reports::range::Range;
 use crate::reports::report::{Context, Report, Request, Results};
+use crate::reports::rolling::WindowUnions;
 use crate::reports::trends::lines::{Lines, Point, Series};
-use crate::reports::trends::rolling::{Rolling, unions};
+use crate::reports::trends::rolling::Rolling;
 use crate::sets::{CountId, Counts, NodeId, Plan, Segment};
 use crate::stats::rate;
 
@@ -149,10 +152,12 @@ impl TrendsQuestion {
             nodes.push(plan.add(&expanded.at(*unit, context.catalogue)?)?);
         }
         let length = usize::try_from(length).expect("a window has at most 30 days");
-        let windows = unions(plan, &nodes, length);
+        let mut unions = WindowUnions::new(length);
+        let node = |_: &mut Plan, place: usize| Ok::<_, Infallible>(nodes[place]);
         let begins = Beginning::of(expanded, context.catalogue, context.coverage.now());
         let mut points = Vec::with_capacity(periods.len());
-        for (at, window) in windows.into_iter().enumerate() {
+        for at in 0..periods.len() {
+            let Ok(window) = unions.union(plan, at, node);
             let (from, until) = (units[at], units[at + length - 1]);
             let state = begins.state(from, until, context.coverage);
             let is_recorded = !matches!(state, State::Future | State::NotRecorded);
