@@ -49,7 +49,7 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
     assert_eq!(
         url.query(),
         Some(
-            "cohort=signup&returning=active&returning_and=web&by=week&measure=on&as=percent&average=weighted&rows=4"
+            "cohort=signup&returning=active&returning_and=web&by=week&measure=on&rows=4&as=percent"
         )
     );
     assert_eq!(

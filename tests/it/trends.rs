@@ -273,10 +273,10 @@ fn agree(
             let people: BTreeSet<u32> = window.iter().flat_map(|period| set(*period)).collect();
             let expected = (state != State::NotRecorded).then_some(people.len() as u64);
             assert_eq!(point.people, expected, "{what}");
-            if point.stickiness.is_some() {
+            if let Some(stickiness) = point.stickiness {
                 let total: usize = window.iter().map(|period| set(*period).len()).sum();
                 let sticky = total as f64 / (28 * people.len()) as f64;
-                assert!((point.stickiness.unwrap() - sticky).abs() < 1e-9, "{what}");
+                assert!((stickiness - sticky).abs() < 1e-9, "{what}");
             }
         }
         let last = series.points.last().unwrap().period;

@@ -42,20 +42,22 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// The time from a failed checkpoint or merge to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Returns whether a change of about `bytes` must wait for a checkpoint, because twice as many
-/// changes as start one are in memory or in the log. Small changes do not wait for a checkpoint
-/// that is being written; large ones do, so that the memory of both is bounded.
-pub(super) fn is_full(memtables: &Memtables, disk: &Disk, bytes: usize) -> bool {
-    let most = 2 * disk.checkpoint_bytes;
-    let log_len = memtables.log.as_ref().map_or(0, Log::len);
-    let is_too_much = if bytes < LARGE_CHANGE {
-        memtables.active_bytes > most
-    } else {
-        // A change larger than the limit still gets its turn when little else is in memory.
-        let room = most.saturating_sub(bytes).max(most / 8);
-        memtables.active_bytes + memtables.immutable_bytes > room
-    };
-    is_too_much || log_len > 2 * disk.log_bytes() + MIN_CHECKPOINT_AT_CLOSE
+impl Disk {
+    /// Returns whether a change of about `bytes` must wait for a checkpoint, because twice as many
+    /// changes as start one are in memory or in the log. Small changes do not wait for a checkpoint
+    /// that is being written; large ones do, so that the memory of both is bounded.
+    pub(super) fn is_full(&self, memtables: &Memtables, bytes: usize) -> bool {
+        let most = 2 * self.checkpoint_bytes;
+        let log_len = memtables.log.as_ref().map_or(0, Log::len);
+        let is_too_much = if bytes < LARGE_CHANGE {
+            memtables.active_bytes > most
+        } else {
+            // A change larger than the limit still gets its turn when little else is in memory.
+            let room = most.saturating_sub(bytes).max(most / 8);
+            memtables.active_bytes + memtables.immutable_bytes > room
+        };
+        is_too_much || log_len > 2 * self.log_bytes() + MIN_CHECKPOINT_AT_CLOSE
+    }
 }
 
 impl Engine {
@@ -63,14 +65,14 @@ impl Engine {
         self.read().log.as_ref().map_or(0, Log::len)
     }
 
-    /// Delays a writer while the memtables [are full](is_full) for a change of about `bytes`. Each
+    /// Delays a writer while the memtables [are full](Disk::is_full) for a change of about `bytes`. Each
     /// round waits for a checkpoint, because any checkpoint makes room.
     pub(super) fn wait_for_room(&self, disk: &Disk, bytes: usize) -> Result<()> {
         let until = Instant::now() + ROOM_WITHIN;
-        while is_full(&self.read(), disk, bytes) {
+        while disk.is_full(&self.read(), bytes) {
             let reason = match disk.signal.wait_for_room(until) {
                 WaitOutcome::Room => continue,
-                WaitOutcome::Failed(reason) if is_full(&self.read(), disk, bytes) => reason,
+                WaitOutcome::Failed(reason) if disk.is_full(&self.read(), bytes) => reason,
                 WaitOutcome::Failed(_) => continue,
                 WaitOutcome::TimedOut => "the disk does not keep up with the writes".to_owned(),
                 WaitOutcome::Stopped => "the store is being closed".to_owned(),
@@ -89,7 +91,7 @@ impl Engine {
     /// frame that is as long as the refused one and changes nothing.
     fn retry_write(&self, disk: &Disk) {
         if let Some(bytes) = disk.write_health.refused_bytes()
-            && !is_full(&self.read(), disk, 0)
+            && !disk.is_full(&self.read(), 0)
         {
             let nothing = Change::Bits {
                 keys: Vec::new(),

@@ -11,7 +11,6 @@ use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix};
 use crate::store::FilesHealth;
 use crate::store::cost::Cost;
-use crate::store::embedded::checkpoint::is_full;
 use crate::store::embedded::expirations::Expirations;
 use crate::store::embedded::log_files::log_files;
 use crate::store::embedded::memtable::{Leaves, Memtables};
@@ -188,7 +187,7 @@ impl Engine {
             self.expire_due();
             let memtables = self.lock();
             // Another writer may have taken the room.
-            if !is_full(&memtables, disk, bytes) {
+            if !disk.is_full(&memtables, bytes) {
                 return Ok(memtables);
             }
         }
