@@ -30,6 +30,7 @@ macro_rules! choice {
 pub(crate) use choice;
 
 mod activity;
+mod clamps;
 pub mod coverage;
 pub mod dates;
 mod error;
@@ -55,6 +56,7 @@ pub mod trend;
 pub mod trends;
 pub mod user;
 
+pub use clamps::clamped_counts;
 pub use error::QueryError;
 pub use export::{Chart, Exports};
 pub use limits::MAX_PERIODS;

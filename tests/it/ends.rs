@@ -1010,7 +1010,7 @@ fn a_number_that_is_news_to_the_list_is_shown() {
 
 #[test]
 fn contradictions_are_counted() {
-    let before = cohortist::reports::retention::clamped_counts();
+    let before = cohortist::reports::clamped_counts();
     let query = Query {
         rows: Some(1),
         cols: Some(1),
@@ -1020,5 +1020,5 @@ fn contradictions_are_counted() {
     // Of three people five came back: the counts are of two moments.
     let table = question.table(&Counts::new(&plan, vec![3, 5, 3, 3]).unwrap());
     assert_eq!(table.numbers().next().unwrap().retained, 3);
-    assert!(cohortist::reports::retention::clamped_counts() > before);
+    assert!(cohortist::reports::clamped_counts() > before);
 }

@@ -8,7 +8,8 @@ use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::reports::coverage::State;
 use cohortist::reports::lifecycle::{Class, Growth, Lifecycle};
 use cohortist::reports::range::Range;
-use cohortist::sets::{EventName, When};
+use cohortist::reports::{Context, answer_with, clamped_counts};
+use cohortist::sets::{EventName, Labels, Plan, Segments, When};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store};
 use cohortist::{Run, Tracker};
@@ -304,5 +305,42 @@ fn agree(marks: &[(bool, u32, i64)], grain: Grain, start: &str, segment: &str, t
         }
         seen.extend(here.iter().copied());
         previous = Some(here);
+    }
+}
+
+#[test]
+fn counts_of_two_moments_are_reduced_to_what_is_possible() {
+    let tracker = Tracker::new(Arc::new(EmbeddedStore::in_memory(&Options::default())));
+    let active = EventName::new("active").unwrap();
+    let now = parse_moment("2026-11-05").unwrap();
+    for day in 0..4 {
+        let at = now - TimeDelta::days(day);
+        tracker.mark(&active, 1, at).unwrap();
+    }
+    let context = Context {
+        coverage: &tracker.coverage(now, true).unwrap(),
+        catalogue: &tracker.catalogue().unwrap(),
+        segments: &Segments::default(),
+        labels: &Labels::new(),
+        hidden: &[],
+    };
+    let asked = question("active", Grain::Day, "2026-11-03", 3);
+    // Each count is smaller than the one before it or greater, as if marks arrived in between.
+    for counts in [[9, 1, 7, 8], [1, 9, 3, 7]] {
+        let clamped = clamped_counts();
+        let count = |plan: &Plan| {
+            counts
+                .into_iter()
+                .cycle()
+                .take(plan.roots().len())
+                .collect()
+        };
+        let growth = answer_with(&asked, &context, count).unwrap();
+        for stage in &growth.stages {
+            let classes = stage.classes.unwrap();
+            let sum = classes.new + classes.returning + classes.resurrected;
+            assert_eq!(Some(sum), stage.active, "{}", stage.period);
+        }
+        assert!(clamped_counts() > clamped);
     }
 }

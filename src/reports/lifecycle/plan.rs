@@ -1,6 +1,7 @@
 //! Plans the counts of a lifecycle, and builds the answer from them.
 
 use crate::calendar::{Grain, Period};
+use crate::reports::clamps::Clamps;
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Beginning, dated};
@@ -235,14 +236,13 @@ impl LifecycleQuestion {
     }
 
     fn growth(self, counts: &Counts) -> Growth {
+        let mut clamps = Clamps::default();
         let stage = |asked: &AskedPeriod| {
             let active = asked.active.map(|id| counts[id]);
             let classes = asked.classes.as_ref().zip(active).map(|(ids, active)| {
-                let [before, both, seen] = [ids.before, ids.both, ids.seen].map(|id| counts[id]);
-                assert!(
-                    both <= seen && seen <= active && both <= before,
-                    "the users of the period before are among all earlier users"
-                );
+                let before = counts[ids.before];
+                let seen = clamps.at_most(counts[ids.seen], active);
+                let both = clamps.at_most(counts[ids.both], seen.min(before));
                 Classes {
                     new: active - seen,
                     returning: both,
@@ -257,8 +257,10 @@ impl LifecycleQuestion {
                 classes,
             }
         };
+        let stages = self.periods.iter().map(stage).collect();
+        clamps.report(&self.segment);
         Growth {
-            stages: self.periods.iter().map(stage).collect(),
+            stages,
             segment: self.segment,
             grain: self.grain,
             begins: self.begins,

@@ -18,6 +18,6 @@ pub use columns::{Brackets, BracketsError, Column};
 pub use export::Shown;
 pub use json::TableJson;
 pub use params::{FIELDS, Parts};
-pub use plan::{Question, clamped_counts};
+pub use plan::Question;
 pub use query::{Averaging, Measure, Query, Show, Window, default_size, preposition};
 pub use table::{Average, Cell, Number, Row, Table};

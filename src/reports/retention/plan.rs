@@ -1,11 +1,11 @@
 //! Plans the counts of a retention question, and builds the table from them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
 use crate::calendar::Period;
+use crate::reports::clamps::Clamps;
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Recorded, dated};
@@ -274,7 +274,10 @@ impl Question {
         let independent = are_independent(complete_entries, complete_people);
         let averages = averages(&rows, cols, self.query.averaging, independent);
         let people = clamps.at_most(counts[self.distinct], entries);
-        clamps.report(&self.query);
+        clamps.report(&format_args!(
+            "{} → {}",
+            self.query.cohort, self.query.returning
+        ));
         // The catalogue may be older than the counts.
         let nobody_before = |first: &Period| {
             rows.iter()
@@ -301,42 +304,6 @@ impl Question {
             averages,
             recorded,
             labels: self.labels.clone(),
-        }
-    }
-}
-
-/// How many counts contradicted another count of the same answer, in this process.
-static CLAMPED: AtomicU64 = AtomicU64::new(0);
-
-/// Returns how many counts contradicted another count of the same answer since the process started:
-/// more people came back than the cohort has, or there were more people than entries. Each was
-/// reduced to the possible maximum and logged.
-pub fn clamped_counts() -> u64 {
-    CLAMPED.load(Ordering::Relaxed)
-}
-
-/// The contradictions of one table.
-#[derive(Debug, Default)]
-struct Clamps {
-    counts: u64,
-}
-
-impl Clamps {
-    /// Limits the count of a part to that of the whole.
-    fn at_most(&mut self, part: u64, whole: u64) -> u64 {
-        self.counts += u64::from(part > whole);
-        part.min(whole)
-    }
-
-    fn report(self, query: &Query) {
-        if self.counts > 0 {
-            CLAMPED.fetch_add(self.counts, Ordering::Relaxed);
-            tracing::warn!(
-                counts = self.counts,
-                cohort = %query.cohort,
-                returning = %query.returning,
-                "an answer contradicts itself: it mixes two moments of the store, and was reduced to what is possible"
-            );
         }
     }
 }

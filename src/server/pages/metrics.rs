@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::reports::retention::clamped_counts;
+use crate::reports::clamped_counts;
 use crate::server::exposition::{CONTENT_TYPE, Exposition};
 use crate::server::metrics::{EXPIRY, ROUTES, lock};
 use crate::server::process::Process;
