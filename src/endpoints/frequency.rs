@@ -53,7 +53,7 @@ static DESCRIPTION: Description = Description {
     about: "Show on how many days of a window people were active",
     fields: FIELDS,
     examples: &[
-        ("frequency active", "the last 28 complete days"),
+        ("frequency active", "28 complete days"),
         ("frequency active --window 7d --to 2026-11-22", "one week"),
         ("frequency 'active & web' --window 12w", "weeks, not days"),
     ],

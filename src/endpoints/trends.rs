@@ -50,11 +50,11 @@ static DESCRIPTION: Description = Description {
         ("trends active", "the last 30 days"),
         (
             "trends active signup --by week --rows 12",
-            "two lines, the last 12 weeks",
+            "two lines, 12 weeks",
         ),
         (
             "trends active --rolling 28d --rows 90",
-            "monthly active people, day by day",
+            "rolling monthly people",
         ),
     ],
     explanation: "A rolling window counts each person once, who was active on any of its days; it needs --by day.
