@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::reports::coverage::Coverage;
-use crate::reports::{Exports, Field, Params, Problem, QueryError};
+use crate::reports::{Exports, Field, Params, Problem, QueryError, Report, plan_at};
 use crate::sets::Catalogue;
 use crate::store::StoreError;
 use crate::tracker::{Answered, Error, Run, Tracker};
@@ -57,6 +57,39 @@ pub trait Endpoint: Sync {
         tracker: &Tracker,
         run: &Run<'_>,
     ) -> Result<Answer, AnswerError>;
+}
+
+/// The endpoint of a report whose answer is exported as it is.
+pub(super) struct Plain<R> {
+    /// What people and programs are told about it.
+    pub description: &'static Description,
+    /// Reads the question from its fields.
+    pub read: fn(&Params) -> Result<R, Vec<Problem>>,
+}
+
+impl<R> Endpoint for Plain<R>
+where
+    R: Report,
+    R::Answer: Exports + 'static,
+{
+    fn description(&self) -> &'static Description {
+        self.description
+    }
+
+    fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
+        let planned = plan_at(&(self.read)(params)?, now).map(drop);
+        planned.map_err(|error| vec![problem(&error)])
+    }
+
+    fn answer(
+        &self,
+        params: &Params,
+        tracker: &Tracker,
+        run: &Run<'_>,
+    ) -> Result<Answer, AnswerError> {
+        let answered = tracker.run(&(self.read)(params)?, run)?;
+        Ok(Answer::of(answered, |answer| Box::new(answer)))
+    }
 }
 
 /// An answer that can be written in every format.

@@ -1,15 +1,15 @@
 //! The endpoint of the frequency report.
 
-use chrono::{DateTime, Utc};
-
-use crate::endpoints::endpoint::problem;
-use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
+use crate::endpoints::Description;
+use crate::endpoints::endpoint::Plain;
 use crate::reports::frequency::Frequency as Report;
-use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, plan_at};
-use crate::tracker::{Run, Tracker};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
 
 /// See [`crate::reports::frequency`].
-pub struct Frequency;
+pub(super) static FREQUENCY: Plain<Report> = Plain {
+    description: &DESCRIPTION,
+    read,
+};
 
 /// How many weeks are shown beside the window.
 const WEEKS: u32 = 8;
@@ -61,24 +61,3 @@ static DESCRIPTION: Description = Description {
 Days count, not how often an event happened: twenty marks on one day are one day. * the window is
 not over. ≥ at least: the window begins before the first record. – not recorded.",
 };
-
-impl Endpoint for Frequency {
-    fn description(&self) -> &'static Description {
-        &DESCRIPTION
-    }
-
-    fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
-        let planned = plan_at(&read(params)?, now).map(drop);
-        planned.map_err(|error| vec![problem(&error)])
-    }
-
-    fn answer(
-        &self,
-        params: &Params,
-        tracker: &Tracker,
-        run: &Run<'_>,
-    ) -> Result<Answer, AnswerError> {
-        let answered = tracker.run(&read(params)?, run)?;
-        Ok(Answer::of(answered, |habits| Box::new(habits)))
-    }
-}

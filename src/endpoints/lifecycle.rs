@@ -1,16 +1,16 @@
 //! The endpoint of the lifecycle report.
 
-use chrono::{DateTime, Utc};
-
-use crate::endpoints::endpoint::problem;
+use crate::endpoints::Description;
+use crate::endpoints::endpoint::Plain;
 use crate::endpoints::range::{BY, FROM, ROWS, range};
-use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::lifecycle::Lifecycle as Report;
-use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, plan_at};
-use crate::tracker::{Run, Tracker};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
 
 /// See [`crate::reports::lifecycle`].
-pub struct Lifecycle;
+pub(super) static LIFECYCLE: Plain<Report> = Plain {
+    description: &DESCRIPTION,
+    read,
+};
 
 const FIELDS: &[Field] = &[
     Field {
@@ -45,24 +45,3 @@ not in the one before. dormant: in the period before, not in this one; in a peri
 back yet. quick_ratio: (new + resurrected) ÷ dormant. * so far. ≥ at least: the first recorded
 period, in which every user would look new. – not recorded.",
 };
-
-impl Endpoint for Lifecycle {
-    fn description(&self) -> &'static Description {
-        &DESCRIPTION
-    }
-
-    fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
-        let planned = plan_at(&read(params)?, now).map(drop);
-        planned.map_err(|error| vec![problem(&error)])
-    }
-
-    fn answer(
-        &self,
-        params: &Params,
-        tracker: &Tracker,
-        run: &Run<'_>,
-    ) -> Result<Answer, AnswerError> {
-        let answered = tracker.run(&read(params)?, run)?;
-        Ok(Answer::of(answered, |growth| Box::new(growth)))
-    }
-}

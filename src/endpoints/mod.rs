@@ -18,9 +18,9 @@ pub use endpoint::{Answer, AnswerError, Description, Endpoint};
 /// Every report, in the order of help and documentation.
 pub static ALL: &[&dyn Endpoint] = &[
     &retention::Retention,
-    &lifecycle::Lifecycle,
-    &frequency::Frequency,
-    &trends::Trends,
+    &lifecycle::LIFECYCLE,
+    &frequency::FREQUENCY,
+    &trends::TRENDS,
     &events::Events,
     &people::People,
     &user::User,

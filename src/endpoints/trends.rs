@@ -1,16 +1,16 @@
 //! The endpoint of the trends report.
 
-use chrono::{DateTime, Utc};
-
-use crate::endpoints::endpoint::problem;
+use crate::endpoints::Description;
+use crate::endpoints::endpoint::Plain;
 use crate::endpoints::range::{BY, FROM, ROWS, range};
-use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::trends::{Rolling, Trends as Report};
-use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, plan_at};
-use crate::tracker::{Run, Tracker};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
 
 /// See [`crate::reports::trends`].
-pub struct Trends;
+pub(super) static TRENDS: Plain<Report> = Plain {
+    description: &DESCRIPTION,
+    read,
+};
 
 const FIELDS: &[Field] = &[
     Field {
@@ -61,24 +61,3 @@ static DESCRIPTION: Description = Description {
 stickiness, with --rolling 28d: mean people a day ÷ people of the 28 days. * so far. ≥ at least: a
 part of the window is not recorded. – not recorded.",
 };
-
-impl Endpoint for Trends {
-    fn description(&self) -> &'static Description {
-        &DESCRIPTION
-    }
-
-    fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
-        let planned = plan_at(&read(params)?, now).map(drop);
-        planned.map_err(|error| vec![problem(&error)])
-    }
-
-    fn answer(
-        &self,
-        params: &Params,
-        tracker: &Tracker,
-        run: &Run<'_>,
-    ) -> Result<Answer, AnswerError> {
-        let answered = tracker.run(&read(params)?, run)?;
-        Ok(Answer::of(answered, |lines| Box::new(lines)))
-    }
-}
