@@ -29,6 +29,16 @@ pub struct Recorded {
 /// The first period of each event.
 type First = BTreeMap<EventName, Period>;
 
+/// Returns the first period of each dated event of these segments that is recorded.
+fn first_periods<'a>(
+    segments: impl IntoIterator<Item = &'a Segment>,
+    all: &Catalogue,
+    now: DateTime<Utc>,
+) -> Vec<(EventName, Period)> {
+    let first = |name: &EventName| Some((name.clone(), Span::of(all.of(name), now)?.first));
+    dated(segments).into_iter().filter_map(first).collect()
+}
+
 /// When a segment can first contain users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beginning {
@@ -43,11 +53,16 @@ pub enum Beginning {
 impl Beginning {
     /// Returns it for an expanded segment, given all keys of the store.
     pub fn of(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Self {
-        let first = |name: &EventName| Some((name.clone(), Span::of(all.of(name), now)?.first));
-        beginning(
-            segment,
-            &dated([segment]).into_iter().filter_map(first).collect(),
-        )
+        let known = first_periods([segment], all, now).into_iter().collect();
+        beginning(segment, &known)
+    }
+
+    /// Returns the first period. `None` if there is none, or all periods count.
+    pub fn period(self) -> Option<Period> {
+        match self {
+            Beginning::From(period) => Some(period),
+            Beginning::Always | Beginning::Never => None,
+        }
     }
 
     /// Returns the state of a number about all periods from `from` to `until`, both included, of a
@@ -71,13 +86,9 @@ impl Beginning {
 impl Recorded {
     /// Returns it for two expanded segments, given all keys of the store.
     pub fn of(sides: [&Segment; 2], all: &Catalogue, now: DateTime<Utc>) -> Self {
-        let first = |name: &EventName| Some((name.clone(), Span::of(all.of(name), now)?.first));
-        let events: Vec<(EventName, Period)> = dated(sides).into_iter().filter_map(first).collect();
+        let events = first_periods(sides, all, now);
         let known = events.iter().cloned().collect();
-        let begins = |segment: &Segment| match beginning(segment, &known) {
-            Beginning::From(period) => Some(period),
-            Beginning::Always | Beginning::Never => None,
-        };
+        let begins = |segment: &Segment| beginning(segment, &known).period();
         let mut histories = Vec::new();
         sides[0].visit_histories(&mut |of| histories.push(of));
         Recorded {

@@ -19,6 +19,12 @@ impl Offsets {
         fits.then_some(Offsets { from, until })
     }
 
+    /// Returns the range of `count` periods up to and including the period itself; `None` if `count`
+    /// is 0 or goes beyond [`MAX`](Self::MAX).
+    pub fn last(count: u32) -> Option<Self> {
+        Self::new(1_i32.checked_sub_unsigned(count)?, 0)
+    }
+
     /// Returns the first distance.
     pub fn from(&self) -> i32 {
         self.from

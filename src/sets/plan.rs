@@ -73,6 +73,11 @@ impl Counts {
         }
     }
 
+    /// Whether any of these counts is not 0.
+    pub fn any(&self, ids: &[CountId]) -> bool {
+        ids.iter().any(|id| self[*id] > 0)
+    }
+
     /// The numbers, in the order of the plan's roots.
     pub fn as_slice(&self) -> &[u64] {
         &self.0

@@ -81,8 +81,7 @@ impl Curve {
 
 impl Habits {
     fn in_at_least(&self, least: u32) -> Segment {
-        let back = i32::try_from(self.window.length()).expect("a window has at most 366 periods");
-        let offsets = Offsets::new(1 - back, 0).expect("a window has at most 366 periods");
+        let offsets = Offsets::last(self.window.length()).expect("a window has 1 to 366 periods");
         Segment::AtLeast(least, Box::new(self.segment.clone()), offsets)
     }
 

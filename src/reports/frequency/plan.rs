@@ -101,8 +101,7 @@ impl Report for Frequency {
     }
 
     fn is_stale(planned: &FrequencyQuestion, results: &Results) -> bool {
-        let mut unlisted = planned.unlisted.iter();
-        unlisted.any(|id| results.counts[*id] > 0)
+        results.counts.any(&planned.unlisted)
     }
 
     fn answer(planned: FrequencyQuestion, results: &Results) -> Habits {
@@ -116,10 +115,7 @@ impl Report for Frequency {
                 .iter()
                 .map(|week| week.curve(counts))
                 .collect(),
-            begins: match planned.begins {
-                Beginning::From(period) => Some(period),
-                Beginning::Always | Beginning::Never => None,
-            },
+            begins: planned.begins.period(),
             data_ends: planned.data_ends,
             may_include_later_marks: planned.may_include_later_marks,
         }

@@ -74,10 +74,7 @@ impl Report for Lifecycle {
             grain: self.range.grain,
             data_ends: coverage.data_ends(self.range.grain),
             may_include_later_marks: context.may_include_later(dated([&expanded]), &periods),
-            begins: match begins {
-                Beginning::From(period) => Some(period),
-                Beginning::Always | Beginning::Never => None,
-            },
+            begins: begins.period(),
             periods: Vec::with_capacity(periods.len()),
             unlisted: Vec::new(),
         };
@@ -86,8 +83,7 @@ impl Report for Lifecycle {
     }
 
     fn is_stale(planned: &LifecycleQuestion, results: &Results) -> bool {
-        let mut unlisted = planned.unlisted.iter();
-        unlisted.any(|id| results.counts[*id] > 0)
+        results.counts.any(&planned.unlisted)
     }
 
     fn answer(planned: LifecycleQuestion, results: &Results) -> Growth {

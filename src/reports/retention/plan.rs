@@ -214,7 +214,7 @@ impl Question {
 
     /// Whether a period that is not recorded has users. Then the coverage is older than the counts.
     fn contradicts_coverage(&self, counts: &Counts) -> bool {
-        self.unlisted.iter().any(|id| counts[*id] > 0)
+        counts.any(&self.unlisted)
     }
 
     /// The table, from the counts of the plan.

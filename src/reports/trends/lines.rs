@@ -61,8 +61,7 @@ impl Lines {
         let Some(rolling) = self.rolling else {
             return series.segment.in_period(period);
         };
-        let days = i32::try_from(rolling.days()).expect("a window has at most 30 days");
-        let offsets = Offsets::new(1 - days, 0).expect("a window has at most 30 days");
+        let offsets = Offsets::last(rolling.days()).expect("a window has 7 to 30 days");
         Segment::Within(Box::new(series.segment.clone()), offsets).in_period(period)
     }
 

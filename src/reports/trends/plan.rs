@@ -95,8 +95,7 @@ impl Report for Trends {
     }
 
     fn is_stale(planned: &TrendsQuestion, results: &Results) -> bool {
-        let mut unlisted = planned.unlisted.iter();
-        unlisted.any(|id| results.counts[*id] > 0)
+        results.counts.any(&planned.unlisted)
     }
 
     fn answer(planned: TrendsQuestion, results: &Results) -> Lines {
@@ -217,10 +216,7 @@ impl AskedSeries {
         Series {
             points: self.points.iter().enumerate().map(point).collect(),
             segment: self.segment,
-            begins: match self.begins {
-                Beginning::From(period) => Some(period),
-                Beginning::Always | Beginning::Never => None,
-            },
+            begins: self.begins.period(),
             is_on_the_same_day: self.is_on_the_same_day,
         }
     }
