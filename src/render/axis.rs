@@ -104,6 +104,14 @@ pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
         .collect()
 }
 
+/// Returns what an axis of periods shows, below it.
+pub fn periods_of(grain: Grain) -> String {
+    match grain {
+        Grain::Week => "weeks by their Monday, UTC".to_owned(),
+        grain => format!("{grain}s, UTC"),
+    }
+}
+
 fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
     let n = periods.len();
     let start = periods[i].start();

@@ -1,7 +1,7 @@
 //! The frequency report as figures, notes and charts.
 
 use crate::calendar::Grain;
-use crate::render::axis::Axis;
+use crate::render::axis::{Axis, periods_of};
 use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{COLOURS, Column, Plot, height};
@@ -99,9 +99,8 @@ pub fn notes(habits: &Habits) -> Vec<String> {
     notes.extend(match (curve.state, habits.begins) {
         (State::InProgress, _) => Some(format!("* {}.", words::in_progress(habits.data_ends))),
         (State::PartlyRecorded, Some(begins)) => Some(format!(
-            "≥ at least: the window is not recorded whole; {} is recorded from {} on.",
-            words::shortened(&habits.segment.to_string(), 60),
-            words::date(begins)
+            "≥ at least: the window is not recorded whole; {}.",
+            words::recorded_from(&habits.segment, begins)
         )),
         (State::PartlyRecorded, None) => {
             Some("≥ at least: the window is not recorded whole.".to_owned())
@@ -185,12 +184,7 @@ fn histogram(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String 
             (true, false) => "0.6",
             (false, _) => "0.38",
         };
-        let fill = COLOURS[0];
-        plot.bars(
-            &format!("c1{pale}"),
-            &format!(r#"fill="{fill}" fill-opacity="{opacity}""#),
-            bars,
-        );
+        plot.coloured_bars(1, (pale, opacity), bars);
     }
     plot.below(&numbered(n), &format!("{unit}s with any activity, of {n}"));
     let people = exactly.iter().copied();
@@ -254,14 +248,13 @@ fn weeks(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String {
             to: week.mean()?,
         })
     });
-    let fill = COLOURS[0];
-    plot.bars("c1", &format!(r#"fill="{fill}""#), bars);
+    plot.coloured_bars(1, ("", "1"), bars);
     let first = |week: &Curve| week.from.within(Grain::Week).short_label();
     let named = weeks.iter().enumerate();
     let step = if canvas.width <= SIZES.width { 2 } else { 1 };
     let named = named.filter(|(at, _)| at.is_multiple_of(step));
     let named: Vec<(usize, String)> = named.map(|(at, week)| (at, first(week))).collect();
-    plot.below(&named, "weeks by their Monday, UTC");
+    plot.below(&named, &periods_of(Grain::Week));
     let describe = |week: &Curve| {
         let label = week.from.within(Grain::Week).label();
         let people = words::people(week.people(1).unwrap_or_default());

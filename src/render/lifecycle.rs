@@ -1,10 +1,9 @@
 //! A lifecycle as figures, notes and a chart of stacked bars.
 
-use crate::calendar::Grain;
-use crate::render::axis::{Axis, period_labels};
+use crate::render::axis::{Axis, period_labels, periods_of};
 use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
 use crate::render::drawing::{Drawing, Figure};
-use crate::render::plot::{COLOURS, Column, Label, Plot, height};
+use crate::render::plot::{Column, Label, Plot, height};
 use crate::render::{thousands, words};
 use crate::reports::coverage::State;
 use crate::reports::lifecycle::{Class, Growth, Stage};
@@ -18,6 +17,9 @@ const STACK: [(Class, usize); 3] = [
 
 /// The number of the colour of dormant users.
 const DORMANT: usize = 2;
+
+/// The look of bars that do not change any more.
+const FINAL: (&str, &str) = ("", "1");
 
 /// At most so many columns have their numbers beside the bars.
 const NUMBERED: usize = 14;
@@ -47,7 +49,7 @@ pub fn figures(growth: &Growth) -> Vec<Figure> {
     };
     let when = words::when(stage.period);
     let active = stage.active.unwrap_or_default();
-    let before = active.saturating_add(classes.dormant) - classes.gained();
+    let before = classes.returning + classes.dormant;
     figures.push(Figure {
         value: Some(thousands(active)),
         label: format!("active {when}"),
@@ -102,9 +104,8 @@ pub fn notes(growth: &Growth) -> Vec<String> {
     if has(State::PartlyRecorded) {
         notes.push(match growth.begins {
             Some(begins) => format!(
-                "≥ at least: {} is recorded from {} on, and the {grain} before is not recorded, so everybody would look new.",
-                words::shortened(&growth.segment.to_string(), 60),
-                words::date(begins)
+                "≥ at least: {}, and the {grain} before is not recorded, so everybody would look new.",
+                words::recorded_from(&growth.segment, begins)
             ),
             None => format!("≥ at least: the {grain} before is not recorded, so everybody would look new."),
         });
@@ -168,15 +169,19 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
         below += step;
     }
     let mut plot = Plot::new(canvas, (-low * step, axis.top), stages.len());
-    plot.legend(&[
-        ("c5", COLOURS[4], "new"),
-        ("c4", COLOURS[3], "resurrected"),
-        ("c1", COLOURS[0], "returning"),
-        ("c2", COLOURS[1], "dormant"),
-    ]);
+    // From the top, as in the chart.
+    let stack = STACK.iter().rev().copied();
+    let keys = stack.chain([(Class::Dormant, DORMANT)]);
+    let keys: Vec<(usize, &str)> = keys
+        .map(|(class, colour)| (colour, class.as_str()))
+        .collect();
+    plot.legend(&keys);
     plot.rules(&ticks, |tick| short_count(tick.abs(), axis.top));
     for (class, colour) in STACK {
-        for (state, pale) in [(State::Complete, ""), (State::InProgress, " pale")] {
+        for (state, look) in [
+            (State::Complete, FINAL),
+            (State::InProgress, (" pale", "0.38")),
+        ] {
             let bars = stages.iter().enumerate().filter_map(|(column, stage)| {
                 let count = stage.count(class).filter(|_| stage.state == state)?;
                 let from = under(stage, class);
@@ -186,12 +191,7 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
                     to: height(from + count),
                 })
             });
-            bars_of(
-                &mut plot,
-                colour,
-                pale,
-                bars.filter(|bar| bar.to > bar.from),
-            );
+            plot.coloured_bars(colour, look, bars.filter(|bar| bar.to > bar.from));
         }
     }
     let lost = stages.iter().enumerate().filter_map(|(column, stage)| {
@@ -202,7 +202,7 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
             to: -height(dormant),
         })
     });
-    bars_of(&mut plot, DORMANT, "", lost);
+    plot.coloured_bars(DORMANT, FINAL, lost);
     let partial = stages.iter().enumerate().filter_map(|(column, stage)| {
         let active = stage
             .active
@@ -221,33 +221,16 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
     }
     let periods: Vec<_> = stages.iter().map(|stage| stage.period).collect();
     let few = canvas.width <= SIZES.width;
-    plot.below(&period_labels(&periods, few), &below_axis(growth.grain));
+    plot.below(&period_labels(&periods, few), &periods_of(growth.grain));
     plot.hits(stages.iter().map(|stage| describe(growth, stage)));
     let title = format!("Active people by {}", growth.grain);
     plot.finish(id, class, &title, &summary(growth))
-}
-
-pub(super) fn below_axis(grain: Grain) -> String {
-    match grain {
-        Grain::Week => "weeks by their Monday, UTC".to_owned(),
-        grain => format!("{grain}s, UTC"),
-    }
 }
 
 /// The people below a class in the stack.
 fn under(stage: &Stage, class: Class) -> u64 {
     let below = STACK.iter().take_while(|(other, _)| *other != class);
     below.filter_map(|(class, _)| stage.count(*class)).sum()
-}
-
-fn bars_of(plot: &mut Plot<'_>, colour: usize, pale: &str, bars: impl IntoIterator<Item = Column>) {
-    let fill = COLOURS[colour - 1];
-    let opacity = if pale.is_empty() { "1" } else { "0.38" };
-    plot.bars(
-        &format!("c{colour}{pale}"),
-        &format!(r#"fill="{fill}" fill-opacity="{opacity}""#),
-        bars,
-    );
 }
 
 /// The numbers above the bars.

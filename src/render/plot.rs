@@ -55,6 +55,27 @@ fn float(index: usize) -> f64 {
     u32::try_from(index).map_or(f64::MAX, f64::from)
 }
 
+/// Returns invisible areas over the columns of a chart, each with a text for the pointer.
+pub(super) fn hits(
+    canvas: &Canvas,
+    columns: usize,
+    texts: impl IntoIterator<Item = String>,
+) -> String {
+    let width = f64::from(canvas.right - canvas.left) / float(columns.max(1));
+    let (top, height) = (canvas.top, canvas.bottom - canvas.top);
+    let mut out = r#"<g class="hits" fill="none" pointer-events="all">"#.to_owned();
+    for (column, text) in texts.into_iter().enumerate() {
+        let x = f64::from(canvas.left) + float(column) * width;
+        let text = escaped(&text);
+        let _ = write!(
+            out,
+            r#"<rect x="{x:.1}" y="{top}" width="{width:.1}" height="{height}"><title>{text}</title></rect>"#
+        );
+    }
+    out.push_str("</g>");
+    out
+}
+
 impl<'c> Plot<'c> {
     /// Begins a chart of this many columns, with values from `low` to `high`.
     pub fn new(canvas: &'c Canvas, (low, high): (f64, f64), columns: usize) -> Self {
@@ -158,7 +179,23 @@ impl<'c> Plot<'c> {
         self.texts("ticks", labels);
     }
 
-    /// Draws bars of one colour. `attributes` are those of all of them.
+    /// Draws bars of the colour with this number, from 1. `look` is a class beside that of the
+    /// colour, and an opacity.
+    pub fn coloured_bars(
+        &mut self,
+        colour: usize,
+        (look, opacity): (&str, &str),
+        bars: impl IntoIterator<Item = Column>,
+    ) {
+        let fill = COLOURS[colour - 1];
+        self.bars(
+            &format!("c{colour}{look}"),
+            &format!(r#"fill="{fill}" fill-opacity="{opacity}""#),
+            bars,
+        );
+    }
+
+    /// Draws bars. `attributes` are those of all of them.
     pub fn bars(&mut self, class: &str, attributes: &str, bars: impl IntoIterator<Item = Column>) {
         let wide = (self.width() * 0.84).min(110.0);
         let _ = write!(self.out, r#"<g class="{class}" {attributes}>"#);
@@ -198,18 +235,20 @@ impl<'c> Plot<'c> {
         self.out.push_str("\"/></g>");
     }
 
-    /// Draws the keys of colours above the chart. Each is a class, a colour and a name.
-    pub fn legend(&mut self, keys: &[(&str, &str, &str)]) {
+    /// Draws the keys of colours above the chart. Each is the number of a
+    /// colour, and a name.
+    pub fn legend(&mut self, keys: &[(usize, &str)]) {
         let width = |name: &str| 62.0 + float(name.chars().count()) * 13.0;
-        let total: f64 = keys.iter().map(|(_, _, name)| width(name)).sum();
+        let total: f64 = keys.iter().map(|(_, name)| width(name)).sum();
         let left = f64::from(self.canvas.left);
         // A narrow chart has no room to the right of the axis for all names.
         let mut x = left.min((f64::from(self.canvas.width) - total).max(0.0));
         let mut labels = Vec::new();
-        for (class, fill, name) in keys {
+        for (colour, name) in keys {
+            let fill = COLOURS[colour - 1];
             let _ = write!(
                 self.out,
-                r#"<g class="{class}" fill="{fill}"><rect x="{x:.1}" y="10" width="20" height="20" rx="4"/></g>"#
+                r#"<g class="c{colour}" fill="{fill}"><rect x="{x:.1}" y="10" width="20" height="20" rx="4"/></g>"#
             );
             labels.push(Label {
                 x: x + 30.0,
@@ -224,19 +263,7 @@ impl<'c> Plot<'c> {
 
     /// Describes each column for the pointer.
     pub fn hits(&mut self, texts: impl IntoIterator<Item = String>) {
-        let width = self.width();
-        let (top, height) = (self.canvas.top, self.canvas.bottom - self.canvas.top);
-        self.out
-            .push_str(r#"<g class="hits" fill="none" pointer-events="all">"#);
-        for (column, text) in texts.into_iter().enumerate() {
-            let x = self.middle(column) - width / 2.0;
-            let text = escaped(&text);
-            let _ = write!(
-                self.out,
-                r#"<rect x="{x:.1}" y="{top}" width="{width:.1}" height="{height}"><title>{text}</title></rect>"#
-            );
-        }
-        self.out.push_str("</g>");
+        self.out.push_str(&hits(self.canvas, self.columns, texts));
     }
 
     /// Returns the finished chart.

@@ -4,10 +4,11 @@
 use std::fmt::Write as _;
 
 use crate::calendar::Grain;
-use crate::render::axis::{Axis, period_labels};
+use crate::render::axis::{Axis, period_labels, periods_of};
 use crate::render::chart::{
     Bar, CURVE, Canvas, DataTable, SIZES, bar_layers, escaped, opening, short_count,
 };
+use crate::render::plot::{height, hits};
 use crate::render::{thousands, words};
 use crate::reports::retention::State;
 use crate::reports::trend::{Activity, Point};
@@ -23,8 +24,7 @@ pub fn people_small(activity: &Activity) -> String {
 }
 
 fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) -> String {
-    let height =
-        |point: &Point| Some(u32::try_from(point.people).map_or(f64::from(u32::MAX), f64::from));
+    let height = |point: &Point| Some(height(point.people));
     let desc = match activity.greatest() {
         Some(point) => format!(
             "The most were {} {}.",
@@ -187,10 +187,6 @@ impl Chart<'_> {
             &points.iter().map(|point| point.period).collect::<Vec<_>>(),
             few,
         );
-        let below = match grain {
-            Grain::Week => "weeks by their Monday, UTC".to_owned(),
-            grain => format!("{grain}s, UTC"),
-        };
         let canvas = self.canvas;
         let top = self.axis.top;
         let mut out = opening(
@@ -206,37 +202,17 @@ impl Chart<'_> {
             &bars,
             |t| tick(t, top),
             &labelled,
-            &below,
+            &periods_of(grain),
         ));
-        // Invisible areas with the text for the pointer.
-        out.push_str("<g class=\"hits\" fill=\"none\" pointer-events=\"all\">");
-        let left = f64::from(canvas.left);
-        let width = f64::from(canvas.right) - left;
-        let column = width
-            / f64::from(
-                u32::try_from(points.len().max(1)).expect("a trend has at most 400 points"),
-            );
-        let mut x = left;
-        for point in points {
-            let so_far = if point.state == State::InProgress {
-                ", so far"
-            } else {
-                ""
+        let describe = |point: &Point| {
+            let so_far = match point.state {
+                State::InProgress => ", so far",
+                _ => "",
             };
-            let words = escaped(&format!(
-                "{}: {}{so_far}",
-                point.period.label(),
-                describe(point)
-            ));
-            let y = canvas.top;
-            let height = canvas.bottom - canvas.top;
-            let _ = write!(
-                out,
-                r#"<rect x="{x:.1}" y="{y}" width="{column:.1}" height="{height}"><title>{words}</title></rect>"#
-            );
-            x += column;
-        }
-        out.push_str("</g></svg>");
+            format!("{}: {}{so_far}", point.period.label(), describe(point))
+        };
+        out.push_str(&hits(canvas, points.len(), points.iter().map(describe)));
+        out.push_str("</svg>");
         out
     }
 }

@@ -1,9 +1,8 @@
 //! Trends as figures, notes and a chart of lines.
 
-use crate::render::axis::{Axis, period_labels};
+use crate::render::axis::{Axis, period_labels, periods_of};
 use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
 use crate::render::drawing::{Drawing, Figure};
-use crate::render::lifecycle::below_axis;
 use crate::render::plot::{COLOURS, DASHES, Label, Plot, height};
 use crate::render::{thousands, words};
 use crate::reports::coverage::State;
@@ -102,13 +101,10 @@ pub fn notes(lines: &Lines) -> Vec<String> {
         notes.push(format!("* {}.", words::in_progress(lines.data_ends)));
     }
     if has(State::PartlyRecorded) {
-        let begins = lines.series.iter().filter_map(|series| {
-            let name = words::shortened(&series.segment.to_string(), 60);
-            Some(format!(
-                "{name} is recorded from {} on",
-                words::date(series.begins?)
-            ))
-        });
+        let begins = lines
+            .series
+            .iter()
+            .filter_map(|series| Some(words::recorded_from(&series.segment, series.begins?)));
         let begins = begins.collect::<Vec<_>>().join(", ");
         notes.push(format!(
             "≥ at least: a part of the {} is not recorded. {begins}",
@@ -167,7 +163,7 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
         plot.texts("labels numbers", labels);
     }
     let few = canvas.width <= SIZES.width;
-    plot.below(&period_labels(&periods, few), &below_axis(lines.grain));
+    plot.below(&period_labels(&periods, few), &periods_of(lines.grain));
     plot.hits((0..periods.len()).map(|at| describe(lines, at)));
     let last = lines.series.iter().filter_map(|series| {
         let point = series.last_complete()?;

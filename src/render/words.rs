@@ -415,6 +415,12 @@ pub fn few_repeats(table: &Table) -> Option<String> {
     })
 }
 
+/// Says since when a segment is recorded.
+pub fn recorded_from(segment: &Segment, begins: Period) -> String {
+    let name = shortened(&segment.to_string(), 60);
+    format!("{name} is recorded from {} on", date(begins))
+}
+
 /// Returns the range that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`.
 /// `None` without cohorts.
 pub fn range(table: &Table) -> Option<String> {

@@ -16,7 +16,7 @@ use crate::render::chart::{
 use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::figures::Figures;
-use crate::reports::retention::{Average, Cell, Measure, Number, Table};
+use crate::reports::retention::{Average, Cell, FEWEST_AT_RISK, Measure, Number, Table};
 
 /// The maximum number of single cohorts behind the average. More would be a grey area.
 pub const MAX_SINGLE: usize = 60;
@@ -108,9 +108,9 @@ pub fn curve_caption(table: &Table) -> String {
         _ => String::new(),
     };
     let few = if table.drawn().eq(table.averages.iter().copied()) {
-        ""
+        String::new()
     } else {
-        "; not drawn with fewer than 10 people at risk"
+        format!("; not drawn with fewer than {FEWEST_AT_RISK} people at risk")
     };
     format!("{average}{band}; {single}{whole}{until}{few}")
 }

@@ -20,4 +20,4 @@ pub use json::TableJson;
 pub use params::{FIELDS, Parts};
 pub use plan::Question;
 pub use query::{Averaging, Measure, Query, Show, Window, default_size, preposition};
-pub use table::{Average, Cell, Number, Row, Table};
+pub use table::{Average, Cell, FEWEST_AT_RISK, Number, Row, Table};

@@ -127,7 +127,7 @@ pub struct Average {
 }
 
 /// The fewest people at risk for which a point of a survival curve is drawn.
-const FEWEST_AT_RISK: u64 = 10;
+pub const FEWEST_AT_RISK: u64 = 10;
 
 /// Whether so few entries are repeats that the people behind them count as independent: at most
 /// 1 %.

@@ -5,7 +5,7 @@ use crate::render::{Order, Scale, colour, many, thousands, words};
 use crate::reports::retention::Show;
 use crate::reports::retention::figures::{Against, Figures, Return, Sizes, compared_column};
 use crate::reports::retention::{
-    Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table,
+    Average, Averaging, Cell, FEWEST_AT_RISK, Measure, Number as Counted, Row, State, Table,
 };
 use crate::server::query::PageQuery;
 
@@ -570,8 +570,10 @@ fn statement(table: &Table, show: Show) -> String {
     };
     let survival = match table.query.averaging {
         Averaging::Survival => {
-            let left_out = "The curve leaves out columns with fewer than 10 people at risk.";
-            format!("{} {left_out} ", words::SURVIVAL)
+            format!(
+                "{} The curve leaves out columns with fewer than {FEWEST_AT_RISK} people at risk. ",
+                words::SURVIVAL
+            )
         }
         Averaging::Weighted | Averaging::Simple => String::new(),
     };
