@@ -15,7 +15,7 @@ use cohortist::{Run, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support::features::{feature, heartbeat, mark_all, mark_toy, toy_now, users};
+use crate::support::features::{feature, heartbeat, live_toy, mark_all, toy_now, users};
 use crate::support::stores::each_store;
 
 fn question(segment: &str, window: &str, to: &str, weeks: u32) -> Frequency {
@@ -46,9 +46,7 @@ fn check(curve: &Curve, expected: &Value, what: &str) {
 #[test]
 fn windows_are_as_expected_on_every_store() {
     each_store(|name, store| {
-        let tracker = Tracker::new(store);
-        mark_toy(&tracker);
-        heartbeat(&tracker, toy_now());
+        let tracker = live_toy(store);
         let expected = feature("power_user");
         for field in ["L28", "L7", "running", "partly_recorded"] {
             let case = &expected[field];
@@ -116,9 +114,7 @@ fn cases_of_posthog_agree_on_every_store() {
 
 #[test]
 fn files_have_a_row_for_each_number_of_days() {
-    let tracker = Tracker::new(Arc::new(EmbeddedStore::in_memory(&Options::default())));
-    mark_toy(&tracker);
-    heartbeat(&tracker, toy_now());
+    let tracker = live_toy(Arc::new(EmbeddedStore::in_memory(&Options::default())));
     let tidy = |to: &str| {
         let habits = habits(&tracker, &question("active", "3d", to, 0), toy_now());
         cohortist::render::csv::frame(&habits.tidy())

@@ -15,7 +15,7 @@ use cohortist::store::{Options, Store};
 use cohortist::{Run, Tracker};
 use proptest::prelude::*;
 
-use crate::support::features::{feature, heartbeat, mark_all, mark_toy, toy_now, users};
+use crate::support::features::{feature, heartbeat, live_toy, mark_all, toy_now, users};
 use crate::support::stores::each_store;
 
 fn question(segment: &str, grain: Grain, from: &str, rows: u32) -> Lifecycle {
@@ -37,9 +37,7 @@ fn growth(tracker: &Tracker, question: &Lifecycle, now: &str) -> Growth {
 #[test]
 fn the_lifecycle_is_as_expected_on_every_store() {
     each_store(|name, store| {
-        let tracker = Tracker::new(store);
-        mark_toy(&tracker);
-        heartbeat(&tracker, toy_now());
+        let tracker = live_toy(store);
         let expected = feature("lifecycle");
         for (field, grain) in [("by_week", Grain::Week), ("by_day", Grain::Day)] {
             let rows = expected[field].as_array().unwrap();
@@ -114,9 +112,7 @@ fn cases_of_posthog_agree_on_every_store() {
 
 #[test]
 fn files_have_a_row_for_each_period_and_no_number_where_nothing_is_recorded() {
-    let tracker = Tracker::new(Arc::new(EmbeddedStore::in_memory(&Options::default())));
-    mark_toy(&tracker);
-    heartbeat(&tracker, toy_now());
+    let tracker = live_toy(Arc::new(EmbeddedStore::in_memory(&Options::default())));
     let asked = question("active", Grain::Week, "2026-09-07", 3);
     let growth = growth(&tracker, &asked, "2026-11-20T15:00:00Z");
     let tidy = cohortist::render::csv::frame(&cohortist::reports::Exports::tidy(&growth));

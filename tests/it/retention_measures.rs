@@ -19,7 +19,7 @@ use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support::features::{feature, mark_toy};
+use crate::support::features::{feature, heartbeat, live_toy, toy_now};
 use crate::support::stores::each_store;
 
 fn date(value: &Value) -> Option<NaiveDate> {
@@ -28,20 +28,6 @@ fn date(value: &Value) -> Option<NaiveDate> {
 
 fn day(value: &Value) -> Period {
     value.as_str().unwrap().parse().unwrap()
-}
-
-/// Marks one user of another event at this moment, so that the store counts as live.
-fn keep_alive(tracker: &Tracker, now: DateTime<Utc>) {
-    let heartbeat = EventName::new("zz:heartbeat").unwrap();
-    tracker.mark(&heartbeat, 0, now).unwrap();
-}
-
-fn toy(store: Arc<dyn Store>) -> (Tracker, DateTime<Utc>) {
-    let tracker = Tracker::new(store);
-    mark_toy(&tracker);
-    let now = parse_moment(feature("toy")["now"].as_str().unwrap()).unwrap();
-    keep_alive(&tracker, now);
-    (tracker, now)
 }
 
 fn toy_query(grain: Grain) -> Query {
@@ -76,7 +62,7 @@ fn brackets_count_people_once_on_every_store() {
         ..toy_query(Grain::Day)
     };
     each_store(|name, store| {
-        let (tracker, now) = toy(store);
+        let (tracker, now) = (live_toy(store), toy_now());
         let table = tracker.retention(&query, now).unwrap();
         assert_eq!(table.averages.len(), ranges.len());
         for expected in rows {
@@ -135,7 +121,7 @@ fn unbroken_returns_and_their_survival_on_every_store() {
         ..toy_query(Grain::Week)
     };
     each_store(|name, store| {
-        let (tracker, now) = toy(store);
+        let (tracker, now) = (live_toy(store), toy_now());
         let table = tracker.retention(&query, now).unwrap();
         for expected in rows {
             let monday = date(&expected["cohort"]).unwrap();
@@ -263,7 +249,7 @@ fn tables_of_other_products_tests_on_every_store() {
         for (case, (query, now)) in asked {
             each_store(|name, store| {
                 let tracker = mark_case(store, case);
-                keep_alive(&tracker, now);
+                heartbeat(&tracker, now);
                 let table = tracker.retention(&query, now).unwrap();
                 let name = format!("{name}, {}", case["name"]);
                 let ours = &case["ours"];
@@ -318,7 +304,7 @@ fn the_weighted_average_weighs_each_person_once() {
             ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), Grain::Day)
         };
         let now = parse_moment("2026-11-05").unwrap();
-        keep_alive(&tracker, now);
+        heartbeat(&tracker, now);
         let table = tracker.retention(&query, now).unwrap();
         let average = table.averages[1].unwrap();
         assert_eq!(
@@ -346,7 +332,7 @@ fn intervals_stay_while_few_entries_are_repeats() {
             batch.mark(&b, user, first).unwrap();
         }
         batch.commit().unwrap();
-        keep_alive(&tracker, now);
+        heartbeat(&tracker, now);
         let query = Query {
             from: "2026-11-02".parse().ok(),
             rows: Some(2),

@@ -13,7 +13,7 @@ use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support::features::{feature, mark_toy, users};
+use crate::support::features::{feature, live_toy, mark_toy, toy_now, users};
 use crate::support::stores::each_store;
 
 fn listed(value: &Value) -> Vec<u32> {
@@ -91,13 +91,8 @@ fn functions_give_the_expected_users_on_every_store() {
 #[test]
 fn first_time_cohorts_leave_the_first_recorded_one_out_of_averages() {
     each_store(|name, store| {
-        let tracker = Tracker::new(store);
-        mark_toy(&tracker);
+        let (tracker, now) = (live_toy(store), toy_now());
         let expected = feature("first_time");
-        let now = parse_moment(feature("toy")["now"].as_str().unwrap()).unwrap();
-        // The store is live.
-        let heartbeat = EventName::new("zz:heartbeat").unwrap();
-        tracker.mark(&heartbeat, 0, now).unwrap();
         let asked = &expected["query"];
         let segment = |field: &str| asked[field].as_str().unwrap().parse().unwrap();
         let query = Query {

@@ -17,7 +17,7 @@ use cohortist::{Run, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support::features::{feature, heartbeat, mark_toy, toy_now, users};
+use crate::support::features::{feature, heartbeat, live_toy, toy_now, users};
 use crate::support::stores::each_store;
 
 fn question(segments: &[&str], grain: Grain, from: &str, rows: u32) -> Trends {
@@ -39,9 +39,7 @@ fn lines(tracker: &Tracker, question: &Trends) -> Lines {
 #[test]
 fn rolling_windows_and_stickiness_are_as_expected_on_every_store() {
     each_store(|name, store| {
-        let tracker = Tracker::new(store);
-        mark_toy(&tracker);
-        heartbeat(&tracker, toy_now());
+        let tracker = live_toy(store);
         let expected = feature("rolling");
         let days = expected["days"].as_array().unwrap();
         let rows = u32::try_from(days.len()).unwrap();
@@ -90,9 +88,7 @@ fn rolling_windows_and_stickiness_are_as_expected_on_every_store() {
 /// 28 × stickiness is the mean number of days of the frequency report.
 #[test]
 fn stickiness_agrees_with_the_frequency_of_the_same_days() {
-    let tracker = Tracker::new(Arc::new(EmbeddedStore::in_memory(&Options::default())));
-    mark_toy(&tracker);
-    heartbeat(&tracker, toy_now());
+    let tracker = live_toy(Arc::new(EmbeddedStore::in_memory(&Options::default())));
     let asked = Trends {
         rolling: Some(Rolling::FourWeeks),
         ..question(&["active"], Grain::Day, "2026-11-01", 19)
@@ -113,9 +109,7 @@ fn stickiness_agrees_with_the_frequency_of_the_same_days() {
 
 #[test]
 fn files_have_a_row_for_each_segment_and_period() {
-    let tracker = Tracker::new(Arc::new(EmbeddedStore::in_memory(&Options::default())));
-    mark_toy(&tracker);
-    heartbeat(&tracker, toy_now());
+    let tracker = live_toy(Arc::new(EmbeddedStore::in_memory(&Options::default())));
     let asked = question(&["active", "plan:pro"], Grain::Week, "2026-09-07", 3);
     let answer = lines(&tracker, &asked);
     let tidy = cohortist::render::csv::frame(&answer.tidy());

@@ -1,10 +1,12 @@
 //! Expected results of reports (`tests/fixtures/features`).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use cohortist::calendar::parse_moment;
 use cohortist::sets::{EventName, SetContext, parse_set};
+use cohortist::store::Store;
 use cohortist::{Extent, Tracker};
 use serde_json::Value;
 
@@ -47,6 +49,14 @@ pub fn mark_toy(tracker: &Tracker) {
 /// The `now` of `toy.json`.
 pub fn toy_now() -> DateTime<Utc> {
     parse_moment(feature("toy")["now"].as_str().unwrap()).unwrap()
+}
+
+/// Creates a tracker with the marks of `toy.json`, whose store is live at their [`toy_now`].
+pub fn live_toy(store: Arc<dyn Store>) -> Tracker {
+    let tracker = Tracker::new(store);
+    mark_toy(&tracker);
+    heartbeat(&tracker, toy_now());
+    tracker
 }
 
 /// Marks a user of another event, so that the store counts as live at this moment.
