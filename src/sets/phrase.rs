@@ -10,7 +10,9 @@ impl Segment {
     /// ```
     /// use cohortist::calendar::Grain;
     /// use cohortist::sets::{Labels, Segment};
-    /// let phrase = |text: &str| text.parse::<Segment>().map(|segment| segment.phrase(&Labels::new(), Grain::Week));
+    /// let phrase = |text: &str| -> Result<String, cohortist::sets::SyntaxError> {
+    ///     Ok(text.parse::<Segment>()?.phrase(&Labels::new(), Grain::Week))
+    /// };
     /// assert_eq!(phrase("first(signup)")?, "signup for the first time");
     /// assert_eq!(phrase("first(a & b)")?, "a & b together for the first time");
     /// assert_eq!(phrase("first(a) & b")?, "a for the first time and b");

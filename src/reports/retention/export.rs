@@ -48,8 +48,8 @@ impl Exports for Shown {
 
     /// Returns one cohort per row and one period or bracket per column, oldest cohort first. Cells
     /// that are in the future, not recorded or of an empty cohort are empty. So are shares of the
-    /// previous column where that column is empty, nobody is left in it, or it is a lower bound. A partly recorded number looks
-    /// like any other; only the tidy table marks lower bounds.
+    /// previous column where that column is empty, nobody is left in it, or it is a lower bound. A
+    /// partly recorded number looks like any other; only the tidy table marks lower bounds.
     fn wide(&self) -> Frame {
         let columns = ["cohort".into(), "size".into()];
         let query = &self.table.query;

@@ -9,13 +9,14 @@ use crate::stats::{Z_95, mean, median, rate, standard_error};
 /// The figures of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// The averages above the table: of brackets the first, middle and last; otherwise of column 1, of a later one (day 7, week 4, month 3 …), and,
-    /// if the table has it, of a much later one (day 30, week 12, month 12 …). A column without
-    /// complete cohorts is replaced by the last one before it that has some.
+    /// The averages above the table. Of brackets these are the first, the middle and the last one.
+    /// Otherwise they are column 1, a later one (day 7, week 4, month 3 …), and, if the table has
+    /// it, a much later one (day 30, week 12, month 12 …); a column without complete cohorts is
+    /// replaced by the last one before it that has some.
     pub returns: Vec<Return>,
-    /// The change of the first column after the cohort's own period, from older to newer cohorts. None by hour, because it would compare
-    /// day with night. By day it compares equal numbers of each weekday, which takes ten cohorts;
-    /// otherwise it needs three cohorts on each side.
+    /// The change of the first column after the cohort's own period, from older to newer cohorts.
+    /// None by hour, because it would compare day with night. By day it compares equal numbers of
+    /// each weekday, which takes ten cohorts; otherwise it needs three cohorts on each side.
     pub change: Option<Change>,
     /// The sizes of the complete cohorts with people.
     pub size: Option<Sizes>,
@@ -413,7 +414,7 @@ mod tests {
         assert_eq!(
             change(&shared, 1).unwrap().margin,
             None,
-            "whoever is in two cohorts is no second witness, and these are more than 1 %"
+            "there is no margin if more than 1 % of the entries are repeats"
         );
     }
 }

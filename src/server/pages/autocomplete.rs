@@ -90,12 +90,12 @@ const FUNCTIONS: [OfferedFunction; 4] = [
     OfferedFunction {
         name: "within",
         text: "within(…, -4..-1)",
-        about: "who do it in any of these periods: here the 4 before",
+        about: "who do it in any period of a range: here the 4 before",
     },
     OfferedFunction {
         name: "atleast",
         text: "atleast(3, …, -6..0)",
-        about: "who do it in at least so many of these periods: here 3 of 7",
+        about: "who do it in at least 3 of the last 7 periods",
     },
 ];
 
