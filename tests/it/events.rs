@@ -305,6 +305,14 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
         page.contains("href=\"/retention?cohort=active&#38;returning=active&#38;by=day\""),
         "{page}"
     );
+    for report in [
+        "/lifecycle?event=active&#38;by=week&#38;rows=12",
+        "/frequency?event=active",
+    ] {
+        assert!(page.contains(&format!("href=\"{report}\"")), "{page}");
+        let address = format!("{}{}", PRODUCT.1, report.replace("&#38;", "&"));
+        assert_eq!(read(&address).status, 200, "{address}");
+    }
     assert!(page.contains("first seen 15 Oct 2026") && page.contains("last seen today"));
     for wrong in ["by=hour", "last=0", "last=401", "last=x"] {
         let got = read(&format!("{}/events/active?{wrong}", PRODUCT.1));
