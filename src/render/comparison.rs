@@ -27,6 +27,20 @@ pub struct Look {
     dash: &'static str,
 }
 
+impl Look {
+    /// The dashes of a key: as long as fit into one.
+    pub fn short_dash(&self) -> &'static str {
+        match self.dash {
+            "" => "",
+            "14 6" => "7 3",
+            "4 6" => "2 3",
+            "14 6 4 6" => "7 3 2 3",
+            "24 8" => "12 4",
+            _ => "4 6",
+        }
+    }
+}
+
 /// Returns how each group is drawn; `None` for those that have no line. The rest is drawn too as
 /// long as there are at most six lines.
 pub fn looks(compared: &Compared) -> Vec<Option<Look>> {

@@ -13,7 +13,7 @@ pub mod colour;
 pub mod comparison;
 pub mod csv;
 #[cfg(feature = "charts")]
-mod drawing;
+pub mod drawing;
 #[cfg(feature = "charts")]
 pub mod frequency;
 pub mod groups;

@@ -42,6 +42,8 @@ pub struct Validator {
     pub coverage: Coverage,
     /// The counts.
     pub counts: Counts,
+    /// The names of the groups, which depend on earlier counts.
+    pub groups: Vec<String>,
 }
 
 impl PartialEq for Validator {
@@ -55,6 +57,7 @@ impl PartialEq for Validator {
             && self.coverage.is_like(&other.coverage)
             && self.as_of == other.as_of
             && self.counts == other.counts
+            && self.groups == other.groups
             && self.layout == other.layout
     }
 }

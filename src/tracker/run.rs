@@ -68,6 +68,19 @@ pub struct Asked<P> {
     pub age: Duration,
 }
 
+impl<P> Asked<P> {
+    /// The same with the question changed.
+    pub(crate) fn map<Q>(self, change: impl FnOnce(P) -> Q) -> Asked<Q> {
+        Asked {
+            catalogue: self.catalogue,
+            coverage: self.coverage,
+            planned: change(self.planned),
+            results: self.results,
+            age: self.age,
+        }
+    }
+}
+
 /// A report's answer, and what it is based on.
 #[derive(Debug)]
 pub struct Answered<A> {

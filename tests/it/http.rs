@@ -539,6 +539,7 @@ fn every_template_is_rendered() {
     let empty = format!("http://{}", serve(empty()));
     let pages = [
         product_page(&format!("/retention?{QUESTION}")).body,
+        product_page(&format!("/retention?{QUESTION}&split=2026-11-18")).body,
         product_page(&format!("/people?{QUESTION}&at=2026-11-20&k=1&who=lost")).body,
         product_page("/users/7").body,
         product_page("/nowhere").body,
@@ -553,6 +554,8 @@ fn every_template_is_rendered() {
         ("_figures.html", "class=\"tiles\""),
         ("_form.html", "class=\"sentence\""),
         ("_grid.html", "class=\"cohorts\""),
+        ("_groups.html", "class=\"cohorts groups\""),
+        ("_rows.html", "<tr data-at="),
         ("_data_table.html", "<caption>Cohort sizes in short"),
         ("base.html", "<!doctype html>"),
         ("error.html", "Page not found"),

@@ -2,6 +2,7 @@
 
 use crate::calendar::{Grain, parse_date};
 use crate::render::words;
+use crate::reports::comparison::MAX_SEGMENTS;
 use crate::reports::retention::Show;
 use crate::reports::retention::{Averaging, Measure, default_size, preposition};
 use crate::server::State;
@@ -76,6 +77,12 @@ pub struct Form {
     pub more: [Choices; 1],
     /// Ranges of periods as columns.
     pub brackets: Input,
+    /// The beginning of the values that divide people into groups.
+    pub breakdown: Input,
+    /// Segments to compare; the last one is empty.
+    pub compare: Vec<Input>,
+    /// A date that divides the cohorts.
+    pub split: Input,
     /// Whether any of the further options differs from its default or is wrong.
     pub uses_more: bool,
     /// Whether only people count who do the first event for the first time.
@@ -230,7 +237,10 @@ impl Form {
                 ],
             )],
             brackets: input(Field::Brackets, raw.text("brackets")),
-            uses_more: ["average", "brackets"]
+            breakdown: input(Field::Breakdown, raw.text("breakdown")),
+            compare: compare(raw, &input),
+            split: input(Field::Split, raw.text("split")),
+            uses_more: ["average", "brackets", "breakdown", "compare", "split"]
                 .iter()
                 .any(|name| !raw.text(name).is_empty()),
             rows: input(Field::Rows, raw.text("rows")),
@@ -243,6 +253,7 @@ impl Form {
                 (Field::Order, &raw.order),
                 (Field::Scale, &raw.scale),
                 (Field::Trend, &raw.trend),
+                (Field::Group, &raw.group),
             ]
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
@@ -269,7 +280,11 @@ impl Form {
             .chain(&self.cohort_and)
             .chain([&self.returning])
             .chain(&self.returning_and);
-        let inputs = sides.chain([&self.rows, &self.cols, &self.from, &self.to, &self.brackets]);
+        let inputs = sides
+            .chain([&self.rows, &self.cols, &self.from, &self.to, &self.brackets])
+            .chain([&self.breakdown])
+            .chain(&self.compare)
+            .chain([&self.split]);
         let raw = inputs.filter_map(|input| {
             let place = input.column.map(|column| place(&input.value, column));
             Some(Wrong {
@@ -290,6 +305,16 @@ impl Form {
         });
         raw.chain(chosen).collect()
     }
+}
+
+/// Returns the inputs for segments to compare: room for the second, or for one more.
+fn compare(raw: &RawQuery, input: &dyn Fn(Field, &str) -> Input) -> Vec<Input> {
+    let given = raw.params.all("compare");
+    let shown = (given.len() + 1).clamp(2, MAX_SEGMENTS.max(given.len()));
+    let value = |at: usize| given.get(at).map_or("", String::as_str);
+    (0..shown)
+        .map(|at| input(Field::Compare(at), value(at)))
+        .collect()
 }
 
 /// Returns the position of the problem with the first event, in the text that the form shows.

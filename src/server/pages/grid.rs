@@ -251,6 +251,8 @@ pub struct Grid {
     pub statement: String,
     /// Notes on events whose recording started within the table.
     pub recorded: Vec<String>,
+    /// Whether numbers link to their people.
+    pub is_linked: bool,
 }
 
 impl Grid {
@@ -271,12 +273,15 @@ impl Grid {
 
     /// Returns the grid of a table for a question.
     pub fn new(table: &Table, asked: &PageQuery) -> Self {
-        // Shares of the column before go up to 100 % everywhere.
-        let (scale, shades_of) = match asked.show {
-            Show::Previous => (Scale::Absolute, "column before"),
-            Show::Percent | Show::Count => (asked.scale, "cohort"),
+        Self::shaded(table, asked, Shades::new(&[table], asked))
+    }
+
+    /// As [`new`](Self::new), with the shades of several tables.
+    pub fn shaded(table: &Table, asked: &PageQuery, shades: Shades) -> Self {
+        let shades_of = match asked.show {
+            Show::Previous => "column before",
+            Show::Percent | Show::Count => "cohort",
         };
-        let shades = Shades::new(table, scale);
         let show = asked.show;
         let grain = table.query.grain;
         let average = match show {
@@ -294,10 +299,6 @@ impl Grid {
             Show::Count => ("Number of people", ""),
             Show::Previous => ("Share", ", of those in the column before it,"),
         };
-        let means = table.averages.iter().enumerate().map(|(k, a)| match show {
-            Show::Previous => mean_of_previous(table, k, shades),
-            Show::Percent | Show::Count => Some(mean(table, k, &(*a)?, average, shades)),
-        });
         let mut lines: Vec<Line> = table
             .rows
             .iter()
@@ -332,7 +333,7 @@ impl Grid {
             average_of,
             trend: asked.trend.and_then(|column| usize::try_from(column).ok()),
             entries: thousands(table.complete_entries),
-            means: means.collect(),
+            means: means(table, show, shades),
             shades: shades.ends(table),
             shades_of,
             in_progress: words::in_progress(table.data_ends),
@@ -346,8 +347,19 @@ impl Grid {
                     .any(|row| row.state == State::InProgress && row.people() > 0),
             statement: statement(table, show),
             recorded: words::recorded(table),
+            is_linked: true,
         }
     }
+}
+
+/// Returns the average row of a table; `None` for a column without a complete cell.
+pub fn means(table: &Table, show: Show, shades: Shades) -> Vec<Option<Mean>> {
+    let name = table.query.averaging.heading();
+    let means = table.averages.iter().enumerate().map(|(k, a)| match show {
+        Show::Previous => mean_of_previous(table, k, shades),
+        Show::Percent | Show::Count => Some(mean(table, k, &(*a)?, name, shades)),
+    });
+    means.collect()
 }
 
 fn is_dense(cols: usize) -> bool {
@@ -365,7 +377,7 @@ fn rate_text(table: &Table, rate: f64) -> String {
 
 /// The range of the shades.
 #[derive(Debug, Clone, Copy)]
-struct Shades {
+pub struct Shades {
     /// The rate of the lowest one, 0–1.
     low: f64,
     /// The rate of the highest one.
@@ -373,24 +385,24 @@ struct Shades {
 }
 
 impl Shades {
-    fn new(table: &Table, scale: Scale) -> Self {
-        // Column 0 is often close to 100 %, and would make all others look alike.
-        let from = usize::from(table.averages.len() > 1);
-        let cells = || {
-            table
-                .rows
-                .iter()
-                .flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::number))
+    /// Returns the shades of tables that are shown beside each other.
+    pub fn new(tables: &[&Table], asked: &PageQuery) -> Self {
+        // Shares of the column before go up to 100 % everywhere.
+        let scale = match asked.show {
+            Show::Previous => Scale::Absolute,
+            Show::Percent | Show::Count => asked.scale,
         };
+        // Column 0 is often close to 100 %, and would make all others look alike.
+        let from = usize::from(asked.bare.cols() > 1);
+        let rows = || tables.iter().flat_map(|table| &table.rows);
+        let cells = || rows().flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::number));
         // A cell in progress starts near 0 and would stretch the scale. It is used only if no cell
         // is complete.
         let none_is_complete = cells().all(|number| number.state != State::Complete);
         let is_fitted = |number: &Counted| number.state == State::Complete || none_is_complete;
-        let averages = table
-            .averages
+        let averages = tables
             .iter()
-            .skip(from)
-            .flatten()
+            .flat_map(|table| table.averages.iter().skip(from).flatten())
             .map(|average| average.rate);
         let rates: Vec<f64> = cells()
             .filter(is_fitted)
@@ -427,7 +439,7 @@ impl Shades {
         (format!("{low}{lower}"), format!("{high}{higher}"))
     }
 
-    fn step(self, rate: f64) -> u8 {
+    pub fn step(self, rate: f64) -> u8 {
         let width = self.high - self.low;
         colour::step(if width > 0.0 {
             (rate - self.low) / width

@@ -5,6 +5,7 @@ pub mod event;
 pub mod events;
 mod form;
 mod grid;
+mod groups;
 pub mod health;
 pub mod home;
 mod links;

@@ -13,18 +13,20 @@ use futures_util::{StreamExt, stream};
 use url::form_urlencoded;
 
 use crate::calendar::Grain;
-use crate::render::{Order, Scale, chart, words};
-use crate::reports::Params;
+use crate::render::{chart, thousands, words};
+use crate::reports::comparison::{Compared, ComparisonQuestion};
 use crate::reports::retention::{Question, Table};
+use crate::reports::{Params, plan_at};
 use crate::server::admission::Patience;
 use crate::server::error::WebError;
 use crate::server::files::Format;
 use crate::server::page_cache::{CachedPage, PageEncoding, Validator};
 use crate::server::pages::form::Form;
 use crate::server::pages::grid::{Grid, GridCell, Tile, tiles};
+use crate::server::pages::groups::Groups;
 use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
-use crate::server::pages::{home, links};
+use crate::server::pages::{groups, home, links};
 use crate::server::query::{PageQuery, Problem, RawQuery};
 use crate::server::respond::{self, answer, cached, html};
 use crate::server::work::{admitted, block, writing};
@@ -43,10 +45,12 @@ struct Export {
 }
 
 /// A choice between two views of the same numbers.
-struct Switch {
-    legend: &'static str,
+#[derive(Debug)]
+pub struct Switch {
+    /// The name of the choice.
+    pub legend: &'static str,
     /// Label, address, and whether it is selected.
-    ways: [(&'static str, String, bool); 2],
+    pub ways: [(&'static str, String, bool); 2],
 }
 
 /// The rates of one column over the cohorts.
@@ -80,6 +84,16 @@ struct Report {
     /// The address that recounts, if counts are cached.
     refresh: Option<String>,
     exports: Vec<Export>,
+    /// What the groups are.
+    by: Option<String>,
+    /// The answer without groups.
+    plain: Option<Plain>,
+    /// The groups, and words for the cohorts below them.
+    groups: Option<(Groups, String)>,
+}
+
+/// The table of a question without groups.
+struct Plain {
     tiles: Vec<Tile>,
     curve: String,
     curve_caption: String,
@@ -199,8 +213,11 @@ pub fn sized(error: WebError, request: &HttpRequest) -> WebError {
 
 /// Recounts everything and updates the cache.
 fn recounted(view: &View, asked: &PageQuery) -> Result<(), WebError> {
-    view.tracker
-        .run(&asked.query(), &view.run(Freshness::Anew))?;
+    let run = view.run(Freshness::Anew);
+    match asked.comparison() {
+        Some(comparison) => drop(view.tracker.run(&comparison, &run)?),
+        None => drop(view.tracker.run(&asked.query(), &run)?),
+    }
     Ok(())
 }
 
@@ -269,7 +286,10 @@ fn form_problems(view: &View, raw: &RawQuery) -> Result<Option<(StatusCode, Stri
     }
     let asked = raw.check().and_then(|asked| {
         // Whether a query is valid does not depend on the end of the data.
-        let checked = asked.query().check(view.now());
+        let checked = match asked.comparison() {
+            Some(comparison) => plan_at(&comparison, view.now()).map(drop),
+            None => asked.query().check(view.now()),
+        };
         checked
             .map(drop)
             .map_err(|error| vec![Problem::of_query(&error)])
@@ -361,10 +381,18 @@ fn render(
     }
     let offered = |asked: Option<&PageQuery>| offered(view, &events, asked);
     let answered = raw.check().map(|asked| {
-        let query = asked.query();
-        let answer = view.tracker.ask(&query, &run, |question| {
-            planned.get_or_init(|| question.clone());
-        });
+        let answer = match asked.comparison() {
+            Some(comparison) => {
+                let answer = view.tracker.ask(&comparison, &run, |_| ());
+                answer.map(|answer| answer.map(Planned::Groups))
+            }
+            None => {
+                let answer = view.tracker.ask(&asked.query(), &run, |question| {
+                    planned.get_or_init(|| question.clone());
+                });
+                answer.map(|answer| answer.map(Planned::Plain))
+            }
+        };
         (asked, answer)
     });
     let answered = match answered {
@@ -400,6 +428,10 @@ fn render(
         keys,
         coverage,
         counts: results.counts,
+        groups: match &question {
+            Planned::Plain(_) => Vec::new(),
+            Planned::Groups(question) => question.names(),
+        },
     };
     let place = encoding.map(|encoding| (view.index, view.here.clone(), encoding));
     if let Some(found) = place
@@ -408,23 +440,43 @@ fn render(
     {
         return Ok(found);
     }
-    let table = question.table(&validator.counts);
-    writing(table.rows.len() * table.averages.len())?;
-    let lost: Vec<Notice> = raw
-        .lost_trend(&asked)
-        .map(Notice::new)
-        .into_iter()
-        .collect();
+    let lost = raw.lost_trend(&asked).map(Notice::new);
+    let lost: Vec<Notice> = lost.into_iter().collect();
+    let noted = |table: &Table| {
+        let more = notices(view, &asked, table, &validator.coverage, &events)?;
+        Ok::<_, WebError>([lost.clone(), more].concat())
+    };
+    let base = match &question {
+        Planned::Plain(question) => {
+            let table = question.table(&validator.counts);
+            writing(table.rows.len() * table.averages.len())?;
+            Page {
+                notices: noted(&table)?,
+                report: Some(report(view, &asked, &table, age)),
+                ..Page::of(view, &store, &raw, &asked, question)
+            }
+        }
+        Planned::Groups(question) => {
+            let compared = question.compared(&validator.counts);
+            let first = &compared.groups[0].table;
+            writing(compared.groups.len() * first.averages.len() * 20)?;
+            let notices = match compared.people {
+                0 => noted(first)?,
+                _ => lost,
+            };
+            Page {
+                title: format!("{}, {}", title(view, &asked), compared.by()),
+                cells: cells_of_group(view, &asked, &compared),
+                notices,
+                report: Some(report_of_groups(view, &asked, &compared, age)),
+                ..Page::new(view, &store, Form::new(view, &raw, Some(&asked), &[]))
+            }
+        }
+    };
     let page = Page {
         layout: validator.layout.clone(),
         offered: offered(Some(&asked))?,
-        notices: [
-            lost,
-            notices(view, &asked, &table, &validator.coverage, &events)?,
-        ]
-        .concat(),
-        report: Some(report(view, &asked, &table, age)),
-        ..Page::of(view, &store, &raw, &asked, &question)
+        ..base
     };
     let page_html = (StatusCode::OK, page.render()?).into();
     // A page with notices is not cached: they may depend on other counts, or on a list of names
@@ -503,14 +555,53 @@ fn title(state: &State, asked: &PageQuery) -> String {
     asked.query().title(cohort, returning)
 }
 
-fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Report {
-    let address = |asked: &PageQuery| state.to(&format!("/retention?{}", asked.canonical()));
-    let labels = &state.dashboard.glossary.labels;
-    let phrase = |segment: &Segment| segment.phrase(labels, asked.bare.grain);
-    let side = |main: &Segment, filters: &[Segment]| Side {
-        text: phrase(main),
-        filters: filters.iter().map(phrase).collect(),
+/// A planned question.
+enum Planned {
+    Plain(Question),
+    Groups(ComparisonQuestion),
+}
+
+/// Returns the address of the page of a question.
+pub fn address(state: &State, asked: &PageQuery) -> String {
+    state.to(&format!("/retention?{}", asked.canonical()))
+}
+
+/// Returns the base address of the cells of the group whose cohorts are shown.
+fn cells_of_group(view: &View, asked: &PageQuery, compared: &Compared) -> Option<String> {
+    let group = &compared.groups[groups::open_group(compared, asked)];
+    let asked = asked.of_group(group.cohort.as_ref()?);
+    let first = group.table.rows.first()?.period;
+    Some(view.to(&links::cells(&asked, first)))
+}
+
+fn report_of_groups(
+    state: &State,
+    asked: &PageQuery,
+    compared: &Compared,
+    age: Duration,
+) -> Report {
+    let longest = compared.groups.iter().map(|group| &group.table);
+    let longest = longest.max_by_key(|table| table.rows.len());
+    let table = longest.expect("a comparison has at least one group");
+    let entries = match compared.is_overlapping() {
+        true => format!(
+            "{} in groups, {} distinct",
+            thousands(compared.people_of_groups),
+            words::people(compared.people)
+        ),
+        false => words::people(compared.people),
     };
+    let open = groups::open_group(compared, asked);
+    let words = groups::unfolded(compared, open);
+    let switches = groups::switches(state, asked);
+    Report {
+        by: Some(compared.by()),
+        groups: Some((Groups::new(state, asked, compared, switches), words)),
+        ..head(state, asked, table, entries, age)
+    }
+}
+
+fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Report {
     let entries = if table.people < table.entries {
         format!(
             "{} by {}",
@@ -519,6 +610,20 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
         )
     } else {
         words::people(table.entries)
+    };
+    Report {
+        plain: Some(plain(state, asked, table)),
+        ..head(state, asked, table, entries, age)
+    }
+}
+
+/// Returns the heading of a report.
+fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: Duration) -> Report {
+    let labels = &state.dashboard.glossary.labels;
+    let phrase = |segment: &Segment| segment.phrase(labels, asked.bare.grain);
+    let side = |main: &Segment, filters: &[Segment]| Side {
+        text: phrase(main),
+        filters: filters.iter().map(phrase).collect(),
     };
     let range = words::range(table);
     let facts = range
@@ -531,25 +636,6 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
     let mut names: Vec<&EventName> = asked.segments().flat_map(Segment::names).collect();
     names.sort_unstable();
     names.dedup();
-    let order = |order: Order| {
-        (
-            address(&PageQuery {
-                order,
-                ..asked.clone()
-            }),
-            asked.order == order,
-        )
-    };
-    let scale = |scale: Scale| {
-        (
-            address(&PageQuery {
-                scale,
-                ..asked.clone()
-            }),
-            asked.scale == scale,
-        )
-    };
-    let way = |label, (href, taken)| (label, href, taken);
     let query = asked.numbers().canonical();
     Report {
         cohort: side(&asked.bare.cohort, &asked.cohort_and),
@@ -564,17 +650,26 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
                 ))
             })
             .collect(),
-        link: address(asked),
+        link: address(state, asked),
         refresh: state
             .tracker
             .cache_stats()
-            .map(|_| format!("{}&{RECOUNT}=1", address(asked))),
+            .map(|_| format!("{}&{RECOUNT}=1", address(state, asked))),
         exports: Format::ALL
             .map(|format| Export {
                 href: state.to(&format!("/{NAME}.{}?{query}", format.ending())),
                 label: format.label(),
             })
             .into(),
+        by: None,
+        plain: None,
+        groups: None,
+    }
+}
+
+/// Returns what a page shows of a table without groups.
+fn plain(state: &State, asked: &PageQuery, table: &Table) -> Plain {
+    Plain {
         tiles: tiles(table),
         curve: chart::within_page(&chart::curve(table)),
         curve_caption: chart::curve_caption(table),
@@ -590,28 +685,16 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
                 small_chart: chart::within_page(&chart::trend_small(table, column)),
                 caption: chart::trend_caption(table, column),
                 data_table: chart::trend_data_table(table, column),
-                close: address(&PageQuery {
-                    trend: None,
-                    ..asked.clone()
-                }),
+                close: address(
+                    state,
+                    &PageQuery {
+                        trend: None,
+                        ..asked.clone()
+                    },
+                ),
             }),
         grain: asked.bare.grain,
         grid: Grid::new(table, asked),
-        switches: [
-            Switch {
-                legend: "On top",
-                ways: [
-                    way("Newest", order(Order::Newest)),
-                    way("Oldest", order(Order::Oldest)),
-                ],
-            },
-            Switch {
-                legend: "Shades",
-                ways: [
-                    way("0–100%", scale(Scale::Absolute)),
-                    way("Fitted", scale(Scale::Fitted)),
-                ],
-            },
-        ],
+        switches: groups::switches(state, asked),
     }
 }

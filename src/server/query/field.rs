@@ -34,12 +34,20 @@ pub enum Field {
     As,
     /// `average`
     Average,
+    /// `breakdown`
+    Breakdown,
+    /// `compare`, and which of them, from 0.
+    Compare(usize),
+    /// `split`
+    Split,
     /// `order`
     Order,
     /// `scale`
     Scale,
     /// `trend`: a column, 0 being the first.
     Trend,
+    /// `group`: the group whose cohorts are shown.
+    Group,
     /// `range`: one of the [`Range`](super::Range)s, to be put in place of dates and sizes.
     Range,
     /// `name`: the name for a saved list of people.
@@ -79,6 +87,9 @@ impl Field {
             ("measure", _) => Field::Measure,
             ("as", _) => Field::As,
             ("average", _) => Field::Average,
+            ("breakdown", _) => Field::Breakdown,
+            ("compare", index) => Field::Compare(index.unwrap_or(0)),
+            ("split", _) => Field::Split,
             ("set", _) => Field::Set,
             ("after", _) => Field::After,
             ("limit", _) => Field::Limit,
@@ -105,6 +116,10 @@ impl Field {
             Field::Measure => "measure",
             Field::As => "as",
             Field::Average => "average",
+            Field::Breakdown => "breakdown",
+            Field::Compare(_) => "compare",
+            Field::Split => "split",
+            Field::Group => "group",
             Field::Order => "order",
             Field::Scale => "scale",
             Field::Trend => "trend",
@@ -134,6 +149,10 @@ impl Field {
             Field::Brackets => "or brackets",
             Field::Measure => "counted",
             Field::As => "show",
+            Field::Breakdown => "by values",
+            Field::Compare(0) => "or compare",
+            Field::Compare(_) => "with",
+            Field::Split => "or before and after",
             Field::At => "cohort of",
             Field::Column => "column",
             Field::Set => "People in",
@@ -144,6 +163,7 @@ impl Field {
             | Field::After
             | Field::Limit
             | Field::Range
+            | Field::Group
             | Field::Order
             | Field::Scale => self.name(),
             Field::By | Field::From | Field::To | Field::Average | Field::Other(_) => self.name(),
@@ -155,7 +175,9 @@ impl Field {
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Field::CohortAnd(i) | Field::ReturningAnd(i) => write!(f, "{}-{i}", self.name()),
+            Field::CohortAnd(i) | Field::ReturningAnd(i) | Field::Compare(i) => {
+                write!(f, "{}-{i}", self.name())
+            }
             _ => f.write_str(self.name()),
         }
     }

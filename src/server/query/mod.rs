@@ -13,7 +13,7 @@ use url::form_urlencoded;
 use crate::calendar::Grain;
 use crate::render::{Order, Scale, words};
 use crate::reports::Params;
-use crate::reports::comparison::Grouping;
+use crate::reports::comparison::{Comparison, Grouping};
 use crate::reports::retention::{Averaging, FIELDS, Measure, Parts, Query, Show, default_size};
 use crate::sets::{EventName, Segment};
 
@@ -31,6 +31,8 @@ pub struct RawQuery {
     pub scale: String,
     /// The column whose trend is drawn.
     pub trend: String,
+    /// The name of the group whose cohorts are shown.
+    pub group: String,
     /// A range that replaces dates and sizes.
     pub range: String,
     /// Whether only people count who do the first event for the first time.
@@ -87,6 +89,7 @@ impl RawQuery {
             "order" => (Field::Order, &mut self.order),
             "scale" => (Field::Scale, &mut self.scale),
             "trend" => (Field::Trend, &mut self.trend),
+            "group" => (Field::Group, &mut self.group),
             "range" => (Field::Range, &mut self.range),
             _ => return None,
         })
@@ -245,6 +248,7 @@ impl RawQuery {
                 order,
                 scale,
                 trend,
+                group: Some(self.group.clone()).filter(|group| !group.is_empty()),
             }),
             _ => Err(problems),
         }
@@ -335,6 +339,8 @@ pub struct PageQuery {
     pub scale: Scale,
     /// The column whose rate is drawn over the cohorts.
     pub trend: Option<u32>,
+    /// The name of the group whose cohorts are shown.
+    pub group: Option<String>,
 }
 
 impl PageQuery {
@@ -349,15 +355,17 @@ impl PageQuery {
             order: Order::default(),
             scale: Scale::default(),
             trend: None,
+            group: None,
         }
     }
 
-    /// Returns the question without order, scale and trend, which change no number.
+    /// Returns the question without order, scale, trend and unfolded group, which change no number.
     pub fn numbers(&self) -> Self {
         PageQuery {
             order: Order::default(),
             scale: Scale::default(),
             trend: None,
+            group: None,
             ..self.clone()
         }
     }
@@ -436,6 +444,7 @@ impl PageQuery {
                     .map(|s| s.as_str().to_owned()),
             ),
             ("trend", self.trend.map(|k| k.to_string())),
+            ("group", self.group.clone()),
         ];
         let groups = self.grouping.iter().flat_map(|grouping| {
             let values = grouping.values().into_iter();
@@ -448,6 +457,28 @@ impl PageQuery {
                 .filter_map(|(name, value)| Some((name, value?))),
         );
         out.finish()
+    }
+
+    /// Returns the question of one group, whose starting segment is `cohort`.
+    pub fn of_group(&self, cohort: &Segment) -> Self {
+        PageQuery {
+            bare: Query {
+                cohort: cohort.clone(),
+                ..self.bare.clone()
+            },
+            cohort_and: Vec::new(),
+            grouping: None,
+            group: None,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the question of several groups, if it has any.
+    pub fn comparison(&self) -> Option<Comparison> {
+        Some(Comparison {
+            query: self.query(),
+            grouping: self.grouping.clone()?,
+        })
     }
 
     /// Returns the question without one of its filters.
@@ -791,6 +822,7 @@ mod tests {
                 order: if oldest { Order::Oldest } else { Order::Newest },
                 scale: if fitted { Scale::Fitted } else { Scale::Absolute },
                 trend: trend.filter(|k| *k < columns),
+                group: None,
             }
         }
     }
