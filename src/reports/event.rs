@@ -69,7 +69,7 @@ impl Report for Event {
         Ok(EventQuestion {
             overview,
             trend: trend(self.grain, self.count)?,
-            weeks: trend(Grain::Week, WEEKS)?,
+            weeks: trend(Grain::WEEK, WEEKS)?,
             months: trend(Grain::Month, MONTHS)?,
         })
     }
@@ -281,7 +281,7 @@ mod tests {
             "b_2026-11-23",
             "b_2026-11-25",
         ]);
-        let asked = (Grain::Week, 2);
+        let asked = (Grain::WEEK, 2);
         let (plan, question) = planned(&trend("b", asked), &keys, &coverage).unwrap();
         let activity = answer::<Trend>(question, &plan);
         let [last, running] = activity.points[..] else {
@@ -407,7 +407,7 @@ mod tests {
             "18 November had nobody"
         );
 
-        let (plan, question) = planned(&trend("b", (Grain::Week, 4)), &keys, &coverage).unwrap();
+        let (plan, question) = planned(&trend("b", (Grain::WEEK, 4)), &keys, &coverage).unwrap();
         let activity = answer::<Trend>(question, &plan);
         let expected = [
             State::NotRecorded,

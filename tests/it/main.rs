@@ -76,3 +76,4 @@ mod transactions;
 mod trends;
 mod unsynced;
 mod upgrade;
+mod zones;

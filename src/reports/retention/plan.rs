@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::reports::clamps::Clamps;
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
@@ -72,6 +72,10 @@ impl Report for Query {
     type Planned = Question;
     type Answer = Table;
 
+    fn zone(&self) -> Zone {
+        self.zone
+    }
+
     fn plan(&self, request: &mut Request, context: &Context<'_>) -> Result<Question, QueryError> {
         let expanded = self.expanded(context.sets())?;
         let question = Question::new(&mut request.plan, &expanded, context)?;
@@ -104,20 +108,21 @@ impl Query {
 impl Question {
     /// Adds the counts of a query to `plan`. Saved segments are already expanded.
     fn new(plan: &mut Plan, query: &Query, context: &Context<'_>) -> Result<Self, QueryError> {
-        let coverage = context.coverage;
-        let periods = query.cohorts(coverage)?;
+        let names = dated([&query.cohort, &query.returning]);
+        let coverage = context.covering(&names);
+        let periods = query.cohorts(&coverage)?;
         let columns = query.cols() as usize;
         // Cells, and two sets for each period; more if a side has several events.
         plan.reserve(periods.len() * (columns + 3) + columns);
         let sides = [query.cohort.clone(), query.returning.clone()];
-        let recorded = Recorded::of([&sides[0], &sides[1]], context.catalogue, coverage.now());
+        let recorded = Recorded::of([&sides[0], &sides[1]], context.catalogue, &coverage);
         let mut cohorts = Vec::with_capacity(periods.len());
         let mut complete = Vec::new();
         let mut rest = Vec::new();
         let mut unrecorded = BTreeSet::new();
-        let mut returns = Returns::new(query, context, periods.first().copied());
+        let mut returns = Returns::new(query, context, &coverage, periods.first().copied());
         for (row, period) in periods.into_iter().enumerate() {
-            let windows = query.windows(period, coverage);
+            let windows = query.windows(period, &coverage);
             let begun = (0..=query.last_offset()).filter_map(|k| period.shift(k.into()).ok());
             unrecorded.extend(
                 begun
@@ -173,7 +178,6 @@ impl Question {
         let distinct = plan.count(all);
         let distinct_complete = plan.count(complete);
         // These counts are 0 unless the catalogue is out of date.
-        let names = dated([&sides[0], &sides[1]]);
         let mut unlisted = Vec::new();
         for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
             let anybody = names.iter().map(|name| Set::event_in(name, period));
@@ -312,6 +316,7 @@ impl Question {
 struct Returns<'a> {
     query: &'a Query,
     context: &'a Context<'a>,
+    coverage: &'a Coverage,
     /// The first cohort; periods are counted from it.
     first: Option<Period>,
     /// The set of each period that was asked for; `None` where it is not recorded or has not begun.
@@ -321,11 +326,17 @@ struct Returns<'a> {
 }
 
 impl<'a> Returns<'a> {
-    fn new(query: &'a Query, context: &'a Context<'a>, first: Option<Period>) -> Self {
+    fn new(
+        query: &'a Query,
+        context: &'a Context<'a>,
+        coverage: &'a Coverage,
+        first: Option<Period>,
+    ) -> Self {
         let of_brackets = query.columns().filter(|_| query.brackets.is_some());
         Returns {
             query,
             context,
+            coverage,
             first,
             known: Vec::new(),
             brackets: of_brackets
@@ -345,7 +356,7 @@ impl<'a> Returns<'a> {
         }
         let by = i64::try_from(place).expect("a table is small");
         let period = self.first.and_then(|first| first.shift(by).ok());
-        let period = period.filter(|period| self.context.coverage.is_recorded(*period));
+        let period = period.filter(|period| self.coverage.is_recorded(*period));
         let node = match period {
             Some(period) => {
                 let set = self.query.returning.at(period, self.context.catalogue)?;

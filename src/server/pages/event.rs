@@ -34,7 +34,7 @@ pub(super) fn seen(period: Period, today: Period) -> String {
     match (period.grain(), today.since(period)) {
         (_, Some(0)) => "today".to_owned(),
         (_, Some(1)) => "yesterday".to_owned(),
-        (Grain::Day, _) => period.start().format("%-d %b %Y").to_string(),
+        (Grain::Day, _) => period.local_start().format("%-d %b %Y").to_string(),
         _ => period.label(),
     }
 }
@@ -62,7 +62,7 @@ fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
 const STRETCHES: [(Grain, u32, &str); 4] = [
     (Grain::Day, 30, "30 days"),
     (Grain::Day, 90, "90 days"),
-    (Grain::Week, 26, "26 weeks"),
+    (Grain::WEEK, 26, "26 weeks"),
     (Grain::Month, 12, "12 months"),
 ];
 
@@ -76,7 +76,7 @@ struct Stretch {
 impl Stretch {
     const fn default_count(grain: Grain) -> u32 {
         match grain {
-            Grain::Week => 26,
+            Grain::Week(_) => 26,
             Grain::Month => 12,
             Grain::Hour | Grain::Day | Grain::Year => 30,
         }
@@ -93,7 +93,7 @@ impl Stretch {
             match &*name {
                 "by" => {
                     grain = match value.parse() {
-                        Ok(grain @ (Grain::Day | Grain::Week | Grain::Month)) => grain,
+                        Ok(grain @ (Grain::Day | Grain::Week(_) | Grain::Month)) => grain,
                         _ => return Err(wrong("use by=day, by=week or by=month")),
                     }
                 }
@@ -355,7 +355,7 @@ fn report(
     activity: &Activity,
     [weeks, months]: [&Activity; 2],
 ) -> Report {
-    let sticky = if stretch.grain == Grain::Week {
+    let sticky = if stretch.grain == Grain::WEEK {
         weeks
     } else {
         months
@@ -393,7 +393,7 @@ fn report(
         daily: stretch.grain != Grain::Day,
         against: match stretch.grain {
             Grain::Day => "same weekday a week before",
-            Grain::Week => "week before",
+            Grain::Week(_) => "week before",
             _ => "month before",
         },
         since: activity
@@ -408,7 +408,7 @@ fn report(
 fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
     let Running { day, week, month } = overview.running;
     let previous = |period: Period| period.previous().unwrap_or(period);
-    let weekday = format!("the {} before", previous(day).start().format("%A"));
+    let weekday = format!("the {} before", previous(day).local_start().format("%A"));
     let is_now = overview.data_ends.is_none();
     let of = |recent: Recent, running: Period, [last, this, before]: [&str; 3]| {
         let change = recent
@@ -529,7 +529,7 @@ mod tests {
                 );
                 assert_eq!(
                     Stretch::read(url.query().unwrap()).unwrap().grain,
-                    Grain::Week
+                    Grain::WEEK
                 );
                 assert!(
                     !url.path().ends_with(".json"),
