@@ -123,7 +123,7 @@ fn fill(
             .apply(&users(day).into_iter().map(mark).collect::<Vec<_>>())
             .unwrap();
     }
-    for grain in [Grain::Week, Grain::Month] {
+    for grain in [Grain::WEEK, Grain::Month] {
         let mut by_period: Vec<(Period, Vec<Set>)> = Vec::new();
         for day in days {
             let period = Period::containing(grain, day.start()).unwrap();

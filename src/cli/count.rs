@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::calendar::Zone;
 use crate::cli::notes::{Notes, SetCount};
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
@@ -29,25 +30,43 @@ pub struct Args {
     /// Sets of users: EVENT@PERIOD, combined with &, |, ^ and & !
     #[arg(required = true, value_name = "SET")]
     sets: Vec<String>,
+
+    #[command(flatten)]
+    zone: ZoneArg,
+}
+
+/// The zone of the periods in sets.
+#[derive(Debug, clap::Args)]
+pub(super) struct ZoneArg {
+    /// The time zone in which periods begin and end, such as Europe/Berlin
+    #[arg(
+        long,
+        value_name = "ZONE",
+        env = "COHORTIST_ZONE",
+        default_value = "UTC"
+    )]
+    pub(super) zone: Zone,
 }
 
 /// The sets to count, each with its text.
 pub struct Config {
     sets: Vec<String>,
+    zone: Zone,
 }
 
 /// Checks the text of a set as far as that is possible without a store. An error points at its
 /// column.
-pub(super) fn checked(text: &str, saved: &Segments) -> Result<Set, Usage> {
+pub(super) fn checked(text: &str, zone: Zone, saved: &Segments) -> Result<Set, Usage> {
     let context = SetContext {
         segments: saved,
+        zone,
         ..SetContext::empty()
     };
     parse_set(text, context).map_err(|error| Usage::in_text("SET", text, &error))
 }
 
 /// Parses a set. Only functions and patterns need the store's list of bitmaps.
-pub(super) fn set(text: &str, tracker: &Tracker) -> anyhow::Result<Set> {
+pub(super) fn set(text: &str, zone: Zone, tracker: &Tracker) -> anyhow::Result<Set> {
     let in_text = |error| Usage::in_text("SET", text, &error);
     let catalogue = match set_reads_catalogue(text, tracker.segments()).map_err(in_text)? {
         true => tracker.catalogue()?,
@@ -57,6 +76,7 @@ pub(super) fn set(text: &str, tracker: &Tracker) -> anyhow::Result<Set> {
         segments: tracker.segments(),
         catalogue: &catalogue,
         hidden: &[],
+        zone,
     };
     Ok(parse_set(text, context).map_err(in_text)?)
 }
@@ -65,12 +85,15 @@ impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
         let mut plan = Plan::new();
         for text in &args.sets {
-            let set = checked(text, saved)?;
+            let set = checked(text, args.zone.zone, saved)?;
             // Each may be short enough, and all together too long.
             plan.count_set(&set)
                 .map_err(|error| Usage(error.to_string()))?;
         }
-        Ok(Config { sets: args.sets })
+        Ok(Config {
+            sets: args.sets,
+            zone: args.zone.zone,
+        })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
@@ -78,12 +101,12 @@ impl Config {
         let sets = self
             .sets
             .iter()
-            .map(|text| Ok((text, set(text, &tracker)?)));
+            .map(|text| Ok((text, set(text, self.zone, &tracker)?)));
         let sets: Vec<(&String, Set)> = sets.collect::<anyhow::Result<_>>()?;
         let counts = tracker.counts(sets.iter().map(|(_, set)| set))?;
         let counted = sets.iter().zip(&counts);
         let counted = counted.map(|((text, set), count)| (text.as_str(), set, *count));
-        let sets = SetCount::all(&tracker, clock, counted)?;
+        let sets = SetCount::all(&tracker, clock, self.zone, counted)?;
         let mut out = Out::new();
         for set in &sets {
             // A number would be wrong.

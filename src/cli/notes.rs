@@ -1,7 +1,7 @@
 //! Notes on stderr about an answer: names that were never recorded, sets without data, marks after a
 //! given *now*, a wrong prefix. Every command that prints an answer prints its notes with [`Notes`].
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::cli::names::hint;
 use crate::cli::output::note;
 use crate::clock::Clock;
@@ -31,6 +31,8 @@ pub struct SetCount<'a> {
     set: &'a Set,
     count: u64,
     periods: Vec<Period>,
+    /// What the store covers, if `state` is known.
+    coverage: Option<Coverage>,
     /// `None` for a set without dates, or if the count itself shows that users were recorded.
     state: Option<State>,
 }
@@ -40,25 +42,30 @@ impl<'a> SetCount<'a> {
     pub fn all(
         tracker: &Tracker,
         clock: Clock,
+        zone: Zone,
         sets: impl IntoIterator<Item = (&'a str, &'a Set, u64)>,
     ) -> anyhow::Result<Vec<SetCount<'a>>> {
-        let mut coverage = None;
         let mut all = Vec::new();
         for (text, set, count) in sets {
-            let periods = set_periods(text).expect("the text was parsed as a set before");
+            let periods = set_periods(text, zone).expect("the text was parsed as a set before");
             // A set of one period that has users was recorded. Checking more would list all keys,
             // which takes long in a large Redis.
             let is_known = periods.is_empty() || (periods.len() == 1 && count > 0);
-            let state = if is_known {
+            let coverage = if is_known {
                 None
             } else {
-                state_of(count, &periods, cached(&mut coverage, tracker, clock)?)
+                let (now, is_given) = (clock.now(), clock.is_given());
+                Some(tracker.coverage_of_set(set, zone, now, is_given)?)
             };
+            let state = coverage
+                .as_ref()
+                .and_then(|coverage| state_of(count, &periods, coverage));
             all.push(SetCount {
                 text,
                 set,
                 count,
                 periods,
+                coverage,
                 state,
             });
         }
@@ -76,17 +83,6 @@ impl<'a> SetCount<'a> {
     }
 }
 
-fn cached<'c>(
-    coverage: &'c mut Option<Coverage>,
-    tracker: &Tracker,
-    clock: Clock,
-) -> anyhow::Result<&'c Coverage> {
-    Ok(match coverage {
-        Some(known) => known,
-        None => coverage.insert(tracker.coverage(clock.now(), clock.is_given())?),
-    })
-}
-
 impl Notes<'_> {
     /// Prints all notes.
     pub fn print(&self, tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
@@ -96,7 +92,7 @@ impl Notes<'_> {
         let names = self.names.iter().copied();
         never_recorded(tracker, names.chain(of_segments).chain(of_sets))?;
         undated(tracker, &self.segments)?;
-        unrecorded(tracker, clock, &self.sets)?;
+        unrecorded(tracker, &self.sets)?;
         self.later(tracker, clock)
     }
 
@@ -191,7 +187,7 @@ fn undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
 }
 
 /// Notes for which sets the store has no data, or only a part.
-fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow::Result<()> {
+fn unrecorded(tracker: &Tracker, sets: &[SetCount<'_>]) -> anyhow::Result<()> {
     let is_noted = sets.iter().any(|set| {
         matches!(
             set.state,
@@ -202,8 +198,10 @@ fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow:
     if !is_noted || tracker.catalogue()?.is_empty() {
         return Ok(());
     }
-    let mut coverage = None;
     for set in sets {
+        let Some(coverage) = &set.coverage else {
+            continue;
+        };
         let state = match set.state {
             Some(State::NotRecorded) => "is not recorded",
             Some(State::PartlyRecorded) => "is only partly recorded",
@@ -213,7 +211,6 @@ fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow:
             }
             _ => continue,
         };
-        let coverage = cached(&mut coverage, tracker, clock)?;
         let mut periods = set.periods.clone();
         periods.retain(|period| coverage.state_of(*period) == State::NotRecorded);
         let extent = words::extent(coverage, &periods);

@@ -1,5 +1,6 @@
 //! `cohortist people`.
 
+use crate::calendar::Zone;
 use crate::cli::count;
 use crate::cli::notes::{Notes, SetCount};
 use crate::cli::output::{Out, Usage};
@@ -25,22 +26,29 @@ Prints one id per line: numbers in ascending order, string ids in order of first
 pub struct Args {
     /// A set of users: EVENT@PERIOD, combined with &, |, ^ and & !
     set: String,
+
+    #[command(flatten)]
+    zone: count::ZoneArg,
 }
 
 /// The set to list.
 pub struct Config {
     text: String,
+    zone: Zone,
 }
 
 impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
-        count::checked(&args.set, saved)?;
-        Ok(Config { text: args.set })
+        count::checked(&args.set, args.zone.zone, saved)?;
+        Ok(Config {
+            text: args.set,
+            zone: args.zone.zone,
+        })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
-        let set = count::set(&self.text, &tracker)?;
+        let set = count::set(&self.text, self.zone, &tracker)?;
         let mut out = Out::new();
         let mut members = tracker.members(&set);
         let mut count = 0;
@@ -60,7 +68,12 @@ impl Config {
         }
         out.finish()?;
         let notes = Notes {
-            sets: SetCount::all(&tracker, clock, [(self.text.as_str(), &set, count)])?,
+            sets: SetCount::all(
+                &tracker,
+                clock,
+                self.zone,
+                [(self.text.as_str(), &set, count)],
+            )?,
             ..Notes::default()
         };
         notes.print(&tracker, clock)

@@ -68,7 +68,7 @@ fn print_last_cohorts(table: &Table, answer: &Answer, clock: Clock) {
     let Ok(from) = span.last.within(table.query.grain).shift(1 - rows) else {
         return;
     };
-    let from = from.start().date_naive();
-    let last = span.last.start().date_naive();
+    let from = from.local_start().date();
+    let last = span.last.local_start().date();
     note!("`{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}");
 }

@@ -29,7 +29,7 @@ pub fn plural(grain: Grain) -> &'static str {
     match grain {
         Grain::Hour => "hours",
         Grain::Day => "days",
-        Grain::Week => "weeks",
+        Grain::Week(_) => "weeks",
         Grain::Month => "months",
         Grain::Year => "years",
     }

@@ -2,8 +2,8 @@
 
 use crate::endpoints::Description;
 use crate::endpoints::endpoint::Plain;
-use crate::reports::frequency::Frequency as Report;
-use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::reports::frequency::{Frequency as Report, Window};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 
 /// See [`crate::reports::frequency`].
 pub(super) static FREQUENCY: Plain<Report> = Plain {
@@ -33,18 +33,24 @@ const FIELDS: &[Field] = &[
         kind: Kind::Date,
         arity: Arity::Optional,
     },
+    WEEK,
+    ZONE,
 ];
 
 fn read(params: &Params) -> Result<Report, Vec<Problem>> {
     let mut read = Reader::new(FIELDS, params);
     let segment = read.segment("event");
-    let window = read.word("window");
+    let window: Window = read.word("window");
+    let week = read.week_start();
+    let zone = read.zone();
     let to = read.date("to");
     read.finish(segment.map(|segment| Report {
         segment,
-        window,
+        window: window.with_weeks(week),
         to,
         weeks: WEEKS,
+        week,
+        zone,
     }))
 }
 

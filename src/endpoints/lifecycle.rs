@@ -4,7 +4,7 @@ use crate::endpoints::Description;
 use crate::endpoints::endpoint::Plain;
 use crate::endpoints::range::{BY, FROM, ROWS, range};
 use crate::reports::lifecycle::Lifecycle as Report;
-use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 
 /// See [`crate::reports::lifecycle`].
 pub(super) static LIFECYCLE: Plain<Report> = Plain {
@@ -22,6 +22,8 @@ const FIELDS: &[Field] = &[
     BY,
     FROM,
     ROWS,
+    WEEK,
+    ZONE,
 ];
 
 fn read(params: &Params) -> Result<Report, Vec<Problem>> {

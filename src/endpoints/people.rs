@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::calendar::Zone;
 use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::people::{NamedPeople, People as Report};
-use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 use crate::sets::{SetContext, UserId, parse_set, set_periods};
 use crate::tracker::{Error, Ids, Run, Tracker};
 
@@ -34,6 +35,8 @@ const FIELDS: &[Field] = &[
         kind: Kind::Number(1, MAX_USERS),
         arity: Arity::Optional,
     },
+    WEEK,
+    ZONE,
 ];
 
 /// Reads the question except for `after`, which needs the store's ids.
@@ -41,7 +44,10 @@ fn read(params: &Params, context: SetContext<'_>) -> Result<Report, Vec<Problem>
     let mut read = Reader::new(FIELDS, params);
     let text = read.text("set");
     let limit = read.number("limit", 1, MAX_USERS).unwrap_or(USERS);
-    let set = match parse_set(text, context) {
+    // A set names its periods: a week as the text says when it begins.
+    read.week_start();
+    let zone = read.zone();
+    let set = match parse_set(text, SetContext { zone, ..context }) {
         Ok(set) => Some(set),
         Err(_) if text.is_empty() => {
             read.reject(Problem::new(
@@ -61,7 +67,8 @@ fn read(params: &Params, context: SetContext<'_>) -> Result<Report, Vec<Problem>
     let report = set.map(|set| Report {
         text: text.to_owned(),
         set,
-        periods: set_periods(text).expect("the text was parsed as a set"),
+        periods: set_periods(text, zone).expect("the text was parsed as a set"),
+        zone,
         after: None,
         limit: limit as usize,
     });
@@ -118,6 +125,7 @@ impl Endpoint for People {
             segments: tracker.segments(),
             catalogue: &catalogue,
             hidden: run.hidden,
+            zone: Zone::UTC,
         };
         let report = Report {
             after: after(params, tracker)?,

@@ -27,11 +27,12 @@ pub(super) const ROWS: Field = Field {
     arity: Arity::Optional,
 };
 
-/// Reads the three fields.
+/// Reads these fields, [`WEEK`](crate::reports::WEEK) and [`ZONE`](crate::reports::ZONE).
 pub(super) fn range(read: &mut Reader<'_>) -> Range {
     Range {
-        grain: read.word(BY.name),
+        grain: read.grain(BY.name),
         from: read.date(FROM.name),
         rows: read.number(ROWS.name, 1, MAX_PERIODS),
+        zone: read.zone(),
     }
 }

@@ -4,7 +4,7 @@ use crate::endpoints::Description;
 use crate::endpoints::endpoint::Plain;
 use crate::endpoints::range::{BY, FROM, ROWS, range};
 use crate::reports::trends::{Rolling, Trends as Report};
-use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 
 /// See [`crate::reports::trends`].
 pub(super) static TRENDS: Plain<Report> = Plain {
@@ -28,6 +28,8 @@ const FIELDS: &[Field] = &[
     },
     FROM,
     ROWS,
+    WEEK,
+    ZONE,
 ];
 
 fn read(params: &Params) -> Result<Report, Vec<Problem>> {

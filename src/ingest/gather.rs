@@ -154,7 +154,7 @@ impl Gathered {
         let mut sorter = Sorter::default();
         let slots_of_events = self.slots.chunk_by_mut(|a, b| a.0.0 == b.0.0);
         for ((number, event), slots) in self.events.iter().zip(slots_of_events) {
-            let grains = [Grain::Day, Grain::Week, Grain::Month];
+            let grains = [Grain::Day, Grain::WEEK, Grain::Month];
             // The current period of each grain, and its users so far.
             let mut current: [(Option<Period>, Vec<UserId>); 3] = Default::default();
             let mut ever = Vec::new();

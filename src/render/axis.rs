@@ -76,7 +76,7 @@ pub fn column_step(grain: Grain, cols: usize) -> usize {
     let steps: &[usize] = match grain {
         Grain::Hour => &[1, 2, 3, 6, 12, 24, 48, 72],
         Grain::Day => &[1, 2, 7, 14, 28, 56],
-        Grain::Week => &[1, 2, 4, 13, 26, 52],
+        Grain::Week(_) => &[1, 2, 4, 13, 26, 52],
         Grain::Month => &[1, 2, 3, 6, 12, 24, 36],
         Grain::Year => &[1, 2, 5, 10, 20, 50],
     };
@@ -93,8 +93,8 @@ pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
     let labelled = (0..periods.len()).filter(|i| is_labelled(periods, *i, narrow));
     // The first label includes the year; later months leave it out.
     let words = |(place, i): (usize, usize)| match periods[i].grain() {
-        Grain::Month if place > 0 && periods[i].start().month() > 1 => {
-            periods[i].start().format("%b").to_string()
+        Grain::Month if place > 0 && periods[i].local_start().month() > 1 => {
+            periods[i].local_start().format("%b").to_string()
         }
         _ => periods[i].short_label(),
     };
@@ -107,14 +107,14 @@ pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
 /// Returns what an axis of periods shows, below it.
 pub fn periods_of(grain: Grain) -> String {
     match grain {
-        Grain::Week => "weeks by their Monday, UTC".to_owned(),
+        Grain::Week(_) => "weeks by their Monday, UTC".to_owned(),
         grain => format!("{grain}s, UTC"),
     }
 }
 
 fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
     let n = periods.len();
-    let start = periods[i].start();
+    let start = periods[i].local_start();
     let few = match periods[i].grain() {
         // All labels but the first are shorter than a date.
         Grain::Month => 7,
@@ -219,10 +219,10 @@ mod tests {
         assert_eq!(column_step(Grain::Day, 14), 1);
         assert_eq!(column_step(Grain::Day, 31), 7);
         assert_eq!(column_step(Grain::Hour, 24), 2);
-        assert_eq!(column_step(Grain::Week, 52), 4);
+        assert_eq!(column_step(Grain::WEEK, 52), 4);
         assert_eq!(column_step(Grain::Month, 0), 1);
         for cols in 1..=400 {
-            assert!((cols - 1) / column_step(Grain::Week, cols) < 15);
+            assert!((cols - 1) / column_step(Grain::WEEK, cols) < 15);
         }
     }
 }

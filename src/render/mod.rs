@@ -244,7 +244,7 @@ mod tests {
             "signup → active, daily cohorts, counted on the day"
         );
         table.query.measure = Measure::OnOrAfter;
-        table.query.grain = Grain::Week;
+        table.query.grain = Grain::WEEK;
         assert_eq!(
             table.title(),
             "signup → active, weekly cohorts, counted on or after the week"

@@ -491,7 +491,7 @@ mod tests {
         ");
         let weekly = Query {
             rows: Some(5),
-            ..ask("early", "active", Grain::Week)
+            ..ask("early", "active", Grain::WEEK)
         };
         insta::assert_snapshot!(text(weekly), @r"
         early → active, weekly cohorts, counted in the week

@@ -349,7 +349,7 @@ mod tests {
         for grain in [
             Grain::Hour,
             Grain::Day,
-            Grain::Week,
+            Grain::WEEK,
             Grain::Month,
             Grain::Year,
         ] {

@@ -1,6 +1,6 @@
 //! Formats numbers, ranges and questions as text, the same wherever a table is shown.
 
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
@@ -148,7 +148,7 @@ pub fn full_label(period: Period) -> String {
 /// Returns a period for use in a sentence: `November 2026` for a month, otherwise its label.
 pub fn spoken(period: Period) -> String {
     match period.grain() {
-        Grain::Month => period.start().format("%B %Y").to_string(),
+        Grain::Month => period.local_start().format("%B %Y").to_string(),
         _ => full_label(period),
     }
 }
@@ -177,7 +177,7 @@ pub fn counted_in(measure: Measure, period: Period) -> String {
 pub fn before_label(measure: Measure, grain: Grain) -> String {
     let what = match grain {
         Grain::Hour => "the hour from ",
-        Grain::Week => "the week ",
+        Grain::Week(_) => "the week ",
         Grain::Day | Grain::Month | Grain::Year => "",
     };
     format!("{} {what}", measure.words(grain))
@@ -189,7 +189,7 @@ pub fn without_year(period: Period) -> [String; 3] {
     let label = period.label();
     let (rest, behind) = match (period.grain(), label.rfind(" (")) {
         (Grain::Day, _) => (&*label, ""),
-        (Grain::Week, Some(week)) => label.split_at(week),
+        (Grain::Week(_), Some(week)) => label.split_at(week),
         _ => return [label, String::new(), String::new()],
     };
     match rest.rfind(' ') {
@@ -430,9 +430,9 @@ pub fn range(table: &Table) -> Option<String> {
     Some(match table.query.grain {
         _ if one => full_label(first),
         Grain::Hour => {
-            let from = first.start();
-            let to = last.start();
-            let day = if from.date_naive() == to.date_naive() {
+            let from = first.local_start();
+            let to = last.local_start();
+            let day = if from.date() == to.date() {
                 "%H:%M"
             } else {
                 "%-d %b %Y, %H:%M"
@@ -440,9 +440,9 @@ pub fn range(table: &Table) -> Option<String> {
             format!("{} – {}", from.format("%-d %b %Y, %H:%M"), to.format(day))
         }
         Grain::Month | Grain::Year => format!("{} – {}", first.label(), last.label()),
-        Grain::Day | Grain::Week => {
-            let from = first.start().date_naive();
-            let to = (last.end() - TimeDelta::days(1)).date_naive();
+        Grain::Day | Grain::Week(_) => {
+            let from = first.local_start().date();
+            let to = last.last_day();
             let format = match (from.year() == to.year(), from.month() == to.month()) {
                 (true, true) => "%-d",
                 (true, false) => "%-d %b",
@@ -457,8 +457,8 @@ pub fn range(table: &Table) -> Option<String> {
 /// week, month or year keeps its label.
 pub fn date(period: Period) -> String {
     match period.grain() {
-        Grain::Hour => period.start().format("%-d %b %Y, %H:%M").to_string(),
-        Grain::Day => period.start().format("%-d %b %Y").to_string(),
+        Grain::Hour => period.local_start().format("%-d %b %Y, %H:%M").to_string(),
+        Grain::Day => period.local_start().format("%-d %b %Y").to_string(),
         _ => period.label(),
     }
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::calendar::{CalendarError, Grain, Period};
-use crate::sets::{Key, When};
+use crate::calendar::{CalendarError, Grain, Period, WeekStart, Zone};
+use crate::sets::{Catalogue, EventName, Key, When};
 
 /// Whether a number is final, can still change, or is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,11 +70,13 @@ pub struct Coverage {
     now: DateTime<Utc>,
     /// Whether `now` was chosen instead of read from the clock.
     now_given: bool,
+    /// The zone of its periods.
+    zone: Zone,
     known: Arc<Known>,
 }
 
 /// Everything except the exact moment, which may move within its hour.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     grains: BTreeMap<Grain, Recorded>,
     /// The end of the data, from days, weeks and months, and from hours.
@@ -100,13 +102,30 @@ struct Recorded {
     /// The first period with a bitmap of this grain and the last recorded one, which is the current
     /// one in a live store. `None` if nothing is recorded.
     extent: Option<(Period, Period)>,
-    /// Ranges of periods, both ends included, that only coarser bitmaps cover: the bitmaps of this
-    /// grain were deleted or never written. In order, neither overlapping nor adjacent.
-    gaps: Vec<(Period, Period)>,
+    /// Whether records begin within the first period: a week that does not begin on Monday is a
+    /// union of days, and its first days are not recorded.
+    begins_within: bool,
+    /// Stretches of time that only coarser bitmaps cover: the bitmaps of this grain were deleted or
+    /// never written. In order, neither overlapping nor adjacent.
+    gaps: Vec<Gap>,
 }
 
+/// A stretch of time, its end excluded.
+type Gap = (DateTime<Utc>, DateTime<Utc>);
+
 /// The grains of stored bitmaps, finest first.
-const KEPT: [Grain; 4] = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month];
+const KEPT: [Grain; 4] = [Grain::Hour, Grain::Day, Grain::WEEK, Grain::Month];
+
+/// Every grain, finest first.
+const GRAINS: [Grain; 7] = [
+    Grain::Hour,
+    Grain::Day,
+    Grain::WEEK,
+    Grain::Week(WeekStart::Saturday),
+    Grain::Week(WeekStart::Sunday),
+    Grain::Month,
+    Grain::Year,
+];
 
 impl Coverage {
     /// Returns the coverage of a store that has recorded everything up to `now` and is live.
@@ -114,27 +133,38 @@ impl Coverage {
     /// # Errors
     /// When `now` is outside the supported years.
     pub fn whole(now: DateTime<Utc>) -> Result<Self, CalendarError> {
+        Self::whole_in(Zone::UTC, now)
+    }
+
+    /// Returns the same for periods in a zone.
+    ///
+    /// # Errors
+    /// When `now` is outside the supported years, or the zone cannot be used in its year.
+    pub fn whole_in(zone: Zone, now: DateTime<Utc>) -> Result<Self, CalendarError> {
         let mut grains = BTreeMap::new();
-        for grain in Grain::ALL {
-            let current = Period::containing(grain, now)?;
+        for grain in GRAINS {
+            let current = zone.period(grain, now)?;
+            let first = zone.earliest(grain, now)?;
             grains.insert(
                 grain,
                 Recorded {
                     current,
-                    extent: Some((Period::earliest(grain), current)),
+                    extent: Some((first, current)),
+                    begins_within: false,
                     gaps: Vec::new(),
                 },
             );
         }
         let end = |grain| {
             Ok(End {
-                newest: Some(Period::containing(grain, now)?),
+                newest: Some(zone.period(grain, now)?),
                 is_live: true,
             })
         };
         Ok(Coverage {
             now,
             now_given: false,
+            zone,
             known: Arc::new(Known {
                 grains,
                 days: end(Grain::Day)?,
@@ -158,7 +188,7 @@ impl Coverage {
             When::In(period) => Some(period),
             When::Ever => None,
         });
-        Self::of_periods(&periods.collect(), now, now_given, |_| {
+        Self::of_periods(Zone::UTC, &periods.collect(), now, now_given, |_| {
             Ok::<_, Infallible>(true)
         })
         .map_err(|error| match error {
@@ -167,13 +197,18 @@ impl Coverage {
         })
     }
 
-    /// Returns the coverage of the periods that have a bitmap of any event. `holds` returns whether
-    /// any bitmap of the period has users: an empty bitmap is no mark. It is called for few
-    /// periods, at both ends of the data.
+    /// Returns what the periods that have a bitmap of any event cover, in periods of a zone. `holds`
+    /// returns whether any bitmap of the period has users: an empty bitmap is no mark. It is called
+    /// for few periods, at both ends of the data.
+    ///
+    /// In another zone than UTC only hours count: they show in which of its days, weeks and months
+    /// something is recorded.
     ///
     /// # Errors
-    /// When `now` is outside the supported years; the first error of `holds`.
+    /// When `now` is outside the supported years, or the zone cannot be used in its year; the first
+    /// error of `holds`.
     pub fn of_periods<E>(
+        zone: Zone,
         periods: &BTreeSet<Period>,
         now: DateTime<Utc>,
         now_given: bool,
@@ -184,27 +219,38 @@ impl Coverage {
             by_grain.entry(period.grain()).or_default().insert(*period);
         }
         let mut holds = |period: Period| holds(period).map_err(Failed::Other);
-        let hours = End::of(&[Grain::Hour], &by_grain, (now, now_given), &mut holds)?;
-        let days = match End::of(&KEPT[1..], &by_grain, (now, now_given), &mut holds)? {
-            End { newest: None, .. } => hours,
-            days => days,
+        let at = (zone, now, now_given);
+        let hours = End::of(&KEPT[..1], &by_grain, at, &mut holds)?;
+        let days = match hours {
+            hours if !zone.is_utc() => hours.by_day(zone)?,
+            hours => match End::of(&KEPT[1..], &by_grain, at, &mut holds)? {
+                End { newest: None, .. } => hours,
+                days => days,
+            },
         };
+        let hours = hours.by_hour(zone)?;
+        let mut begins: BTreeMap<Grain, Option<Period>> = BTreeMap::new();
         let mut grains = BTreeMap::new();
-        for grain in Grain::ALL {
-            let current = Period::containing(grain, now)?;
-            // Years are unions of months.
-            let kept = by_grain.get(if grain == Grain::Year {
-                &Grain::Month
-            } else {
-                &grain
-            });
-            let mut first = None;
-            for period in kept.into_iter().flatten() {
-                if holds(*period)? {
-                    first = Some(period.within(grain));
-                    break;
+        for grain in GRAINS {
+            let current = zone.period(grain, now)?;
+            let unit = current.unit();
+            let kept = by_grain.get(&unit);
+            // The first unit in which there is anybody.
+            let first_unit = match begins.get(&unit) {
+                Some(known) => *known,
+                None => {
+                    let mut first = None;
+                    for period in kept.into_iter().flatten() {
+                        if holds(*period)? {
+                            first = Some(*period);
+                            break;
+                        }
+                    }
+                    begins.insert(unit, first);
+                    first
                 }
-            }
+            };
+            let first = first_unit.and_then(|first| zone.period(grain, first.start()).ok());
             let last = match if grain == Grain::Hour { hours } else { days } {
                 End { newest: None, .. } => None,
                 End { is_live: true, .. } => Some(current),
@@ -212,21 +258,29 @@ impl Coverage {
                 End {
                     newest: Some(newest),
                     ..
-                } => Some(Period::containing(
-                    grain,
-                    (newest.end() - TimeDelta::microseconds(1)).min(now),
-                )?),
+                } => {
+                    Some(zone.period(grain, (newest.end() - TimeDelta::microseconds(1)).min(now))?)
+                }
             };
             let gaps = match (grain, kept) {
-                (Grain::Year, _) | (_, None) => Vec::new(),
-                (_, Some(kept)) => gaps(grain, kept, &by_grain),
+                (Grain::Year, _) if zone.is_utc() => Vec::new(),
+                (_, None) => Vec::new(),
+                (_, Some(kept)) => gaps(unit, kept, &by_grain),
             };
+            let is_weeks_of_days = grain.week_start() != WeekStart::Monday;
+            let first_day = first_unit
+                .and_then(|first| zone.period(Grain::Day, first.start()).ok())
+                .filter(|_| is_weeks_of_days);
+            let begins_within = first
+                .zip(first_day)
+                .is_some_and(|(first, day)| first.local_start() < day.local_start());
             let extent = first.zip(last).filter(|(first, last)| first <= last);
             grains.insert(
                 grain,
                 Recorded {
                     current,
                     extent,
+                    begins_within,
                     gaps,
                 },
             );
@@ -234,6 +288,7 @@ impl Coverage {
         Ok(Coverage {
             now,
             now_given,
+            zone,
             known: Arc::new(Known {
                 grains,
                 days,
@@ -242,12 +297,41 @@ impl Coverage {
         })
     }
 
+    /// Returns the coverage of a question about these events. In another zone than UTC, nothing is
+    /// recorded where one of them has bitmaps of days, weeks or months, and none of their hours.
+    #[must_use]
+    pub fn of_events<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a EventName>,
+        all: &Catalogue,
+    ) -> Self {
+        if self.zone.is_utc() {
+            return self.clone();
+        }
+        let gaps = names
+            .into_iter()
+            .flat_map(|name| without_hours(all.of(name)));
+        let missing = merged(gaps.collect());
+        if missing.is_empty() {
+            return self.clone();
+        }
+        let mut known = Known::clone(&self.known);
+        for recorded in known.grains.values_mut() {
+            recorded.gaps.extend(&missing);
+            recorded.gaps = merged(std::mem::take(&mut recorded.gaps));
+        }
+        Coverage {
+            known: Arc::new(known),
+            ..self.clone()
+        }
+    }
+
     /// Returns the same coverage at another moment of the same hour.
     pub(crate) fn moved_to(&self, now: DateTime<Utc>) -> Self {
         Coverage {
             now,
-            now_given: self.now_given,
             known: Arc::clone(&self.known),
+            ..self.clone()
         }
     }
 
@@ -264,6 +348,11 @@ impl Coverage {
     /// Whether that moment was chosen. Then bitmaps may include later marks.
     pub fn now_is_given(&self) -> bool {
         self.now_given
+    }
+
+    /// Returns the zone of its periods.
+    pub fn zone(&self) -> Zone {
+        self.zone
     }
 
     /// Returns the period that contains *now*.
@@ -326,13 +415,14 @@ impl Coverage {
         self.state(period, period)
     }
 
-    /// Returns the state of a number about all periods from `from` to `until`, both included and of
-    /// one grain. The first that applies: future, not recorded, partly recorded, in progress,
-    /// complete.
+    /// Returns the state of a number about all periods from `from` to `until`, both included, of
+    /// one grain and of the zone of this coverage. The first that applies: future, not recorded,
+    /// partly recorded, in progress, complete.
     pub fn state(&self, from: Period, until: Period) -> State {
         let Recorded {
             current,
             extent,
+            begins_within,
             gaps,
         } = self.grain(from.grain());
         if from > *current {
@@ -344,19 +434,36 @@ impl Coverage {
         let begun = until.min(*current);
         let inner = from.max(first);
         let outer = begun.min(last);
+        if inner > outer {
+            return State::NotRecorded;
+        }
         // The first gap that does not end before these periods.
-        let gap = gaps
-            .get(gaps.partition_point(|gap| gap.1 < inner))
-            .filter(|gap| gap.0 <= outer);
-        if inner > outer || gap.is_some_and(|gap| gap.0 <= inner && outer <= gap.1) {
-            State::NotRecorded
-        } else if (inner, outer) != (from, begun) || gap.is_some() {
+        let gap = if gaps.is_empty() {
+            None
+        } else {
+            let (start, end) = (inner.start(), outer.end());
+            let next = gaps.get(gaps.partition_point(|gap| gap.1 <= start));
+            let gap = next.filter(|gap| gap.0 < end);
+            if gap.is_some_and(|gap| gap.0 <= start && end <= gap.1) {
+                return State::NotRecorded;
+            }
+            gap
+        };
+        if (inner, outer) != (from, begun) || gap.is_some() || (*begins_within && inner == first) {
             State::PartlyRecorded
         } else if until >= last {
             State::InProgress
         } else {
             State::Complete
         }
+    }
+
+    /// Whether nothing of a period is missing but what lies before the first records.
+    pub(in crate::reports) fn is_whole_since_its_records_begin(&self, period: Period) -> bool {
+        let Recorded { extent, gaps, .. } = self.grain(period.grain());
+        let (start, end) = (period.start(), period.end());
+        extent.is_some_and(|(first, last)| first <= period && period <= last)
+            && gaps.iter().all(|gap| end <= gap.0 || gap.1 <= start)
     }
 }
 
@@ -376,7 +483,7 @@ impl End {
     fn of<E>(
         grains: &[Grain],
         by_grain: &BTreeMap<Grain, BTreeSet<Period>>,
-        (now, now_given): (DateTime<Utc>, bool),
+        (zone, now, now_given): (Zone, DateTime<Utc>, bool),
         holds: &mut impl FnMut(Period) -> Result<bool, Failed<E>>,
     ) -> Result<End, Failed<E>> {
         let kept: Vec<&BTreeSet<Period>> = grains
@@ -421,7 +528,7 @@ impl End {
                 Some(_) => {}
             }
         };
-        let yesterday = Period::containing(Grain::Day, now)?.previous()?.start();
+        let yesterday = zone.period(Grain::Day, now)?.previous()?.start();
         let mut is_live = newest.is_none_or(|newest| newest.end() > yesterday);
         if !is_live && now_given {
             for period in kept
@@ -433,24 +540,56 @@ impl End {
         }
         Ok(End { newest, is_live })
     }
+
+    /// The same, by days of a zone.
+    fn by_day(self, zone: Zone) -> Result<End, CalendarError> {
+        self.by(|newest| zone.period(Grain::Day, newest.start()))
+    }
+
+    /// The same, by hours of a zone.
+    fn by_hour(self, zone: Zone) -> Result<End, CalendarError> {
+        self.by(|newest| match newest.grain() {
+            Grain::Hour => zone.period(Grain::Hour, newest.start()),
+            _ => Ok(newest),
+        })
+    }
+
+    fn by(
+        self,
+        local: impl FnOnce(Period) -> Result<Period, CalendarError>,
+    ) -> Result<End, CalendarError> {
+        Ok(End {
+            newest: self.newest.map(local).transpose()?,
+            ..self
+        })
+    }
 }
 
-/// Returns the periods between the first and the last one that only coarser bitmaps cover.
+/// Returns the stretches after the first period that only coarser bitmaps cover.
 fn gaps(
     grain: Grain,
     kept: &BTreeSet<Period>,
     by_grain: &BTreeMap<Grain, BTreeSet<Period>>,
-) -> Vec<(Period, Period)> {
+) -> Vec<Gap> {
+    let Some(first) = kept.first() else {
+        return Vec::new();
+    };
     let coarser = KEPT
         .iter()
         .filter(|other| **other > grain)
         .filter_map(|other| by_grain.get(other))
-        .flatten();
-    let Some(first) = kept.first() else {
-        return Vec::new();
-    };
-    let mut gaps: Vec<(Period, Period)> = coarser
-        .filter(|period| first.end() <= period.start())
+        .flatten()
+        .filter(|period| first.end() <= period.start());
+    missing(grain, kept, coarser)
+}
+
+/// Returns the stretches of these longer periods in which none of the `kept` periods begins.
+fn missing<'a>(
+    grain: Grain,
+    kept: &BTreeSet<Period>,
+    longer: impl Iterator<Item = &'a Period>,
+) -> Vec<Gap> {
+    let gaps = longer
         .filter(|period| {
             // A week may begin before its month does.
             let inside = kept.range(period.within(grain)..).next();
@@ -458,16 +597,32 @@ fn gaps(
         })
         .filter_map(|period| {
             let last = Period::containing(grain, period.end() - TimeDelta::microseconds(1)).ok()?;
-            Some((period.within(grain), last))
-        })
-        .collect();
+            Some((period.within(grain).start(), last.end()))
+        });
+    merged(gaps.collect())
+}
+
+/// Returns the stretches for which an event has bitmaps of days, weeks or months, and none of their
+/// hours. In periods of a zone it is not recorded then.
+fn without_hours(keys: &[Key]) -> Vec<Gap> {
+    let mut hours = BTreeSet::new();
+    let mut longer = Vec::new();
+    for key in keys {
+        match key.when() {
+            When::In(period) if period.grain() == Grain::Hour => drop(hours.insert(period)),
+            When::In(period) => longer.push(period),
+            When::Ever => {}
+        }
+    }
+    missing(Grain::Hour, &hours, longer.iter())
+}
+
+/// Returns stretches in order; those that touch or overlap are one.
+fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable();
-    let mut merged: Vec<(Period, Period)> = Vec::with_capacity(gaps.len());
+    let mut merged: Vec<Gap> = Vec::with_capacity(gaps.len());
     for gap in gaps {
-        match merged
-            .last_mut()
-            .filter(|last| gap.0.since(last.1).is_some_and(|apart| apart <= 1))
-        {
+        match merged.last_mut().filter(|last| gap.0 <= last.1) {
             Some(last) => last.1 = last.1.max(gap.1),
             None => merged.push(gap),
         }

@@ -89,7 +89,7 @@ impl Dates {
                 Found::Dated(span) => {
                     // A month with remaining days ends today.
                     let last = (span.last.end() - TimeDelta::days(1)).min(now);
-                    Dates::Between(span.first.start().date_naive(), last.date_naive())
+                    Dates::Between(span.first.local_start().date(), last.date_naive())
                 }
                 _ => Dates::Never,
             },

@@ -113,6 +113,7 @@ impl QueryError {
             }
             QueryError::Date { field, .. } => Some(field),
             QueryError::Field { field, .. } => Some(field),
+            QueryError::Calendar(CalendarError::PartHours { .. }) => Some("zone"),
             QueryError::Word { .. } | QueryError::Calendar(_) | QueryError::Expand(_) => None,
         }
     }

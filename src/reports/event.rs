@@ -1,7 +1,7 @@
 //! One event in detail: its trend, its current and complete periods, its lifecycle and its
 //! frequency.
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, WeekStart, Zone};
 use crate::reports::error::QueryError;
 use crate::reports::events::{Events, EventsQuestion, Overview};
 use crate::reports::frequency::{Frequency, FrequencyQuestion, Habits, Window};
@@ -81,9 +81,10 @@ impl Report for Event {
         let lifecycle = Lifecycle {
             segment: Segment::event(&self.name),
             range: Range {
-                grain: Grain::Week,
+                grain: Grain::WEEK,
                 from: None,
                 rows: Some(LIFECYCLE_WEEKS),
+                zone: Zone::UTC,
             },
         };
         let frequency = Frequency {
@@ -91,11 +92,13 @@ impl Report for Event {
             window: Window::default(),
             to: None,
             weeks: 0,
+            week: WeekStart::Monday,
+            zone: Zone::UTC,
         };
         Ok(EventQuestion {
             overview,
             trend: trend(self.grain, self.count)?,
-            weeks: trend(Grain::Week, WEEKS)?,
+            weeks: trend(Grain::WEEK, WEEKS)?,
             months: trend(Grain::Month, MONTHS)?,
             lifecycle: lifecycle.plan(request, context)?,
             frequency: frequency.plan(request, context)?,
@@ -316,7 +319,7 @@ mod tests {
             "b_2026-11-23",
             "b_2026-11-25",
         ]);
-        let asked = (Grain::Week, 2);
+        let asked = (Grain::WEEK, 2);
         let (plan, question) = planned(&trend("b", asked), &keys, &coverage).unwrap();
         let activity = answer::<Trend>(question, &plan);
         let [last, running] = activity.points[..] else {
@@ -442,7 +445,7 @@ mod tests {
             "18 November had nobody"
         );
 
-        let (plan, question) = planned(&trend("b", (Grain::Week, 4)), &keys, &coverage).unwrap();
+        let (plan, question) = planned(&trend("b", (Grain::WEEK, 4)), &keys, &coverage).unwrap();
         let activity = answer::<Trend>(question, &plan);
         let expected = [
             State::NotRecorded,

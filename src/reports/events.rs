@@ -7,7 +7,7 @@ use crate::calendar::{Grain, Period};
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
 use crate::reports::export::Exports;
-use crate::reports::frame::{Frame, Value, iso_bounds};
+use crate::reports::frame::{Frame, Value};
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::spans::{Running, Span, change, compared};
 use crate::sets::{CountId, Counts, EventName, Key, Plan, When};
@@ -44,7 +44,7 @@ impl Report for Events {
             }
         };
         let names = question.events.iter().map(|asked| &asked.event);
-        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let grains = [Grain::Day, Grain::WEEK, Grain::Month];
         let periods = grains.map(|grain| context.coverage.current(grain));
         Ok(EventsQuestion {
             may_include_later_marks: context.may_include_later(names, &periods),
@@ -105,7 +105,9 @@ impl EventsQuestion {
                         let back = |running: Period| usize::try_from(running.since(period)?).ok();
                         match period.grain() {
                             Grain::Day => back(running.day).and_then(|n| asked.days.get_mut(n)),
-                            Grain::Week => back(running.week).and_then(|n| asked.weeks.get_mut(n)),
+                            Grain::Week(_) => {
+                                back(running.week).and_then(|n| asked.weeks.get_mut(n))
+                            }
                             Grain::Month => {
                                 back(running.month).and_then(|n| asked.months.get_mut(n))
                             }
@@ -296,7 +298,7 @@ impl Exports for Overview {
                 let Ok(day) = self.running.day.shift(-back) else {
                     continue;
                 };
-                let [start, _] = iso_bounds(day);
+                let [start, _] = day.iso_bounds();
                 frame.push(vec![
                     Value::Text(entry.event.to_string()),
                     Value::Word(start),

@@ -76,7 +76,7 @@ impl ExpiryPolicy {
             _ => None,
         });
         let periods: BTreeSet<Period> = periods.collect();
-        let grains = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month];
+        let grains = [Grain::Hour, Grain::Day, Grain::WEEK, Grain::Month];
         grains.into_iter().find_map(|grain| {
             let kept = self.of(grain)?;
             let is_over = |period: &&Period| {
@@ -92,7 +92,7 @@ impl ExpiryPolicy {
                 tells && period.start() >= last.end()
             };
             let later: Vec<Period> = periods.iter().filter(is_later).copied().collect();
-            let dates = later.iter().map(|later| later.start().date_naive());
+            let dates = later.iter().map(|later| later.local_start().date());
             let days = dates.collect::<BTreeSet<_>>().len();
             let next = later
                 .into_iter()
@@ -107,7 +107,7 @@ impl ExpiryPolicy {
         match grain {
             Grain::Hour => self.hours,
             Grain::Day => self.days,
-            Grain::Week => self.weeks,
+            Grain::Week(_) => self.weeks,
             Grain::Month => self.months,
             Grain::Year => None,
         }

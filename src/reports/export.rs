@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::calendar::Period;
+use crate::calendar::{Calendar, Period};
 use crate::reports::comparison::Compared;
 use crate::reports::frame::Frame;
 use crate::reports::frequency::Habits;
@@ -19,6 +19,11 @@ pub trait Exports {
     /// Returns the parts of a file's name, without an extension: `["retention", "signup", "active",
     /// "day"]`.
     fn name(&self) -> Vec<String>;
+
+    /// Returns by which zone and weeks it is counted.
+    fn calendar(&self) -> Calendar {
+        Calendar::default()
+    }
 
     /// Returns the table for pages and terminals.
     fn wide(&self) -> Frame;

@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, Utc};
-
-use crate::calendar::Period;
+use crate::calendar::{Period, WeekStart};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::spans::Span;
 use crate::sets::{Catalogue, EventName, Segment};
@@ -33,9 +31,12 @@ type First = BTreeMap<EventName, Period>;
 fn first_periods<'a>(
     segments: impl IntoIterator<Item = &'a Segment>,
     all: &Catalogue,
-    now: DateTime<Utc>,
+    coverage: &Coverage,
 ) -> Vec<(EventName, Period)> {
-    let first = |name: &EventName| Some((name.clone(), Span::of(all.of(name), now)?.first));
+    let first = |name: &EventName| {
+        let span = Span::of_in(coverage.zone(), all.of(name), coverage.now());
+        Some((name.clone(), span?.first))
+    };
     dated(segments).into_iter().filter_map(first).collect()
 }
 
@@ -51,9 +52,12 @@ pub enum Beginning {
 }
 
 impl Beginning {
-    /// Returns it for an expanded segment, given all keys of the store.
-    pub fn of(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Self {
-        let known = first_periods([segment], all, now).into_iter().collect();
+    /// Returns it for an expanded segment, given all keys of the store, in periods of the zone of
+    /// the coverage.
+    pub fn of(segment: &Segment, all: &Catalogue, coverage: &Coverage) -> Self {
+        let known = first_periods([segment], all, coverage)
+            .into_iter()
+            .collect();
         beginning(segment, &known)
     }
 
@@ -78,15 +82,23 @@ impl Beginning {
             (_, Beginning::From(first)) if from.is_before(first.within(from.grain())) => {
                 State::PartlyRecorded
             }
+            // A week that does not begin on Monday is a union of days.
+            (_, Beginning::From(first))
+                if from.grain().week_start() != WeekStart::Monday
+                    && from.local_start() < first.local_start() =>
+            {
+                State::PartlyRecorded
+            }
             (state, Beginning::From(_)) => state,
         }
     }
 }
 
 impl Recorded {
-    /// Returns it for two expanded segments, given all keys of the store.
-    pub fn of(sides: [&Segment; 2], all: &Catalogue, now: DateTime<Utc>) -> Self {
-        let events = first_periods(sides, all, now);
+    /// Returns it for two expanded segments, given all keys of the store, in periods of the zone of
+    /// the coverage.
+    pub fn of(sides: [&Segment; 2], all: &Catalogue, coverage: &Coverage) -> Self {
+        let events = first_periods(sides, all, coverage);
         let known = events.iter().cloned().collect();
         let begins = |segment: &Segment| beginning(segment, &known).period();
         let mut histories = Vec::new();
@@ -111,7 +123,7 @@ impl Recorded {
 }
 
 /// Returns the events whose dated bitmaps are used, each once.
-pub(super) fn dated<'a>(sides: impl IntoIterator<Item = &'a Segment>) -> Vec<&'a EventName> {
+pub fn dated<'a>(sides: impl IntoIterator<Item = &'a Segment>) -> Vec<&'a EventName> {
     let mut names = Vec::new();
     let mut seen = HashSet::new();
     for side in sides {
@@ -191,7 +203,9 @@ mod tests {
         });
         let sides: [Segment; 2] = [cohort.parse().unwrap(), returning.parse().unwrap()];
         let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
-        let recorded = Recorded::of([&sides[0], &sides[1]], &Catalogue::new(keys.collect()), now);
+        let all = Catalogue::new(keys.collect());
+        let coverage = Coverage::whole(now).unwrap();
+        let recorded = Recorded::of([&sides[0], &sides[1]], &all, &coverage);
         let events: Vec<String> = recorded
             .events
             .iter()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::Period;
 use crate::reports::coverage::State;
 
 /// A table of typed values.
@@ -120,18 +120,7 @@ impl Value {
     }
 }
 
-/// Returns start and exclusive end of a period as ISO dates; for hours as date-times, because dates
-/// would be equal.
-pub fn iso_bounds(period: Period) -> [String; 2] {
-    let format = if period.grain() == Grain::Hour {
-        "%Y-%m-%dT%H:%M:%SZ"
-    } else {
-        "%Y-%m-%d"
-    };
-    [period.start(), period.end()].map(|at| at.format(format).to_string())
-}
-
-/// [`iso_bounds`] as values.
+/// Returns start and exclusive end of a period as [ISO dates](Period::iso_bounds).
 pub fn bounds(period: Period) -> [Value; 2] {
-    iso_bounds(period).map(Value::Word)
+    period.iso_bounds().map(Value::Word)
 }

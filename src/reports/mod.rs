@@ -61,7 +61,7 @@ pub use clamps::clamped_counts;
 pub use error::QueryError;
 pub use export::{Chart, Exports};
 pub use limits::MAX_PERIODS;
-pub use params::{Arity, Field, Kind, Params, Problem, Reader};
+pub use params::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 pub use report::{
     Context, Lookup, LookupId, Page, PageId, Report, Request, Results, answer_with, plan_at,
 };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use chrono::NaiveDate;
 
-use crate::calendar::parse_date;
+use crate::calendar::{Grain, WeekStart, Zone, parse_date};
 use crate::sets::{Segment, SyntaxError};
 
 /// One field of a question.
@@ -39,6 +39,22 @@ pub enum Kind {
     /// One of these words; the first is the default.
     Word(&'static [&'static str]),
 }
+
+/// The day on which weeks begin.
+pub const WEEK: Field = Field {
+    name: "week",
+    help: "The day on which weeks begin",
+    kind: Kind::Word(WeekStart::NAMES),
+    arity: Arity::Optional,
+};
+
+/// The zone in which periods begin and end.
+pub const ZONE: Field = Field {
+    name: "zone",
+    help: "The time zone in which periods begin and end, such as Europe/Berlin",
+    kind: Kind::Text,
+    arity: Arity::Optional,
+};
 
 /// How often a field may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,6 +326,22 @@ impl<'a> Reader<'a> {
             self.reject(Problem::new(name, message));
         }
         number
+    }
+
+    /// Returns the length of a period. A week begins on the day that [`WEEK`] says.
+    pub fn grain(&mut self, name: &'static str) -> Grain {
+        let start = self.week_start();
+        self.word::<Grain>(name).with_weeks(start)
+    }
+
+    /// Returns the day on which weeks begin.
+    pub fn week_start(&mut self) -> WeekStart {
+        self.word(WEEK.name)
+    }
+
+    /// Returns the zone in which periods begin and end.
+    pub fn zone(&mut self) -> Zone {
+        self.word(ZONE.name)
     }
 
     /// Returns a date. `None` if missing.

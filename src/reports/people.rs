@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::json;
 
-use crate::calendar::{CalendarError, Grain, Period};
+use crate::calendar::{CalendarError, Grain, Period, Zone};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::export::Exports;
@@ -329,6 +329,8 @@ pub struct People {
     pub set: Set,
     /// The periods it is tied to.
     pub periods: Vec<Period>,
+    /// The zone of those periods.
+    pub zone: Zone,
     /// Only users greater than this one.
     pub after: Option<UserId>,
     /// At most this many.
@@ -360,6 +362,8 @@ pub struct PeopleList {
     pub unrecorded: Vec<Period>,
     /// When the data ends, if before now.
     pub data_ends: Option<Period>,
+    /// The zone of its periods.
+    pub zone: Zone,
     /// One page of the users, in ascending order.
     pub users: Vec<UserId>,
     /// Whether there are more after this page.
@@ -370,13 +374,19 @@ impl Report for People {
     type Planned = PeopleQuestion;
     type Answer = PeopleList;
 
+    fn zone(&self) -> Zone {
+        self.zone
+    }
+
     fn plan(
         &self,
         request: &mut Request,
         context: &Context<'_>,
     ) -> Result<PeopleQuestion, QueryError> {
         let keys = self.set.keys();
-        let names = keys.iter().map(|key| key.event());
+        let mut names: Vec<_> = keys.iter().map(|key| key.event()).collect();
+        names.dedup();
+        let coverage = context.covering(&names);
         Ok(PeopleQuestion {
             may_include_later_marks: context.may_include_later(names, &self.periods),
             count: request.plan.count_set(&self.set)?,
@@ -385,7 +395,7 @@ impl Report for People {
                 after: self.after,
                 limit: self.limit.saturating_add(1),
             }),
-            coverage: context.coverage.clone(),
+            coverage,
             people: self.clone(),
         })
     }
@@ -408,6 +418,7 @@ impl Report for People {
             may_include_later_marks: planned.may_include_later_marks,
             unrecorded,
             data_ends: coverage.data_ends(Grain::Day),
+            zone: people.zone,
             text: people.text,
             count,
             users,
@@ -468,6 +479,7 @@ impl Exports for NamedPeople {
         let is_known = list.state != Some(State::NotRecorded);
         let object = json!({
             "set": list.text,
+            "zone": list.zone.name(),
             "count": is_known.then_some(list.count),
             "state": list.state.map(State::as_str),
             "may_include_later_marks": list.may_include_later_marks,

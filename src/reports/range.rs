@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
 use crate::reports::limits::MAX_PERIODS;
@@ -17,6 +17,8 @@ pub struct Range {
     pub from: Option<NaiveDate>,
     /// How many periods, 1–[`MAX_PERIODS`].
     pub rows: Option<u32>,
+    /// The zone in which periods begin and end.
+    pub zone: Zone,
 }
 
 impl Range {
@@ -26,6 +28,7 @@ impl Range {
             grain,
             from: None,
             rows: None,
+            zone: Zone::UTC,
         }
     }
 
@@ -34,7 +37,7 @@ impl Range {
         match grain {
             Grain::Hour => 48,
             Grain::Day => 30,
-            Grain::Week => 26,
+            Grain::Week(_) => 26,
             Grain::Month => 12,
             Grain::Year => 5,
         }
@@ -57,7 +60,7 @@ impl Range {
         let (first, last) = match self.from {
             None => (newest.shift(1 - rows).map_err(dated)?, newest),
             Some(from) => {
-                let first = Period::of_date(grain, from).map_err(dated)?;
+                let first = coverage.zone().of_date(grain, from).map_err(dated)?;
                 if current.is_before(first) {
                     return Err(QueryError::Future {
                         from,

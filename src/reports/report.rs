@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
 use crate::sets::{
@@ -20,6 +20,12 @@ pub trait Report {
     type Planned;
     /// The answer.
     type Answer;
+
+    /// Returns the zone in which its periods begin and end. The coverage that it is planned with
+    /// speaks of periods of this zone.
+    fn zone(&self) -> Zone {
+        Zone::UTC
+    }
 
     /// Adds to `request` what the answer needs.
     ///
@@ -65,7 +71,7 @@ pub fn plan_at<R: Report>(
 ) -> Result<(Plan, R::Planned), QueryError> {
     let mut request = Request::default();
     let context = Context {
-        coverage: &Coverage::whole(now)?,
+        coverage: &Coverage::whole_in(report.zone(), now)?,
         catalogue: &Arc::default(),
         segments: &Segments::default(),
         labels: &Labels::new(),
@@ -123,7 +129,14 @@ impl Context<'_> {
             segments: self.segments,
             catalogue: self.catalogue,
             hidden: self.hidden,
+            zone: self.coverage.zone(),
         }
+    }
+
+    /// Returns the coverage of a question about these events, see [`Coverage::of_events`].
+    pub(in crate::reports) fn covering(&self, names: &[&EventName]) -> Coverage {
+        self.coverage
+            .of_events(names.iter().copied(), self.catalogue)
     }
 
     /// Whether numbers of these events in these periods may include marks made after a chosen

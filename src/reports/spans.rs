@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use chrono::{DateTime, Utc};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::reports::coverage::Coverage;
 use crate::sets::{Key, When};
 use crate::stats::rate;
@@ -34,15 +34,29 @@ impl Span {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn of<'a>(keys: impl IntoIterator<Item = &'a Key>, now: DateTime<Utc>) -> Option<Span> {
+        Self::of_in(Zone::UTC, keys, now)
+    }
+
+    /// Returns the same in a zone. In others than UTC its periods are days, and only hours show
+    /// which.
+    pub fn of_in<'a>(
+        zone: Zone,
+        keys: impl IntoIterator<Item = &'a Key>,
+        now: DateTime<Utc>,
+    ) -> Option<Span> {
         let mut span: Option<Span> = None;
         for key in keys {
             let When::In(period) = key.when() else {
                 continue;
             };
-            let period = if period.grain() == Grain::Hour {
-                period.within(Grain::Day)
-            } else {
-                period
+            let period = match period.grain() {
+                // Where the zone cannot be used, no period is asked about.
+                Grain::Hour => match zone.period(Grain::Day, period.start()) {
+                    Ok(day) => day,
+                    Err(_) => continue,
+                },
+                _ if !zone.is_utc() => continue,
+                _ => period,
             };
             if period.start() > now {
                 continue;
@@ -107,7 +121,7 @@ impl Running {
         };
         Running {
             day: running(Grain::Day),
-            week: running(Grain::Week),
+            week: running(Grain::WEEK),
             month: running(Grain::Month),
         }
     }

@@ -112,7 +112,7 @@ impl TrendQuestion {
         for period in earlier.chain(first.range(count)) {
             let people = ask(period)?;
             let whole = span.is_some_and(|span| span.covers(period));
-            let daily = matches!(grain, Grain::Week | Grain::Month)
+            let daily = matches!(grain, Grain::Week(_) | Grain::Month)
                 && period >= first
                 && people.is_some()
                 && whole;

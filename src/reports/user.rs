@@ -52,7 +52,7 @@ impl Span {
             // Days before the calendar are looked up only if their month contains the user.
             Grain::Day if period < self.since => !months.contains(&period.within(Grain::Month)),
             Grain::Day => period <= self.today,
-            Grain::Week => period == self.week,
+            Grain::Week(_) => period == self.week,
             Grain::Month => period <= self.month,
             Grain::Hour | Grain::Year => false,
         }
@@ -106,7 +106,7 @@ impl Report for User {
             );
         }
         let names = all.events().map(|known| &known.event);
-        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let grains = [Grain::Day, Grain::WEEK, Grain::Month];
         let periods = grains.map(|grain| context.coverage.current(grain));
         Ok(UserQuestion {
             may_include_later_marks: context.may_include_later(names, &periods),
@@ -251,7 +251,7 @@ impl UserQuestion {
             ever: whens.contains(&When::Ever),
             first: pick(days.first(), months.first(), |month, day| month < day),
             last: pick(days.last(), months.last(), |month, day| month > day),
-            days: calendar.map(|day| day.start().date_naive()).collect(),
+            days: calendar.map(|day| day.local_start().date()).collect(),
         }
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::clock::Clock;
 use crate::render::words;
 use crate::reports::coverage::Coverage;
+use crate::reports::first_recorded::dated;
 use crate::reports::retention::{Query, Table};
 use crate::server::error::WebError;
 use crate::server::{Dashboard, NamedStore};
@@ -51,15 +52,20 @@ impl State {
 
     /// Returns the coverage of the store.
     pub(super) fn coverage(&self) -> Result<Coverage, WebError> {
+        self.coverage_in(Zone::UTC)
+    }
+
+    /// Returns the coverage of the store, in periods of a zone.
+    pub(super) fn coverage_in(&self, zone: Zone) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
-        Ok(self.tracker.coverage(now, now_given)?)
+        Ok(self.tracker.coverage_in(zone, now, now_given)?)
     }
 
     /// Returns the first day of the last month with data, if the data ends before now.
     pub(super) fn ends(&self) -> Option<NaiveDate> {
         // Only used for hints. An unreachable store is reported where its numbers are read.
         let last = self.coverage().ok()?.ends(Grain::Month)?;
-        Some(last.start().date_naive())
+        Some(last.local_start().date())
     }
 
     /// Returns the grains of those of these periods in which a set may include marks made after a
@@ -125,7 +131,23 @@ impl State {
             segments: self.tracker.segments(),
             catalogue,
             hidden: &self.dashboard.glossary.hidden,
+            zone: Zone::UTC,
         }
+    }
+
+    /// Returns the coverage of a retention question, in periods of its zone. Saved segments are
+    /// written out.
+    pub(super) fn coverage_of(&self, query: &Query) -> Result<Coverage, WebError> {
+        let (now, now_given) = self.as_asked();
+        let coverage = self.tracker.coverage_in(query.zone, now, now_given)?;
+        let names = dated([&query.cohort, &query.returning]);
+        Ok(coverage.of_events(names, &*self.tracker.catalogue()?))
+    }
+
+    /// Returns the coverage of the numbers of a set, in periods of a zone.
+    pub(super) fn coverage_of_set(&self, set: &Set, zone: Zone) -> Result<Coverage, WebError> {
+        let (now, now_given) = self.as_asked();
+        Ok(self.tracker.coverage_of_set(set, zone, now, now_given)?)
     }
 
     /// Returns the address of a page of this store.

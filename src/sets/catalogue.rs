@@ -48,7 +48,7 @@ impl Catalogue {
             let date = match key.when() {
                 When::In(period) => {
                     periods.insert(period);
-                    Some(period.start().date_naive())
+                    Some(period.local_start().date())
                 }
                 When::Ever => None,
             };
@@ -126,7 +126,7 @@ impl Catalogue {
     /// Returns the grains whose period at `now` has a bitmap that may also hold marks made after
     /// `now`. Such a bitmap cannot be limited to the marks before `now`.
     pub fn holding_later(&self, now: DateTime<Utc>) -> Vec<Grain> {
-        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let grains = [Grain::Day, Grain::WEEK, Grain::Month];
         let periods = grains.map(|grain| Period::containing(grain, now));
         let periods: Vec<Period> = periods.into_iter().flatten().collect();
         self.later_in(self.events.iter().map(|known| &known.event), &periods, now)
@@ -174,12 +174,12 @@ fn is_within(period: Period, now: DateTime<Utc>) -> bool {
 /// Whether an event's bitmap of a period that holds `now` may hold later marks. The bitmaps of
 /// shorter periods within it tell; where the event has none of them, nobody can.
 fn may_hold_later(keys: &[Key], period: Period, now: DateTime<Utc>) -> bool {
+    // Years and some others are unions of shorter periods.
     let shorter = match period.grain() {
+        _ if !period.is_stored() => Some(period.unit()),
         Grain::Hour => None,
         Grain::Day => Some(Grain::Hour),
-        Grain::Week | Grain::Month => Some(Grain::Day),
-        // Years are unions of months.
-        Grain::Year => Some(Grain::Month),
+        Grain::Week(_) | Grain::Month | Grain::Year => Some(Grain::Day),
     };
     let dated = || {
         keys.iter().filter_map(|key| match key.when() {
@@ -187,7 +187,7 @@ fn may_hold_later(keys: &[Key], period: Period, now: DateTime<Utc>) -> bool {
             When::Ever => None,
         })
     };
-    if period.grain() != Grain::Year && !dated().any(|other| other == period) {
+    if period.is_stored() && !dated().any(|other| other == period) {
         return false;
     }
     let within: Vec<Period> = dated()
@@ -195,7 +195,7 @@ fn may_hold_later(keys: &[Key], period: Period, now: DateTime<Utc>) -> bool {
         .filter(|other| period.start() <= other.start() && other.end() <= period.end())
         .collect();
     if within.is_empty() {
-        return period.grain() != Grain::Year;
+        return period.is_stored();
     }
     within.iter().any(|other| {
         now <= other.start() || (is_within(*other, now) && may_hold_later(keys, *other, now))
@@ -218,7 +218,7 @@ mod tests {
         };
         let later =
             |days: &[&str], now: &str| marked(days).holding_later(parse_moment(now).unwrap());
-        let all = [Grain::Day, Grain::Week, Grain::Month];
+        let all = [Grain::Day, Grain::WEEK, Grain::Month];
         assert_eq!(
             later(&["2026-11-12"], "2026-11-12"),
             all,
@@ -240,12 +240,12 @@ mod tests {
         );
         assert_eq!(
             later(&["2026-11-12", "2026-11-14"], "2026-11-12T23:59:59Z"),
-            [Grain::Week, Grain::Month],
+            [Grain::WEEK, Grain::Month],
             "the day is over"
         );
         assert_eq!(
             later(&["2026-11-11", "2026-11-13"], "2026-11-12"),
-            [Grain::Week, Grain::Month]
+            [Grain::WEEK, Grain::Month]
         );
         assert_eq!(later(&["2026-11-11"], "2026-11-12"), []);
     }

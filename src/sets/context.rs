@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::calendar::Zone;
 use crate::sets::{Catalogue, ExpandError, Pattern, Segment, Segments};
 
 /// What a set may refer to.
@@ -13,6 +14,8 @@ pub struct SetContext<'a> {
     pub catalogue: &'a Catalogue,
     /// The events that `*` does not match.
     pub hidden: &'a [Pattern],
+    /// The zone in which periods begin and end.
+    pub zone: Zone,
 }
 
 impl SetContext<'static> {
@@ -24,6 +27,7 @@ impl SetContext<'static> {
             segments: &SEGMENTS,
             catalogue: &CATALOGUE,
             hidden: &[],
+            zone: Zone::UTC,
         }
     }
 }

@@ -32,7 +32,7 @@ impl Segment {
             each.saturating_mul(offsets.len()).saturating_add(1)
         };
         match self {
-            Segment::Event(_) if period.grain() == Grain::Year => 13,
+            Segment::Event(_) if !period.is_stored() => period.stored().len() + 1,
             Segment::Event(_) | Segment::Ever(_) | Segment::Names(_) | Segment::NamesEver(_) => 1,
             Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => all(list),
             Segment::Diff(a, b) => a
@@ -116,16 +116,13 @@ impl Segment {
     /// Returns the periods before this one, of its grain, in which one of the segment's events has a
     /// bitmap.
     fn recorded_before(&self, period: Period, catalogue: &Catalogue) -> Vec<Period> {
-        let grain = period.grain();
+        let (unit, grain, zone) = (period.unit(), period.grain(), period.zone());
         let mut periods = Vec::new();
         self.visit(&mut |name, ever| {
             let keys = if ever { &[][..] } else { catalogue.of(name) };
             let dated = keys.iter().filter_map(|key| match key.when() {
-                // Years are unions of months.
-                When::In(at) if at.grain() == grain => Some(at),
-                When::In(at) if grain == Grain::Year && at.grain() == Grain::Month => {
-                    Some(at.within(Grain::Year))
-                }
+                // Where its zone cannot be used, no period is asked about.
+                When::In(at) if at.grain() == unit => zone.period(grain, at.start()).ok(),
                 _ => None,
             });
             periods.extend(dated.filter(|at| at.is_before(period)));
@@ -170,7 +167,7 @@ impl Segment {
 fn coarsest_before(keys: &[Key], moment: DateTime<Utc>) -> Vec<&Key> {
     let mut chosen: Vec<&Key> = Vec::new();
     let mut covered: Vec<(DateTime<Utc>, DateTime<Utc>)> = Vec::new();
-    for grain in [Grain::Month, Grain::Week, Grain::Day, Grain::Hour] {
+    for grain in [Grain::Month, Grain::WEEK, Grain::Day, Grain::Hour] {
         let is_covered = |period: Period| {
             let after = covered.partition_point(|(start, _)| *start <= period.start());
             after > 0 && period.end() <= covered[after - 1].1

@@ -153,26 +153,27 @@ pub struct Key {
     padded: bool,
 }
 
-/// The error for a key of a year, which has no bitmap of its own.
+/// The error for a key of a period that has no bitmap of its own: a year, a week that does not begin
+/// on Monday, or a period in a time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a year has no bitmap of its own: it is the union of its 12 months")]
+#[error("only hours, days, ISO weeks and months in UTC have bitmaps: others are unions of those")]
 pub struct KeyError;
 
 impl Key {
     /// Creates the key of the bitmap of `event` in `period`.
     ///
     /// # Errors
-    /// Returns [`KeyError`] if the period is a year.
-    /// [`Set::event_in`](crate::sets::Set::event_in) accepts years.
+    /// Returns [`KeyError`] if the period is not [stored](Period::is_stored).
+    /// [`Set::event_in`](crate::sets::Set::event_in) accepts every period.
     pub fn new(event: EventName, period: Period) -> Result<Self, KeyError> {
-        if period.grain() == Grain::Year {
-            Err(KeyError)
-        } else {
+        if period.is_stored() {
             Ok(Key {
                 event,
                 when: When::In(period),
                 padded: false,
             })
+        } else {
+            Err(KeyError)
         }
     }
 
@@ -196,7 +197,7 @@ impl Key {
         moment: DateTime<Utc>,
         hourly: bool,
     ) -> Result<impl Iterator<Item = Key>, crate::calendar::CalendarError> {
-        let grains = [Grain::Month, Grain::Week, Grain::Day, Grain::Hour];
+        let grains = [Grain::Month, Grain::WEEK, Grain::Day, Grain::Hour];
         let mut keys = Vec::with_capacity(4);
         for grain in &grains[..if hourly { 4 } else { 3 }] {
             let when = When::In(Period::containing(*grain, moment)?);
@@ -243,7 +244,7 @@ impl Key {
         };
         let start = period.start();
         let has_short = match period.grain() {
-            Grain::Week => start.iso_week().week() < 10,
+            Grain::Week(_) => start.iso_week().week() < 10,
             grain => {
                 start.month() < 10
                     || (grain <= Grain::Day && start.day() < 10)
@@ -294,7 +295,7 @@ impl Key {
         let start = period.start();
         let mut digits = itoa::Buffer::new();
         // The year is never padded, not even the year 9.
-        if period.grain() == Grain::Week {
+        if period.grain() == Grain::WEEK {
             text.push('W');
             text.push_str(digits.format(start.iso_week().year()));
         } else {
@@ -310,7 +311,7 @@ impl Key {
         };
         match period.grain() {
             Grain::Year => unreachable!("`Key::new` rejects years"),
-            Grain::Week => part(start.iso_week().week()),
+            Grain::Week(_) => part(start.iso_week().week()),
             Grain::Month => part(start.month()),
             Grain::Day => {
                 part(start.month());

@@ -1,6 +1,6 @@
 //! Parses sets: expressions in which each name has a period.
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::sets::parse::{Expr, SyntaxError, parse};
 use crate::sets::{Segment, Segments, Set, SetContext, Terms, When};
 
@@ -43,7 +43,10 @@ fn to_set(
                 )));
             };
             let (segment, period) = match when {
-                When::In(period) => (segment, period),
+                When::In(period) => {
+                    let local = context.zone.same_named(period);
+                    (segment, local.map_err(|error| failed(error.to_string()))?)
+                }
                 When::Ever if segment.has_function() => {
                     let message = "`@ever` cannot follow a function: functions look at periods";
                     return Err(failed(message.to_owned()));
@@ -97,22 +100,25 @@ fn reads_catalogue(expr: &Expr, segments: &Segments) -> Result<bool, SyntaxError
     }
 }
 
-/// Returns the periods of the names in the text of a set, without duplicates. The period of
-/// `active@2026` is the year, although the set contains its months.
+/// Returns the periods of the names in the text of a set, in a zone and without duplicates. The
+/// period of `active@2026` is the year, although the set contains its months.
 ///
 /// ```
-/// use cohortist::sets::set_periods;
-/// let periods = set_periods("active@2026 & !(web | ios@2026-10-01 | pro@ever)@2026-11")?;
+/// use cohortist::{calendar::Zone, sets::set_periods};
+/// let text = "active@2026 & !(web | ios@2026-10-01 | pro@ever)@2026-11";
+/// let periods = set_periods(text, Zone::UTC)?;
 /// assert_eq!(periods.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026", "2026-11", "2026-10-01"]);
 /// # Ok::<(), cohortist::sets::SyntaxError>(())
 /// ```
 ///
 /// # Errors
 /// Returns the errors of [`parse_set`], except for names without a period and for too many terms.
-pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
+pub fn set_periods(text: &str, zone: Zone) -> Result<Vec<Period>, SyntaxError> {
     let mut found = Vec::new();
     find_periods(&parse(text)?, None, &mut found);
-    Ok(found)
+    let local = |period| zone.same_named(period);
+    let local: Result<Vec<Period>, _> = found.into_iter().map(local).collect();
+    local.map_err(|error| SyntaxError::new(1, error.to_string()))
 }
 
 fn find_periods(expr: &Expr, when: Option<When>, found: &mut Vec<Period>) {

@@ -11,7 +11,7 @@ impl Segment {
     /// use cohortist::calendar::Grain;
     /// use cohortist::sets::{Labels, Segment};
     /// let phrase = |text: &str| -> Result<String, cohortist::sets::SyntaxError> {
-    ///     Ok(text.parse::<Segment>()?.phrase(&Labels::new(), Grain::Week))
+    ///     Ok(text.parse::<Segment>()?.phrase(&Labels::new(), Grain::WEEK))
     /// };
     /// assert_eq!(phrase("first(signup)")?, "signup for the first time");
     /// assert_eq!(phrase("first(a & b)")?, "a & b together for the first time");

@@ -2,7 +2,7 @@
 
 use std::ops::{BitAnd, BitOr, BitXor, Not, Sub};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::Period;
 use crate::sets::{EventName, Key};
 
 /// A set of users: one bitmap, or an expression over bitmaps. A missing bitmap is the empty set.
@@ -40,17 +40,16 @@ pub enum Set {
 }
 
 impl Set {
-    /// Returns the users who did `event` in `period`. For a year, this is the union of its 12
-    /// months.
+    /// Returns the users who did `event` in `period`. Without a bitmap of its own it is the union of
+    /// the [stored](Period::stored) periods that it consists of, such as the 12 months of a year.
     pub fn event_in(event: &EventName, period: Period) -> Set {
-        match Key::new(event.clone(), period) {
-            Ok(key) => Set::Key(key),
-            Err(_) => Set::Or(
-                period
-                    .split(Grain::Month)
-                    .map(|month| Set::event_in(event, month))
-                    .collect(),
-            ),
+        let key = |part: Period| {
+            let key = Key::new(event.clone(), part).expect("stored periods have bitmaps");
+            Set::Key(key)
+        };
+        match period.stored()[..] {
+            [only] => key(only),
+            ref parts => Set::Or(parts.iter().copied().map(key).collect()),
         }
     }
 

@@ -34,7 +34,7 @@ pub struct Tracker {
     pub(super) cache: Option<Arc<CachedStore>>,
     pub(super) extent: Extent,
     pub(super) list: Arc<Mutex<Option<Listing>>>,
-    pub(super) covered: Arc<Mutex<Option<Covered>>>,
+    pub(super) covered: Arc<Mutex<Vec<Covered>>>,
     pub(super) segments: Arc<Segments>,
     pub(super) ids: Option<Ids>,
 }

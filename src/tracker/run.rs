@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::reports::coverage::{Coverage, Failed};
 use crate::reports::retention::{Query, Table};
 use crate::reports::{Context, Report, Request, Results};
-use crate::sets::{Catalogue, EventName, Key, Labels, Pattern, Plan};
+use crate::sets::{Catalogue, EventName, Key, Labels, Pattern, Plan, Set};
 use crate::store::{Freshness, StoreError};
 use crate::tracker::base::Tracker;
 use crate::tracker::error::{Error, Result};
@@ -94,6 +94,9 @@ pub struct Answered<A> {
     pub age: Duration,
 }
 
+/// For how many zones it is remembered what the store covers.
+const ZONES_REMEMBERED: usize = 8;
+
 /// How many bitmaps are looked into at a time for one that holds anybody.
 const LOOKED_INTO_AT_ONCE: usize = 16;
 
@@ -106,21 +109,50 @@ impl Tracker {
     /// # Errors
     /// When the keys could not be listed, or a bitmap not be counted.
     pub fn coverage(&self, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
-        self.of_listed(|| self.coverage_of(&self.catalogue()?, now, now_given))
+        self.coverage_in(Zone::UTC, now, now_given)
+    }
+
+    /// The same in periods of a zone.
+    ///
+    /// # Errors
+    /// As for [`coverage`](Self::coverage), and when the zone cannot be used.
+    pub fn coverage_in(&self, zone: Zone, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
+        self.of_listed(|| self.coverage_of(&self.catalogue()?, zone, now, now_given))
+    }
+
+    /// The coverage of the numbers of a set, in periods of a zone.
+    ///
+    /// # Errors
+    /// As for [`coverage_in`](Self::coverage_in).
+    pub fn coverage_of_set(
+        &self,
+        set: &Set,
+        zone: Zone,
+        now: DateTime<Utc>,
+        now_given: bool,
+    ) -> Result<Coverage> {
+        let coverage = self.coverage_in(zone, now, now_given)?;
+        if zone.is_utc() {
+            return Ok(coverage);
+        }
+        let mut names: Vec<&EventName> = set.keys().into_iter().map(Key::event).collect();
+        names.dedup();
+        Ok(coverage.of_events(names, &*self.catalogue()?))
     }
 
     fn coverage_of(
         &self,
         keys: &Arc<Catalogue>,
+        zone: Zone,
         now: DateTime<Utc>,
         now_given: bool,
     ) -> Result<Coverage> {
-        let at = (Period::containing(Grain::Hour, now)?, now_given);
+        let at = (zone.period(Grain::Hour, now)?, now_given);
         let known = {
             let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
             let covered = covered
-                .as_ref()
-                .filter(|covered| Arc::ptr_eq(&covered.keys, keys) && covered.at == at);
+                .iter()
+                .find(|covered| Arc::ptr_eq(&covered.keys, keys) && covered.at == at);
             covered.map(|covered| (covered.witnesses.clone(), covered.coverage.moved_to(now)))
         };
         if let Some((witnesses, coverage)) = known
@@ -129,7 +161,7 @@ impl Tracker {
             return Ok(coverage);
         }
         let (mut witnesses, mut found_empty) = (Vec::new(), false);
-        let coverage = Coverage::of_periods(keys.periods(), now, now_given, |period| {
+        let coverage = Coverage::of_periods(zone, keys.periods(), now, now_given, |period| {
             let witness = self.held(keys, period)?;
             found_empty |= witness.is_none();
             Ok::<bool, Error>(witness.map(|key| witnesses.push(key)).is_some())
@@ -145,8 +177,11 @@ impl Tracker {
             witnesses,
             coverage: coverage.clone(),
         };
-        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(covered).filter(|_| !found_empty);
+        let mut known = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|other| Arc::ptr_eq(&other.keys, keys) && other.at.0.zone() != zone);
+        known.extend(Some(covered).filter(|_| !found_empty));
+        let surplus = known.len().saturating_sub(ZONES_REMEMBERED);
+        known.drain(..surplus);
         Ok(coverage)
     }
 
@@ -227,7 +262,13 @@ impl Tracker {
         let mut is_fresh = false;
         loop {
             let catalogue = self.catalogue()?;
-            let coverage = self.coverage_of(&catalogue, run.now, run.now_given)?;
+            let coverage = self
+                .coverage_of(&catalogue, report.zone(), run.now, run.now_given)
+                .map_err(|error| match error {
+                    // The question asks for a zone that cannot be used.
+                    Error::Calendar(error) => Error::Query(error.into()),
+                    other => other,
+                })?;
             let context = Context {
                 coverage: &coverage,
                 catalogue: &catalogue,

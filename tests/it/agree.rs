@@ -179,7 +179,7 @@ struct Question {
 
 fn questions() -> impl Strategy<Value = Question> {
     let grain = prop_oneof![
-        2 => Just(Grain::Hour), 4 => Just(Grain::Day), 3 => Just(Grain::Week), 2 => Just(Grain::Month), 1 => Just(Grain::Year)
+        2 => Just(Grain::Hour), 4 => Just(Grain::Day), 3 => Just(Grain::WEEK), 2 => Just(Grain::Month), 1 => Just(Grain::Year)
     ];
     let side = || {
         (
@@ -1287,7 +1287,7 @@ fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
     let [later, last] = match question.grain {
         Grain::Hour => [12, 24],
         Grain::Day => [7, 30],
-        Grain::Week => [4, 12],
+        Grain::Week(_) => [4, 12],
         Grain::Month => [3, 12],
         Grain::Year => [2, 5],
     };

@@ -1008,7 +1008,7 @@ fn cases() -> impl Strategy<Value = Case> {
         (-5..90_i64).prop_map(By::Split),
     ];
     (
-        prop::sample::select(vec![Grain::Day, Grain::Week, Grain::Month]),
+        prop::sample::select(vec![Grain::Day, Grain::WEEK, Grain::Month]),
         prop::sample::select(measures),
         prop::sample::select(vec![
             None,
@@ -1062,7 +1062,7 @@ fn every_store_agrees_with_a_plain_model() {
         By::Split(20),
     ] {
         let case = Case {
-            grain: Grain::Week,
+            grain: Grain::WEEK,
             measure: Measure::On,
             brackets: None,
             first: false,

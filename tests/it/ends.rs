@@ -147,7 +147,7 @@ impl History {
         let seen = if grain == Grain::Hour {
             of(&[Grain::Hour])
         } else {
-            of(&[Grain::Day, Grain::Week, Grain::Month])
+            of(&[Grain::Day, Grain::WEEK, Grain::Month])
         };
         // A month that is not over may hold a mark of a day to come, and no other.
         let later = |month: &Period| {
@@ -186,7 +186,7 @@ impl History {
             .copied()
             .zip(last)
             .filter(|(first, last)| first <= last);
-        let coarser = [Grain::Day, Grain::Week, Grain::Month]
+        let coarser = [Grain::Day, Grain::WEEK, Grain::Month]
             .into_iter()
             .filter(|other| *other > grain);
         let overlap = |a: Period, b: Period| a.start() < b.end() && b.start() < a.end();
@@ -259,7 +259,7 @@ struct PageQuery {
 
 fn questions() -> impl Strategy<Value = PageQuery> {
     let grain = prop_oneof![
-        2 => Just(Grain::Hour), 4 => Just(Grain::Day), 3 => Just(Grain::Week), 2 => Just(Grain::Month), 1 => Just(Grain::Year)
+        2 => Just(Grain::Hour), 4 => Just(Grain::Day), 3 => Just(Grain::WEEK), 2 => Just(Grain::Month), 1 => Just(Grain::Year)
     ];
     let date = || prop::option::weighted(0.4, 0_i64..50);
     (

@@ -92,10 +92,10 @@ fn the_list_has_the_numbers_the_library_counts() {
         };
         for (cell, grain, back) in [
             (1, Grain::Day, -1),
-            (2, Grain::Week, -1),
+            (2, Grain::WEEK, -1),
             (3, Grain::Month, -1),
             (5, Grain::Day, 0),
-            (6, Grain::Week, 0),
+            (6, Grain::WEEK, 0),
             (7, Grain::Month, 0),
         ] {
             assert_eq!(
@@ -210,7 +210,7 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
     for (query, grain, rows) in [
         ("", Grain::Day, 30),
         ("?last=90", Grain::Day, 90),
-        ("?by=week", Grain::Week, 26),
+        ("?by=week", Grain::WEEK, 26),
         ("?by=month", Grain::Month, 12),
         ("?by=month&last=1", Grain::Month, 1),
     ] {
@@ -394,7 +394,7 @@ fn the_stickiness_chart_has_its_numbers_as_a_table() {
 
 #[test]
 fn stickiness_is_the_mean_complete_day_over_the_period() {
-    let week = running(Grain::Week).shift(-1).unwrap();
+    let week = running(Grain::WEEK).shift(-1).unwrap();
     let days: Vec<u64> = week
         .split(Grain::Day)
         .map(|day| count("active", day))
@@ -805,7 +805,7 @@ proptest! {
     #[test]
     fn reports_agree_with_plain_sets(
         deeds in deeds(),
-        grain in prop::sample::select(vec![Grain::Day, Grain::Week, Grain::Month]),
+        grain in prop::sample::select(vec![Grain::Day, Grain::WEEK, Grain::Month]),
         count in 1_u32..40,
         hours in 0_i64..24 * 40,
     ) {
@@ -825,7 +825,7 @@ proptest! {
                 prop_assert_eq!(*people, Some(plain(&deeds, event, day, now)));
             }
             for (recent, grain, back) in
-                [(entry.day, Grain::Day, 8), (entry.week, Grain::Week, 2), (entry.month, Grain::Month, 2)]
+                [(entry.day, Grain::Day, 8), (entry.week, Grain::WEEK, 2), (entry.month, Grain::Month, 2)]
             {
                 let [current, last, before] = [0, 1, back].map(|by| running(grain).shift(-by).unwrap());
                 prop_assert_eq!(recent.current, Some(plain(&deeds, event, current, now)));
@@ -881,7 +881,7 @@ proptest! {
     #[test]
     fn what_is_not_recorded_is_no_zero(
         deeds in deeds(),
-        grain in prop::sample::select(vec![Grain::Day, Grain::Week, Grain::Month]),
+        grain in prop::sample::select(vec![Grain::Day, Grain::WEEK, Grain::Month]),
         count in 1_u32..40,
         later in 0_i64..60,
         kept in prop::option::of(1_i64..60),
@@ -919,7 +919,7 @@ proptest! {
                 prop_assert_eq!(*people, number(end.shift(-i64::try_from(back).unwrap()).unwrap()));
             }
             for (recent, grain, back) in
-                [(entry.day, Grain::Day, 8), (entry.week, Grain::Week, 2), (entry.month, Grain::Month, 2)]
+                [(entry.day, Grain::Day, 8), (entry.week, Grain::WEEK, 2), (entry.month, Grain::Month, 2)]
             {
                 let [current, last, before] = [0, 1, back].map(|by| number(end.within(grain).shift(-by).unwrap()));
                 prop_assert_eq!((recent.current, recent.last, recent.before), (current, last, before));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::calendar::{Grain, Period, WeekStart, Zone, parse_moment};
 use cohortist::reports::coverage::State;
 use cohortist::reports::frequency::{Curve, Frequency, Habits};
 use cohortist::reports::{Exports, plan_at};
@@ -24,6 +24,8 @@ fn question(segment: &str, window: &str, to: &str, weeks: u32) -> Frequency {
         window: window.parse().unwrap(),
         to: Some(to.parse().unwrap()),
         weeks,
+        week: WeekStart::Monday,
+        zone: Zone::UTC,
     }
 }
 
@@ -200,6 +202,8 @@ fn agree(
         window,
         to: Some(to),
         weeks: 3,
+        week: WeekStart::Monday,
+        zone: Zone::UTC,
     };
     let habits = habits(&tracker, &asked, now);
     let event = |is_a: bool, period: Period| days.get(&(is_a, period)).cloned().unwrap_or_default();
@@ -279,7 +283,7 @@ fn agree(
     }
     for week in &habits.weeks {
         assert_eq!(
-            (week.state, week.from.within(Grain::Week).start()),
+            (week.state, week.from.within(Grain::WEEK).start()),
             (State::Complete, week.from.start())
         );
     }

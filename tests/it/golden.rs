@@ -47,7 +47,7 @@ fn keys_shifts_and_bounds_are_bitmapists() {
         for (word, grain) in [
             ("hour", Grain::Hour),
             ("day", Grain::Day),
-            ("week", Grain::Week),
+            ("week", Grain::WEEK),
             ("month", Grain::Month),
         ] {
             let period = Period::containing(grain, at).unwrap();
@@ -142,7 +142,7 @@ fn query(query: &Value, rows: &[Value]) -> Query {
     };
     let grain = match query["time_group"].as_str().unwrap() {
         "days" => Grain::Day,
-        "weeks" => Grain::Week,
+        "weeks" => Grain::WEEK,
         "months" => Grain::Month,
         "years" => Grain::Year,
         other => panic!("{other}"),
@@ -219,7 +219,7 @@ fn real_purchases_give_the_table_computed_from_the_raw_rows() {
         }
         batch.commit().unwrap();
         beat(&tracker, parse_moment("1998-06-30").unwrap());
-        for grain in [Grain::Month, Grain::Week] {
+        for grain in [Grain::Month, Grain::WEEK] {
             let cohorts = golden[grain.as_str()]["recurring"].as_array().unwrap();
             let purchase = Segment::event(&name("purchase"));
             let count = u32::try_from(cohorts.len()).unwrap();

@@ -77,3 +77,4 @@ mod transactions;
 mod trends;
 mod unsynced;
 mod upgrade;
+mod zones;

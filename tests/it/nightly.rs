@@ -127,7 +127,7 @@ fn kinds(tracker: &Tracker) -> [usize; 5] {
     [
         of(Grain::Hour),
         of(Grain::Day),
-        of(Grain::Week),
+        of(Grain::WEEK),
         of(Grain::Month),
         undated,
     ]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::calendar::{Grain, Period, WeekStart, Zone, parse_moment};
 use cohortist::reports::coverage::Coverage;
 use cohortist::reports::people::CellMembers;
 use cohortist::reports::retention::{
@@ -19,7 +19,7 @@ use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support::features::{feature, heartbeat, live_toy, toy_now};
+use crate::support::features::{feature, heartbeat, hourly, live_toy, toy_now};
 use crate::support::stores::each_store;
 
 fn date(value: &Value) -> Option<NaiveDate> {
@@ -118,14 +118,14 @@ fn unbroken_returns_and_their_survival_on_every_store() {
         from: date(&rows[0]["cohort"]),
         to: "2026-11-09".parse().ok(),
         cols: Some(9),
-        ..toy_query(Grain::Week)
+        ..toy_query(Grain::WEEK)
     };
     each_store(|name, store| {
         let (tracker, now) = (live_toy(store), toy_now());
         let table = tracker.retention(&query, now).unwrap();
         for expected in rows {
             let monday = date(&expected["cohort"]).unwrap();
-            let row = row(&table, Period::of_date(Grain::Week, monday).unwrap());
+            let row = row(&table, Period::of_date(Grain::WEEK, monday).unwrap());
             let complete = row.cells.iter().filter_map(Cell::complete);
             let found: Vec<u64> = complete.map(|number| number.retained).collect();
             let wanted: Vec<u64> = serde_json::from_value(expected["unbroken"].clone()).unwrap();
@@ -168,7 +168,8 @@ fn unbroken_returns_and_their_survival_on_every_store() {
 /// Records the marks of a case of another product's tests.
 fn mark_case(store: Arc<dyn Store>, case: &Value) -> Tracker {
     let tracker = Tracker::new(store);
-    let mut batch = tracker.batch();
+    let hourly = hourly(&tracker);
+    let mut batch = hourly.batch();
     for mark in case["marks"].as_array().unwrap() {
         let event = EventName::new(mark[0].as_str().unwrap()).unwrap();
         let user = u32::try_from(mark[1].as_u64().unwrap()).unwrap();
@@ -179,13 +180,15 @@ fn mark_case(store: Arc<dyn Store>, case: &Value) -> Tracker {
     tracker
 }
 
-/// The question of such a case, and the moment in its last period. `None` for other time zones and
-/// weeks that do not begin on Monday.
+/// The question of such a case, and the moment in its last period. `None` for one that counts one
+/// group of people only.
 fn question_of(case: &Value) -> Option<(Query, DateTime<Utc>)> {
     let asked = &case["query"];
     let text = |field: &str| asked[field].as_str();
+    let week: Option<WeekStart> = text("week_starts").map(|day| day.parse().unwrap());
     let grain: Grain = text("by").unwrap().parse().unwrap();
-    // Those count one group of people only.
+    let grain = grain.with_weeks(week.unwrap_or_default());
+    let zone: Zone = text("zone").unwrap_or("UTC").parse().unwrap();
     let name = case["name"].as_str()?;
     if ["breakdown", "countryUs", "cohortOn"]
         .iter()
@@ -193,16 +196,12 @@ fn question_of(case: &Value) -> Option<(Query, DateTime<Utc>)> {
     {
         return None;
     }
-    let other_zone = !matches!(text("zone"), None | Some("UTC"));
-    if other_zone || (grain == Grain::Week && text("week_starts") != Some("monday")) {
-        return None;
-    }
     let brackets: Option<Vec<[u32; 2]>> = serde_json::from_value(asked["brackets"].clone()).ok();
     let from = ["first_cohort", "cohort_period"]
         .iter()
         .find_map(|field| asked[*field].as_str());
     let from: NaiveDate = from.unwrap().parse().unwrap();
-    let first = Period::of_date(grain, from).unwrap();
+    let first = zone.of_date(grain, from).unwrap();
     // Of a table of brackets there is one row, and it is whole.
     let rows = brackets
         .as_ref()
@@ -227,6 +226,7 @@ fn question_of(case: &Value) -> Option<(Query, DateTime<Utc>)> {
         rows: Some(rows),
         cols: brackets.is_none().then_some(rows),
         brackets,
+        zone,
         measure: text("measure").unwrap().parse().unwrap(),
         ..Query::new(
             cohort.parse().unwrap(),
@@ -515,7 +515,7 @@ proptest! {
     #[test]
     fn random_marks_agree_with_a_plain_model(
         marks in prop::collection::vec((0..2_u8, 0..20_u8, 0..70_u8), 1..140),
-        grain in prop::sample::select(vec![Grain::Day, Grain::Week, Grain::Month]),
+        grain in prop::sample::select(vec![Grain::Day, Grain::WEEK, Grain::Month]),
         measure in prop::sample::select(vec![
             Measure::On, Measure::OnOrAfter, Measure::OnOrBefore, Measure::Unbroken,
         ]),

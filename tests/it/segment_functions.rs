@@ -21,7 +21,7 @@ fn listed(value: &Value) -> Vec<u32> {
 }
 
 fn week_of(monday: &str) -> Period {
-    Period::containing(Grain::Week, parse_moment(monday).unwrap()).unwrap()
+    Period::containing(Grain::WEEK, parse_moment(monday).unwrap()).unwrap()
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn first_time_cohorts_leave_the_first_recorded_one_out_of_averages() {
             from: Some(asked["first_cohort"].as_str().unwrap().parse().unwrap()),
             rows: Some(9),
             cols: Some(10),
-            ..Query::new(segment("cohort"), segment("returning"), Grain::Week)
+            ..Query::new(segment("cohort"), segment("returning"), Grain::WEEK)
         };
         let table = tracker.retention(&query, now).unwrap();
         let rows = expected["rows"].as_array().unwrap();
@@ -242,10 +242,10 @@ proptest! {
     #[test]
     fn random_marks_agree_with_brute_force(
         marks in prop::collection::vec((0..3_u8, 0..24_u8, 0..75_u8), 1..160),
-        grain in prop::sample::select(vec![Grain::Day, Grain::Week, Grain::Month]),
+        grain in prop::sample::select(vec![Grain::Day, Grain::WEEK, Grain::Month]),
         // The year 2026 has 53 ISO weeks; 2028 is a leap year.
         start in prop::sample::select(vec!["2026-11-20", "2028-01-20", "2027-05-01"]),
-        deleted in prop::sample::select(vec![None, Some(Grain::Month), Some(Grain::Week)]),
+        deleted in prop::sample::select(vec![None, Some(Grain::Month), Some(Grain::WEEK)]),
     ) {
         agree(&marks, grain, start, deleted);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::calendar::{Grain, Period, WeekStart, Zone, parse_moment};
 use cohortist::reports::coverage::State;
 use cohortist::reports::frequency::Frequency;
 use cohortist::reports::range::Range;
@@ -27,6 +27,7 @@ fn question(segments: &[&str], grain: Grain, from: &str, rows: u32) -> Trends {
             grain,
             from: Some(from.parse().unwrap()),
             rows: Some(rows),
+            zone: Zone::UTC,
         },
         rolling: None,
     }
@@ -99,6 +100,8 @@ fn stickiness_agrees_with_the_frequency_of_the_same_days() {
             window: "28d".parse().unwrap(),
             to: Some(point.period.start().date_naive()),
             weeks: 0,
+            week: WeekStart::Monday,
+            zone: Zone::UTC,
         };
         let habits = tracker.run(&frequency, &Run::at(toy_now())).unwrap().answer;
         let mean = habits.curve.mean().unwrap();
@@ -110,7 +113,7 @@ fn stickiness_agrees_with_the_frequency_of_the_same_days() {
 #[test]
 fn files_have_a_row_for_each_segment_and_period() {
     let tracker = live_toy(Arc::new(EmbeddedStore::in_memory(&Options::default())));
-    let asked = question(&["active", "plan:pro"], Grain::Week, "2026-09-07", 3);
+    let asked = question(&["active", "plan:pro"], Grain::WEEK, "2026-09-07", 3);
     let answer = lines(&tracker, &asked);
     let tidy = cohortist::render::csv::frame(&answer.tidy());
     let rows: Vec<&str> = tidy.lines().collect();
@@ -119,7 +122,7 @@ fn files_have_a_row_for_each_segment_and_period() {
     assert_eq!(rows[2], "2026-09-14,2026-09-21,complete,active,8");
     assert_eq!(rows.len(), 7);
     // An event's own name is a column; no spreadsheet evaluates it.
-    let asked = question(&["active", "\"=1+1\""], Grain::Week, "2026-09-14", 1);
+    let asked = question(&["active", "\"=1+1\""], Grain::WEEK, "2026-09-14", 1);
     let wide = cohortist::render::csv::frame(&lines(&tracker, &asked).wide());
     assert!(wide.starts_with("week,active,"), "{wide}");
     assert!(!wide.contains(",=1+1"), "{wide}");
@@ -140,7 +143,7 @@ fn files_have_a_row_for_each_segment_and_period() {
 fn what_makes_no_sense_is_refused() {
     let now = toy_now();
     let refused = |trends: &Trends| plan_at(trends, now).unwrap_err().field();
-    let plain = question(&["a"], Grain::Week, "2026-11-01", 3);
+    let plain = question(&["a"], Grain::WEEK, "2026-11-01", 3);
     let rolling = Trends {
         rolling: Some(Rolling::Week),
         ..plain
@@ -183,7 +186,7 @@ proptest! {
     #[test]
     fn random_marks_agree_with_brute_force(
         marks in prop::collection::vec((any::<bool>(), 0..20_u32, 0..80_i64), 1..200),
-        grain in prop::sample::select(vec![Grain::Day, Grain::Week, Grain::Month]),
+        grain in prop::sample::select(vec![Grain::Day, Grain::WEEK, Grain::Month]),
         rolling in prop::option::of(prop::sample::select(Rolling::ALL.to_vec())),
         // The year 2026 has 53 ISO weeks; 2028 is a leap year.
         start in prop::sample::select(vec!["2026-11-20", "2028-01-20"]),
@@ -226,6 +229,7 @@ fn agree(
             grain,
             from: Some(from),
             rows: Some(110),
+            zone: Zone::UTC,
         },
         rolling,
     };

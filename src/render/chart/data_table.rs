@@ -139,7 +139,7 @@ fn cohort(grain: Grain) -> &'static str {
     match grain {
         Grain::Hour => "Hour of the cohort",
         Grain::Day => "Day of the cohort",
-        Grain::Week => "Week of the cohort",
+        Grain::Week(_) => "Week of the cohort",
         Grain::Month => "Month of the cohort",
         Grain::Year => "Year of the cohort",
     }

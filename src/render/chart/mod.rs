@@ -414,7 +414,7 @@ mod tests {
         }
         let nothing = Query {
             rows: Some(4),
-            ..Query::new("no".parse().unwrap(), "one".parse().unwrap(), Grain::Week)
+            ..Query::new("no".parse().unwrap(), "one".parse().unwrap(), Grain::WEEK)
         };
         let [alone, _, sizes, _] = all(&sample::with(nothing));
         assert!(alone.contains("no people in any cohort"), "{alone}");

@@ -76,9 +76,9 @@ fn size_layers(table: &Table) -> String {
         .map(|i| {
             let period = bars[i].period;
             let words = match (period.grain(), n) {
-                (Grain::Hour, 3..) => period.start().format("%-d %b %H:%M").to_string(),
-                (Grain::Day | Grain::Week, n) if n > 180 => {
-                    period.start().format("%b %Y").to_string()
+                (Grain::Hour, 3..) => period.local_start().format("%-d %b %H:%M").to_string(),
+                (Grain::Day | Grain::Week(_), n) if n > 180 => {
+                    period.local_start().format("%b %Y").to_string()
                 }
                 _ => period.short_label(),
             };

@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::reports::comparison::answer::{Basis, Compared, Group, GroupKind};
 use crate::reports::comparison::difference::{Difference, NoTest, correct};
 use crate::reports::comparison::grouping::{Grouping, Values};
 use crate::reports::coverage::State;
 use crate::reports::error::QueryError;
-use crate::reports::first_recorded::Recorded;
+use crate::reports::first_recorded::{Recorded, dated};
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::retention::{Members, Planner, Query, Question, Row, Table, are_independent};
 use crate::sets::{
@@ -86,6 +86,10 @@ struct AskedGroup {
 impl Report for Comparison {
     type Planned = ComparisonQuestion;
     type Answer = Compared;
+
+    fn zone(&self) -> Zone {
+        self.query.zone
+    }
 
     fn plan(
         &self,
@@ -257,6 +261,14 @@ impl<'a> KnownBy<'a> {
     }
 }
 
+/// Returns the events of a breakdown whose dated bitmaps are used.
+fn dated_values(names: &[EventName], basis: Basis) -> Vec<&EventName> {
+    match basis {
+        Basis::KnownThen => names.iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Everybody who was in a segment up to and including a period.
 fn known_then(of: Segment) -> Segment {
     Segment::Or(vec![Segment::Before(Box::new(of.clone())), of])
@@ -270,12 +282,12 @@ fn ranking(
     basis: Basis,
     context: &Context<'_>,
 ) -> Result<Step, QueryError> {
-    let planner = Planner::new(query, context)?;
+    let planner = Planner::new(query, context, &dated_values(&names, basis))?;
     let mut cohorts: Vec<(Period, NodeId)> = Vec::new();
     let mut unlisted = Vec::new();
-    let dated = crate::reports::first_recorded::dated([&query.cohort, &query.returning]);
+    let dated = dated([&query.cohort, &query.returning]);
     for period in planner.periods() {
-        if context.coverage.is_recorded(*period) {
+        if planner.coverage().is_recorded(*period) {
             let who = plan.add(&query.cohort.at(*period, context.catalogue)?)?;
             cohorts.push((*period, who));
         } else if !dated.is_empty() {
@@ -330,10 +342,11 @@ impl<'a, 'p> Groups<'a, 'p> {
         shown: &'a Query,
         query: &'a Query,
         context: &'a Context<'a>,
+        also: &[&EventName],
     ) -> Result<Self, QueryError> {
         Ok(Groups {
             plan,
-            planner: Planner::new(query, context)?,
+            planner: Planner::new(query, context, also)?,
             shown,
             query,
             context,
@@ -370,10 +383,10 @@ impl<'a, 'p> Groups<'a, 'p> {
         let recorded = Recorded::of(
             [&asked.cohort, &asked.returning],
             catalogue,
-            self.context.coverage.now(),
+            self.planner.coverage(),
         );
         let complete = self.planner.periods()[rows.clone()].iter().map(|period| {
-            let windows = asked.windows(*period, self.context.coverage);
+            let windows = asked.windows(*period, self.planner.coverage());
             let is_complete = |state| state == State::Complete && !recorded.is_first(*period);
             windows
                 .iter()
@@ -430,22 +443,23 @@ fn compared(
     segments: &[Segment],
     context: &Context<'_>,
 ) -> Result<Asked, QueryError> {
-    let mut groups = Groups::new(plan, &asked.query, expanded, context)?;
+    let expand = |segment: &Segment| {
+        let own = context.sets().expand(segment);
+        own.map_err(|error| QueryError::Field {
+            field: "compare",
+            message: error.to_string(),
+        })
+    };
+    let own: Vec<Segment> = segments.iter().map(expand).collect::<Result<_, _>>()?;
+    let mut groups = Groups::new(plan, &asked.query, expanded, context, &dated(&own))?;
     let rows = 0..groups.planner.periods().len();
-    for segment in segments {
-        let own = context
-            .sets()
-            .expand(segment)
-            .map_err(|error| QueryError::Field {
-                field: "compare",
-                message: error.to_string(),
-            })?;
+    for (segment, own) in segments.iter().zip(&own) {
         let narrowed = |by: &Query, with: &Segment| by.cohort.clone().and_all([with.clone()]);
         groups.add(
             GroupKind::Segment(segment.clone()),
             (
                 Some(narrowed(&asked.query, segment)),
-                &narrowed(expanded, &own),
+                &narrowed(expanded, own),
             ),
             rows.clone(),
             &mut |plan, who, period| {
@@ -465,11 +479,11 @@ fn split(
     date: chrono::NaiveDate,
     context: &Context<'_>,
 ) -> Result<Asked, QueryError> {
-    let mut groups = Groups::new(plan, &asked.query, expanded, context)?;
+    let mut groups = Groups::new(plan, &asked.query, expanded, context, &[])?;
     let periods = groups.planner.periods();
-    let moment = date.and_time(chrono::NaiveTime::MIN).and_utc();
-    let before = periods.partition_point(|period| period.end() <= moment);
-    let after = periods.partition_point(|period| period.start() < moment);
+    let midnight = date.and_time(chrono::NaiveTime::MIN);
+    let before = periods.partition_point(|period| period.local_end() <= midnight);
+    let after = periods.partition_point(|period| period.local_start() < midnight);
     let (left_out, end) = (periods.get(before..after), periods.len());
     let left_out = left_out.and_then(|within| within.first().copied());
     for (kind, rows) in [
@@ -497,7 +511,13 @@ fn broken_down(
     let basis = planned.basis;
     let cohort = &planned.query.cohort;
     let base = &planned.expanded.cohort;
-    let mut groups = Groups::new(plan, &planned.query, &planned.expanded, context)?;
+    let mut groups = Groups::new(
+        plan,
+        &planned.query,
+        &planned.expanded,
+        context,
+        &dated_values(names, basis),
+    )?;
     let rows = 0..groups.planner.periods().len();
     let of_names = |names: &[EventName]| {
         let leaf = |name: &EventName| match basis {

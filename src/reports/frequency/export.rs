@@ -2,16 +2,16 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Calendar, Grain, Period};
 use crate::reports::export::{Chart, Exports};
-use crate::reports::frame::{Frame, People, Value, iso_bounds};
+use crate::reports::frame::{Frame, People, Value};
 use crate::reports::frequency::habits::{Curve, Habits};
 use crate::sets::Segment;
 
 /// The start of a window, and its exclusive end.
 fn bounds(curve: &Curve) -> [String; 2] {
-    let [start, _] = iso_bounds(curve.from);
-    let [_, end] = iso_bounds(curve.until);
+    let [start, _] = curve.from.iso_bounds();
+    let [_, end] = curve.until.iso_bounds();
     [start, end]
 }
 
@@ -41,7 +41,7 @@ fn json_of(curve: &Curve) -> Json {
 impl Habits {
     /// The word for the periods of the window: `days` or `weeks`.
     pub fn unit(&self) -> &'static str {
-        if self.window.grain() == Grain::Week {
+        if self.window.grain() != Grain::Day {
             "weeks"
         } else {
             "days"
@@ -80,6 +80,13 @@ impl Exports for Habits {
             self.window.to_string(),
             self.curve.until.to_string(),
         ]
+    }
+
+    fn calendar(&self) -> Calendar {
+        Calendar {
+            zone: self.curve.until.zone(),
+            week: self.week,
+        }
     }
 
     fn wide(&self) -> Frame {
@@ -127,6 +134,8 @@ impl Exports for Habits {
             "event": self.segment.to_string(),
             "window": self.window.to_string(),
             "first_recorded": self.begins.map(|period: Period| period.to_string()),
+            "zone": self.calendar().zone.name(),
+            "week": self.calendar().week.as_str(),
             "data_ends": self.data_ends.map(|period: Period| period.to_string()),
             "may_include_later_marks": self.may_include_later_marks,
             "rows": self.tidy().to_json(),

@@ -1,6 +1,6 @@
 //! The answer of the frequency report.
 
-use crate::calendar::Period;
+use crate::calendar::{Period, WeekStart};
 use crate::reports::coverage::State;
 use crate::reports::frequency::window::Window;
 use crate::sets::{Offsets, Segment};
@@ -13,6 +13,8 @@ pub struct Habits {
     pub segment: Segment,
     /// The length of the window.
     pub window: Window,
+    /// The day on which weeks begin.
+    pub week: WeekStart,
     /// The window.
     pub curve: Curve,
     /// The days of each of the last complete weeks, oldest first. Empty for windows of weeks.

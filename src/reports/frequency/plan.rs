@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, WeekStart, Zone};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Beginning, dated};
@@ -24,6 +24,10 @@ pub struct Frequency {
     /// How many complete weeks up to the end of a window of days are counted too, each as a window
     /// of its 7 days.
     pub weeks: u32,
+    /// The day on which those weeks begin.
+    pub week: WeekStart,
+    /// The zone in which days and weeks begin and end.
+    pub zone: Zone,
 }
 
 /// A planned [`Frequency`].
@@ -53,6 +57,10 @@ impl Report for Frequency {
     type Planned = FrequencyQuestion;
     type Answer = Habits;
 
+    fn zone(&self) -> Zone {
+        self.zone
+    }
+
     fn plan(
         &self,
         request: &mut Request,
@@ -68,13 +76,14 @@ impl Report for Frequency {
                 ),
             });
         }
-        let coverage = context.coverage;
-        let (from, until) = self.periods(coverage)?;
-        let begins = Beginning::of(&expanded, context.catalogue, coverage.now());
+        let coverage = context.covering(&dated([&expanded]));
+        let (from, until) = self.periods(&coverage)?;
+        let begins = Beginning::of(&expanded, context.catalogue, &coverage);
         let mut planner = Planner {
             plan: &mut request.plan,
             segment: &expanded,
             begins,
+            coverage: &coverage,
             context,
         };
         let mut unlisted = Vec::new();
@@ -84,7 +93,7 @@ impl Report for Frequency {
         }
         let mut weeks = Vec::new();
         for (from, until) in self.weeks_until(until) {
-            if begins.state(from, until, coverage) == State::Complete {
+            if begins.state(from, until, &coverage) == State::Complete {
                 weeks.push(planner.curve(from, until)?);
             }
         }
@@ -109,6 +118,7 @@ impl Report for Frequency {
         Habits {
             segment: planned.asked.segment,
             window: planned.asked.window,
+            week: planned.asked.week,
             curve: planned.window.curve(counts),
             weeks: planned
                 .weeks
@@ -128,7 +138,7 @@ impl Frequency {
         let grain = self.window.grain();
         let dated = |error| QueryError::Date { field: "to", error };
         let until = match self.to {
-            Some(to) => Period::of_date(grain, to).map_err(dated)?,
+            Some(to) => coverage.zone().of_date(grain, to).map_err(dated)?,
             None => {
                 let newest = coverage.last(grain).unwrap_or(coverage.current(grain));
                 newest.previous().map_err(dated)?
@@ -143,7 +153,7 @@ impl Frequency {
         if self.window.grain() != Grain::Day {
             return Vec::new();
         }
-        let within = until.within(Grain::Week);
+        let within = until.within(Grain::Week(self.week));
         let is_over = within.end() <= until.end();
         let last = if is_over {
             Some(within)
@@ -170,6 +180,7 @@ struct Planner<'a, 'c> {
     plan: &'a mut Plan,
     segment: &'a Segment,
     begins: Beginning,
+    coverage: &'a Coverage,
     context: &'a Context<'c>,
 }
 
@@ -191,7 +202,7 @@ impl Planner<'_, '_> {
     }
 
     fn curve(&mut self, from: Period, until: Period) -> Result<AskedCurve, TooLarge> {
-        let state = self.begins.state(from, until, self.context.coverage);
+        let state = self.begins.state(from, until, self.coverage);
         let mut exactly = None;
         if !matches!(state, State::Future | State::NotRecorded) {
             let nodes = self.nodes(from, until)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, WeekStart};
 use crate::reports::error::QueryError;
 
 /// The maximum length of a window, in days or weeks.
@@ -15,7 +15,7 @@ pub const MAX_WINDOW: u32 = 366;
 /// use cohortist::calendar::Grain;
 /// use cohortist::reports::frequency::Window;
 /// let window: Window = "4w".parse()?;
-/// assert_eq!((window.length(), window.grain()), (4, Grain::Week));
+/// assert_eq!((window.length(), window.grain()), (4, Grain::WEEK));
 /// assert_eq!(Window::default().to_string(), "28d");
 /// assert!("0d".parse::<Window>().is_err() && "28".parse::<Window>().is_err());
 /// # Ok::<(), cohortist::reports::QueryError>(())
@@ -41,6 +41,15 @@ impl Window {
         self.length
     }
 
+    /// The same; weeks begin on this day.
+    #[must_use]
+    pub const fn with_weeks(self, start: WeekStart) -> Self {
+        Window {
+            grain: self.grain.with_weeks(start),
+            ..self
+        }
+    }
+
     /// A day or a week.
     pub const fn grain(self) -> Grain {
         self.grain
@@ -56,7 +65,7 @@ impl Default for Window {
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = if self.grain == Grain::Week { 'w' } else { 'd' };
+        let unit = if self.grain == Grain::Day { 'd' } else { 'w' };
         write!(f, "{}{unit}", self.length)
     }
 }
@@ -68,7 +77,7 @@ impl FromStr for Window {
         let parts = text
             .strip_suffix('d')
             .map(|length| (length, Grain::Day))
-            .or_else(|| Some((text.strip_suffix('w')?, Grain::Week)));
+            .or_else(|| Some((text.strip_suffix('w')?, Grain::WEEK)));
         let window = parts.and_then(|(length, grain)| {
             let is_plain = length.bytes().all(|byte| byte.is_ascii_digit());
             let length: u32 = length.parse().ok().filter(|_| is_plain)?;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::calendar::Calendar;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Frame, People, Value, bounds};
 use crate::reports::lifecycle::growth::{Class, Growth, Stage};
@@ -32,6 +33,13 @@ impl Exports for Growth {
         parts.extend(["by".to_owned(), self.grain.to_string()]);
         parts.extend(self.stages.first().map(|stage| stage.period.to_string()));
         parts
+    }
+
+    fn calendar(&self) -> Calendar {
+        Calendar {
+            zone: self.zone,
+            week: self.grain.week_start(),
+        }
     }
 
     fn wide(&self) -> Frame {
@@ -77,6 +85,8 @@ impl Exports for Growth {
             "event": self.segment.to_string(),
             "by": self.grain.as_str(),
             "first_recorded": self.begins.map(|period| period.to_string()),
+            "zone": self.calendar().zone.name(),
+            "week": self.calendar().week.as_str(),
             "data_ends": self.data_ends.map(|period| period.to_string()),
             "may_include_later_marks": self.may_include_later_marks,
             "quick_ratio": {

@@ -1,6 +1,6 @@
 //! The answer of the lifecycle report.
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::reports::coverage::State;
 use crate::sets::{Offsets, Segment};
 use crate::stats::rate;
@@ -12,6 +12,8 @@ pub struct Growth {
     pub segment: Segment,
     /// The length of a period.
     pub grain: Grain,
+    /// The zone in which they begin and end.
+    pub zone: Zone,
     /// Since when the segment is recorded: a day if there are daily bitmaps.
     pub begins: Option<Period>,
     /// When the store's data ends, if before now.

@@ -1,6 +1,6 @@
 //! Plans the counts of a lifecycle, and builds the answer from them.
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::reports::clamps::Clamps;
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
@@ -24,6 +24,7 @@ pub struct Lifecycle {
 pub struct LifecycleQuestion {
     segment: Segment,
     grain: Grain,
+    zone: Zone,
     data_ends: Option<Period>,
     may_include_later_marks: bool,
     begins: Option<Period>,
@@ -58,6 +59,10 @@ impl Report for Lifecycle {
     type Planned = LifecycleQuestion;
     type Answer = Growth;
 
+    fn zone(&self) -> Zone {
+        self.range.zone
+    }
+
     fn plan(
         &self,
         request: &mut Request,
@@ -65,13 +70,14 @@ impl Report for Lifecycle {
     ) -> Result<LifecycleQuestion, QueryError> {
         let expanded = context.sets().expand(&self.segment)?;
         self.check(&expanded)?;
-        let coverage = context.coverage;
-        let periods = self.range.periods(coverage)?;
-        let begins = Beginning::of(&expanded, context.catalogue, coverage.now());
-        let history = History::new(&expanded, begins, self.range.grain, coverage);
+        let coverage = context.covering(&dated([&expanded]));
+        let periods = self.range.periods(&coverage)?;
+        let begins = Beginning::of(&expanded, context.catalogue, &coverage);
+        let history = History::new(&expanded, begins, self.range.grain, &coverage);
         let mut question = LifecycleQuestion {
             segment: self.segment.clone(),
             grain: self.range.grain,
+            zone: self.range.zone,
             data_ends: coverage.data_ends(self.range.grain),
             may_include_later_marks: context.may_include_later(dated([&expanded]), &periods),
             begins: begins.period(),
@@ -152,7 +158,7 @@ impl<'a> History<'a> {
 
     /// Returns the shortest recorded longer period that contains a period.
     fn covered_by(period: Period, coverage: &Coverage) -> Option<Period> {
-        let longer = [Grain::Day, Grain::Week, Grain::Month];
+        let longer = [Grain::Day, Grain::WEEK, Grain::Month];
         let longer = longer.into_iter().filter(|grain| *grain > period.grain());
         longer
             .map(|grain| period.within(grain))
@@ -164,11 +170,16 @@ impl<'a> History<'a> {
         let Ok(before) = period.previous() else {
             return false;
         };
-        let state = self.begins.state(before, before, self.coverage);
+        let is_whole = match self.begins.state(before, before, self.coverage) {
+            State::Complete | State::InProgress => true,
+            // Records begin within it.
+            State::PartlyRecorded => self.coverage.is_whole_since_its_records_begin(before),
+            State::Future | State::NotRecorded => false,
+        };
         let is_known = |(gap, kept): &(Period, Option<Period>)| {
             period <= *gap || kept.is_some_and(|kept| kept.end() <= period.start())
         };
-        matches!(state, State::Complete | State::InProgress) && self.gaps.iter().all(is_known)
+        is_whole && self.gaps.iter().all(is_known)
     }
 }
 
@@ -195,7 +206,7 @@ impl LifecycleQuestion {
         let mut needs_history = true;
         for period in periods.iter().copied() {
             let users = plan.add(&segment.at(period, catalogue)?)?;
-            let mut state = history.begins.state(period, period, context.coverage);
+            let mut state = history.begins.state(period, period, history.coverage);
             let mut classes = None;
             let mut active = None;
             if state == State::NotRecorded {
@@ -259,6 +270,7 @@ impl LifecycleQuestion {
             stages,
             segment: self.segment,
             grain: self.grain,
+            zone: self.zone,
             begins: self.begins,
             data_ends: self.data_ends,
             may_include_later_marks: self.may_include_later_marks,

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::calendar::Period;
-use crate::reports::frame::iso_bounds;
 use crate::reports::limits::MAX_COLS;
 
 /// A column: the periods after the cohort's own that it stands for, both ends included. Its text is
@@ -45,8 +44,8 @@ impl Column {
     /// Returns the start of the first period and the exclusive end of the last one as ISO text.
     pub fn iso_bounds(self, cohort: Period) -> [String; 2] {
         let [first, last] = self.periods(cohort);
-        let [start, _] = iso_bounds(first);
-        let [_, end] = iso_bounds(last);
+        let [start, _] = first.iso_bounds();
+        let [_, end] = last.iso_bounds();
         [start, end]
     }
 

@@ -158,7 +158,7 @@ pub const fn later_columns(grain: Grain) -> [usize; 2] {
     match grain {
         Grain::Hour => [12, 24],
         Grain::Day => [7, 30],
-        Grain::Week => [4, 12],
+        Grain::Week(_) => [4, 12],
         Grain::Month => [3, 12],
         Grain::Year => [2, 5],
     }
@@ -367,7 +367,7 @@ mod tests {
             columns(Grain::Day, 31, &[]),
             [(1, false), (7, false), (30, false)]
         );
-        assert_eq!(columns(Grain::Week, 12, &[1]), [(1, true), (4, false)]);
+        assert_eq!(columns(Grain::WEEK, 12, &[1]), [(1, true), (4, false)]);
         assert_eq!(
             columns(Grain::Month, 13, &all),
             [(1, true), (3, true), (12, true)]
@@ -376,9 +376,9 @@ mod tests {
 
     #[test]
     fn other_grains_are_halved() {
-        assert_eq!(halves(Grain::Week, &days(5)), None);
+        assert_eq!(halves(Grain::WEEK, &days(5)), None);
         assert_eq!(
-            halves(Grain::Week, &days(7)),
+            halves(Grain::WEEK, &days(7)),
             Some((Against::Before, vec![0, 1, 2], vec![3, 4, 5, 6]))
         );
         assert_eq!(halves(Grain::Hour, &days(20)), None);

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::calendar::Period;
 use crate::reports::coverage::State;
-use crate::reports::frame;
 use crate::reports::retention::columns::Column;
 use crate::reports::retention::query::{Averaging, Query};
 use crate::reports::retention::table::{Average, Cell, Row, Table};
@@ -24,6 +23,8 @@ pub struct TableJson {
     pub may_include_later_marks: bool,
     /// The time zone of periods: always `UTC`.
     pub zone: &'static str,
+    /// The day on which weeks begin, such as `monday`.
+    pub week: &'static str,
     /// The cohorts, oldest first.
     pub rows: Vec<RowJson>,
     /// The average row, one entry a column; `null` for a column without a complete cell.
@@ -140,7 +141,7 @@ pub struct AverageJson {
 
 /// Start and end of a period as ISO text.
 fn bounds(period: Period) -> (String, String) {
-    let [start, end] = frame::iso_bounds(period);
+    let [start, end] = period.iso_bounds();
     (start, end)
 }
 
@@ -166,7 +167,8 @@ impl From<&Table> for TableJson {
             now: table.now.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
             data_ends: table.data_ends.map(|period| period.to_string()),
             may_include_later_marks: table.recorded.later,
-            zone: "UTC",
+            zone: query.zone.name(),
+            week: query.grain.week_start().as_str(),
             rows: table
                 .rows
                 .iter()
@@ -267,7 +269,7 @@ mod tests {
             )
         };
         let json = serde_json::to_value(TableJson::from(&sample::with(query))).unwrap();
-        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"brackets":null,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"may_include_later_marks":false,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"offsets":[0,0],"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"offsets":[1,1],"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"offsets":[0,0],"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"offsets":[1,1],"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2,"repeats":0,"average_interval":"independent"}"#);
+        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"brackets":null,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"may_include_later_marks":false,"zone":"UTC","week":"monday","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"offsets":[0,0],"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"offsets":[1,1],"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"offsets":[0,0],"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"offsets":[1,1],"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2,"repeats":0,"average_interval":"independent"}"#);
     }
 
     #[test]

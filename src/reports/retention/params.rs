@@ -1,9 +1,8 @@
 //! The fields of a retention question.
 
-use crate::calendar::Grain;
 use crate::reports::comparison::Grouping;
 use crate::reports::limits::{MAX_COLS, MAX_ROWS};
-use crate::reports::params::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::reports::params::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 use crate::reports::retention::query::{Averaging, Measure, Query, Show};
 use crate::sets::Segment;
 
@@ -105,6 +104,8 @@ pub const FIELDS: &[Field] = &[
         kind: Kind::Date,
         arity: Arity::Optional,
     },
+    WEEK,
+    ZONE,
 ];
 
 /// A retention question as its fields have it: the filters are apart from the two sides.
@@ -133,7 +134,8 @@ impl Parts {
         let cohort_and = read.segments("cohort_and");
         let returning = read.segment("returning");
         let returning_and = read.segments("returning_and");
-        let grain = read.word::<Grain>("by");
+        let grain = read.grain("by");
+        let zone = read.zone();
         let rows = read.number("rows", 1, MAX_ROWS);
         let cols = read.number("cols", 1, MAX_COLS);
         let brackets = read.parsed("brackets");
@@ -162,6 +164,7 @@ impl Parts {
                 to,
                 measure,
                 averaging,
+                zone,
                 ..Query::new(cohort, returning, grain)
             },
             cohort_and,

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::reports::clamps::Clamps;
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
@@ -14,7 +14,7 @@ use crate::reports::report::{Context, Report, Request, Results, plan_at};
 use crate::reports::retention::query::{Measure, Query, Window};
 use crate::reports::retention::table::{Cell, Number, Row, Table, are_independent, averages};
 use crate::reports::rolling::WindowUnions;
-use crate::sets::{CountId, Counts, Labels, NodeId, Plan, Set};
+use crate::sets::{CountId, Counts, EventName, Labels, NodeId, Plan, Set};
 
 /// A query with its cohorts fixed, and the plan that answers it.
 #[derive(Debug, Clone)]
@@ -73,6 +73,10 @@ impl Report for Query {
     type Planned = Question;
     type Answer = Table;
 
+    fn zone(&self) -> Zone {
+        self.zone
+    }
+
     fn plan(&self, request: &mut Request, context: &Context<'_>) -> Result<Question, QueryError> {
         let expanded = self.expanded(context.sets())?;
         let question = Question::new(&mut request.plan, &expanded, context)?;
@@ -102,7 +106,7 @@ impl Query {
 impl Question {
     /// Adds the counts of a query to `plan`. Saved segments are already expanded.
     fn new(plan: &mut Plan, query: &Query, context: &Context<'_>) -> Result<Self, QueryError> {
-        let mut planner = Planner::new(query, context)?;
+        let mut planner = Planner::new(query, context, &[])?;
         let rows = 0..planner.periods().len();
         let (question, _) = planner.question(plan, query, rows, &mut |plan, period| {
             let set = query.cohort.at(period, context.catalogue)?;
@@ -221,6 +225,7 @@ impl Question {
 /// question, and those of its groups.
 pub(in crate::reports) struct Planner<'a> {
     context: &'a Context<'a>,
+    coverage: Coverage,
     periods: Vec<Period>,
     returns: Returns<'a>,
 }
@@ -237,18 +242,31 @@ pub(in crate::reports) struct Members {
 }
 
 impl<'a> Planner<'a> {
-    /// Fixes the cohorts of a query. Its saved segments are already expanded.
+    /// Fixes the cohorts of a query. Its saved segments are already expanded. The tables also use
+    /// dated bitmaps of the events in `also`.
     ///
     /// # Errors
     /// If a limit is exceeded or the dates contradict each other.
-    pub fn new(query: &'a Query, context: &'a Context<'a>) -> Result<Self, QueryError> {
-        let periods = query.cohorts(context.coverage)?;
-        let returns = Returns::new(query, context, periods.first().copied());
+    pub fn new(
+        query: &'a Query,
+        context: &'a Context<'a>,
+        also: &[&EventName],
+    ) -> Result<Self, QueryError> {
+        let names = [&dated([&query.cohort, &query.returning]), also].concat();
+        let coverage = context.covering(&names);
+        let periods = query.cohorts(&coverage)?;
+        let returns = Returns::new(query, context, coverage.clone(), periods.first().copied());
         Ok(Planner {
             context,
+            coverage,
             periods,
             returns,
         })
+    }
+
+    /// What the store covers of the events of all tables.
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
     }
 
     /// The periods of all cohorts, oldest first.
@@ -269,12 +287,13 @@ impl<'a> Planner<'a> {
         rows: Range<usize>,
         who: &mut dyn FnMut(&mut Plan, Period) -> Result<NodeId, QueryError>,
     ) -> Result<(Question, Members), QueryError> {
-        let (context, coverage) = (self.context, self.context.coverage);
+        let context = self.context;
+        let coverage = &self.coverage;
         let columns = query.cols() as usize;
         // Cells, and two sets for each period; more if a side has several events.
         plan.reserve(rows.len() * (columns + 3) + columns);
         let sides = [&query.cohort, &query.returning];
-        let recorded = Recorded::of(sides, context.catalogue, coverage.now());
+        let recorded = Recorded::of(sides, context.catalogue, coverage);
         let mut cohorts = Vec::with_capacity(rows.len());
         let mut members = Vec::with_capacity(rows.len());
         let mut complete = Vec::new();
@@ -385,6 +404,7 @@ impl<'a> Planner<'a> {
 struct Returns<'a> {
     query: &'a Query,
     context: &'a Context<'a>,
+    coverage: Coverage,
     /// The first cohort; periods are counted from it.
     first: Option<Period>,
     /// The set of each period that was asked for; `None` where it is not recorded or has not begun.
@@ -394,11 +414,17 @@ struct Returns<'a> {
 }
 
 impl<'a> Returns<'a> {
-    fn new(query: &'a Query, context: &'a Context<'a>, first: Option<Period>) -> Self {
+    fn new(
+        query: &'a Query,
+        context: &'a Context<'a>,
+        coverage: Coverage,
+        first: Option<Period>,
+    ) -> Self {
         let of_brackets = query.columns().filter(|_| query.brackets.is_some());
         Returns {
             query,
             context,
+            coverage,
             first,
             known: Vec::new(),
             brackets: of_brackets
@@ -418,7 +444,7 @@ impl<'a> Returns<'a> {
         }
         let by = i64::try_from(place).expect("a table is small");
         let period = self.first.and_then(|first| first.shift(by).ok());
-        let period = period.filter(|period| self.context.coverage.is_recorded(*period));
+        let period = period.filter(|period| self.coverage.is_recorded(*period));
         let node = match period {
             Some(period) => {
                 let set = self.query.returning.at(period, self.context.catalogue)?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{NaiveDate, TimeDelta};
 
-use crate::calendar::{CalendarError, Grain, Period};
+use crate::calendar::{CalendarError, Grain, Period, Zone};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
@@ -98,7 +98,7 @@ impl Measure {
             Measure::Unbroken => match grain {
                 Grain::Day => "on every day up to",
                 Grain::Hour => "in every hour up to",
-                Grain::Week => "in every week up to",
+                Grain::Week(_) => "in every week up to",
                 Grain::Month => "in every month up to",
                 Grain::Year => "in every year up to",
             },
@@ -115,7 +115,7 @@ impl Measure {
 pub const fn preposition(grain: Grain) -> &'static str {
     match grain {
         Grain::Day => "on",
-        Grain::Hour | Grain::Week | Grain::Month | Grain::Year => "in",
+        Grain::Hour | Grain::Week(_) | Grain::Month | Grain::Year => "in",
     }
 }
 
@@ -144,6 +144,8 @@ pub struct Query {
     pub measure: Measure,
     /// How the average row is made.
     pub averaging: Averaging,
+    /// The zone in which periods begin and end.
+    pub zone: Zone,
 }
 
 /// Returns the default number of cohorts and columns of a grain.
@@ -151,7 +153,7 @@ pub const fn default_size(grain: Grain) -> u32 {
     match grain {
         Grain::Hour => 24,
         Grain::Day => 14,
-        Grain::Week | Grain::Month => 12,
+        Grain::Week(_) | Grain::Month => 12,
         Grain::Year => 5,
     }
 }
@@ -170,6 +172,7 @@ impl Query {
             to: None,
             measure: Measure::default(),
             averaging: Averaging::default(),
+            zone: Zone::UTC,
         }
     }
 
@@ -314,14 +317,18 @@ impl Query {
             return Err(QueryError::Rows(asked.into()));
         }
         let dated = |field| move |error| QueryError::Date { field, error };
-        let first_on = |date| Period::of_date(self.grain, date).map_err(dated("from"));
+        let zone = coverage.zone();
+        let first_on = |date| zone.of_date(self.grain, date).map_err(dated("from"));
         // The last hour of a day; for all other grains the period that holds it.
         let last_on = |date: NaiveDate| {
-            let end = Period::of_date(Grain::Day, date)
-                .map_err(dated("to"))?
-                .end()
-                - TimeDelta::microseconds(1);
-            Period::containing(self.grain, end).map_err(dated("to"))
+            match self.grain {
+                Grain::Hour => {
+                    let end = zone.of_date(Grain::Day, date).map_err(dated("to"))?.end();
+                    zone.period(Grain::Hour, end - TimeDelta::microseconds(1))
+                }
+                grain => zone.of_date(grain, date),
+            }
+            .map_err(dated("to"))
         };
         if let (Some(from), Some(to)) = (self.from, self.to)
             && from > to
@@ -359,8 +366,8 @@ impl Query {
         let rows = match u32::try_from(count) {
             Ok(rows) if rows <= MAX_ROWS => rows,
             _ => {
-                let from = first.start().date_naive();
-                let to = last.start().date_naive();
+                let from = first.local_start().date();
+                let to = last.local_start().date();
                 return Err(QueryError::Between {
                     from,
                     to,

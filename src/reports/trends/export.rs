@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value as Json, json};
 
+use crate::calendar::Calendar;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Frame, People, Value, bounds};
@@ -51,6 +52,13 @@ impl Exports for Lines {
         parts.extend(self.rolling.map(|rolling| rolling.to_string()));
         parts.extend(self.periods().next().map(|period| period.to_string()));
         parts
+    }
+
+    fn calendar(&self) -> Calendar {
+        Calendar {
+            zone: self.zone,
+            week: self.grain.week_start(),
+        }
     }
 
     fn wide(&self) -> Frame {
@@ -119,6 +127,8 @@ impl Exports for Lines {
             "title": self.title(),
             "by": self.grain.as_str(),
             "rolling": self.rolling.map(|rolling| rolling.to_string()),
+            "zone": self.calendar().zone.name(),
+            "week": self.calendar().week.as_str(),
             "data_ends": self.data_ends.map(|period| period.to_string()),
             "may_include_later_marks": self.may_include_later_marks,
             "series": series.collect::<Json>(),

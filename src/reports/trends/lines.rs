@@ -1,6 +1,6 @@
 //! The answer of the trends report.
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::reports::coverage::State;
 use crate::reports::trends::rolling::Rolling;
 use crate::sets::{Offsets, Segment};
@@ -10,6 +10,8 @@ use crate::sets::{Offsets, Segment};
 pub struct Lines {
     /// The length of a period.
     pub grain: Grain,
+    /// The zone in which they begin and end.
+    pub zone: Zone,
     /// The length of the window that ends with each day. `None` if periods are counted.
     pub rolling: Option<Rolling>,
     /// The segments, at least one, each with the same periods.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::reports::coverage::State;
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Beginning, dated};
@@ -32,6 +32,7 @@ pub struct Trends {
 #[derive(Debug, Clone)]
 pub struct TrendsQuestion {
     grain: Grain,
+    zone: Zone,
     rolling: Option<Rolling>,
     series: Vec<AskedSeries>,
     data_ends: Option<Period>,
@@ -63,6 +64,10 @@ impl Report for Trends {
     type Planned = TrendsQuestion;
     type Answer = Lines;
 
+    fn zone(&self) -> Zone {
+        self.range.zone
+    }
+
     fn plan(
         &self,
         request: &mut Request,
@@ -73,6 +78,7 @@ impl Report for Trends {
         let periods = self.range.periods(coverage)?;
         let mut question = TrendsQuestion {
             grain: self.range.grain,
+            zone: self.range.zone,
             rolling: self.rolling,
             series: Vec::with_capacity(self.segments.len()),
             data_ends: coverage.data_ends(self.range.grain),
@@ -153,12 +159,13 @@ impl TrendsQuestion {
         let length = usize::try_from(length).expect("a window has at most 30 days");
         let mut unions = WindowUnions::new(length);
         let node = |_: &mut Plan, place: usize| Ok::<_, Infallible>(nodes[place]);
-        let begins = Beginning::of(expanded, context.catalogue, context.coverage.now());
+        let coverage = &context.covering(&dated([expanded]));
+        let begins = Beginning::of(expanded, context.catalogue, coverage);
         let mut points = Vec::with_capacity(periods.len());
         for at in 0..periods.len() {
             let Ok(window) = unions.union(plan, at, node);
             let (from, until) = (units[at], units[at + length - 1]);
-            let state = begins.state(from, until, context.coverage);
+            let state = begins.state(from, until, coverage);
             let is_recorded = !matches!(state, State::Future | State::NotRecorded);
             if !is_recorded && !expanded.has_function() {
                 self.unlisted.push(plan.count(window));
@@ -186,6 +193,7 @@ impl TrendsQuestion {
     fn lines(self, counts: &Counts) -> Lines {
         Lines {
             grain: self.grain,
+            zone: self.zone,
             rolling: self.rolling,
             series: self
                 .series

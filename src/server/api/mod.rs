@@ -14,18 +14,18 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, Zone};
 use crate::endpoints::{self, Endpoint};
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
-use crate::reports::{self, Arity, Kind};
+use crate::reports::{self, Arity, Kind, Params, Reader, ZONE};
 use crate::server::error::WebError;
 use crate::server::query::{Field, Problem};
 use crate::server::respond::answer;
 use crate::server::work::block;
 use crate::server::{State, View};
-use crate::sets::{EventName, Set, parse_set, set_periods};
+use crate::sets::{EventName, Set, SetContext, parse_set, set_periods};
 use crate::store::Freshness;
 
 /// The maximum number of sets in a request. The length of an address is a similar limit.
@@ -120,10 +120,23 @@ fn wrong(field: Field, message: impl ToString) -> WebError {
     WebError::Query(vec![Problem::new(field, message.to_string())])
 }
 
-/// Parses a set.
-fn set(state: &State, text: &str) -> Result<Set, WebError> {
+/// Returns the zone in the address.
+fn zone(query: &str) -> Result<Zone, WebError> {
+    let params = Params::read(&[ZONE], form_urlencoded::parse(query.as_bytes()));
+    let mut read = Reader::new(&[ZONE], &params);
+    let zone = read.zone();
+    let zone = read.finish(Some(zone));
+    zone.map_err(|problems| WebError::Query(problems.into_iter().map(Problem::of_report).collect()))
+}
+
+/// Parses a set with periods of a zone.
+fn set(state: &State, text: &str, zone: Zone) -> Result<Set, WebError> {
     let catalogue = state.tracker.catalogue()?;
-    parse_set(text, state.sets(&catalogue)).map_err(|error| {
+    let context = SetContext {
+        zone,
+        ..state.sets(&catalogue)
+    };
+    parse_set(text, context).map_err(|error| {
         let message = format!("`{text}`: {error}");
         WebError::Query(vec![Problem {
             field: Field::Set,
@@ -150,15 +163,15 @@ fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError>
 /// Returns the count of a set if it is recorded, and the name of its state. `None` for the state of
 /// an undated set.
 fn known(text: &str, count: u64, coverage: &Coverage) -> (Option<u64>, Option<&'static str>) {
-    let periods = set_periods(text).expect("the text was parsed as a set");
+    let periods = set_periods(text, coverage.zone()).expect("the text was parsed as a set");
     let state = state_of(count, &periods, coverage);
     let count = (state != Some(Progress::NotRecorded)).then_some(count);
     (count, state.map(Progress::as_str))
 }
 
 /// Whether a set may include marks made after a chosen *now*.
-fn may_include_later(state: &State, text: &str, set: &Set) -> Result<bool, WebError> {
-    let periods = set_periods(text).expect("the text was parsed as a set");
+fn may_include_later(state: &State, text: &str, set: &Set, zone: Zone) -> Result<bool, WebError> {
+    let periods = set_periods(text, zone).expect("the text was parsed as a set");
     Ok(!state.later_in(set, &periods)?.is_empty())
 }
 
@@ -173,6 +186,7 @@ fn data_ends(coverage: &Coverage) -> Option<String> {
 struct Counts {
     as_of: String,
     data_ends: Option<String>,
+    zone: &'static str,
     counts: Vec<Count>,
     never_recorded: Vec<String>,
 }
@@ -198,17 +212,18 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
                 format!("give 1 to {MAX_SETS} of them, such as `set=active@2026-11-23`"),
             ));
         }
+        let zone = zone(view.query())?;
         let sets: Vec<Set> = texts
             .iter()
-            .map(|text| set(view, text))
+            .map(|text| set(view, text, zone))
             .collect::<Result<_, _>>()?;
         let counts = view.tracker.counts(&sets)?;
-        let coverage = view.coverage()?;
+        let coverage = view.coverage_in(zone)?;
         let count = |((text, set), count): ((String, &Set), u64)| {
-            let (count, state) = known(&text, count, &coverage);
+            let (count, state) = known(&text, count, &view.coverage_of_set(set, zone)?);
             Ok(Count {
                 state,
-                may_include_later_marks: may_include_later(view, &text, set)?,
+                may_include_later_marks: may_include_later(view, &text, set, zone)?,
                 set: text,
                 count,
             })
@@ -217,6 +232,7 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
         Ok(Counts {
             as_of: moment(coverage.now()),
             data_ends: data_ends(&coverage),
+            zone: zone.name(),
             counts: counted.collect::<Result<_, WebError>>()?,
             never_recorded: never_recorded(view, &sets.iter().collect::<Vec<_>>())?,
         })

@@ -37,7 +37,7 @@ pub(super) fn seen(period: Period, today: Period) -> String {
     match (period.grain(), today.since(period)) {
         (_, Some(0)) => "today".to_owned(),
         (_, Some(1)) => "yesterday".to_owned(),
-        (Grain::Day, _) => period.start().format("%-d %b %Y").to_string(),
+        (Grain::Day, _) => period.local_start().format("%-d %b %Y").to_string(),
         _ => period.label(),
     }
 }
@@ -65,7 +65,7 @@ fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
 const STRETCHES: [(Grain, u32, &str); 4] = [
     (Grain::Day, 30, "30 days"),
     (Grain::Day, 90, "90 days"),
-    (Grain::Week, 26, "26 weeks"),
+    (Grain::WEEK, 26, "26 weeks"),
     (Grain::Month, 12, "12 months"),
 ];
 
@@ -79,7 +79,7 @@ struct Stretch {
 impl Stretch {
     const fn default_count(grain: Grain) -> u32 {
         match grain {
-            Grain::Week => 26,
+            Grain::Week(_) => 26,
             Grain::Month => 12,
             Grain::Hour | Grain::Day | Grain::Year => 30,
         }
@@ -96,7 +96,7 @@ impl Stretch {
             match &*name {
                 "by" => {
                     grain = match value.parse() {
-                        Ok(grain @ (Grain::Day | Grain::Week | Grain::Month)) => grain,
+                        Ok(grain @ (Grain::Day | Grain::Week(_) | Grain::Month)) => grain,
                         _ => return Err(wrong("use by=day, by=week or by=month")),
                     }
                 }
@@ -364,7 +364,7 @@ fn report(
     [weeks, months]: [&Activity; 2],
     more: Vec<(Drawing, String)>,
 ) -> Report {
-    let sticky = if stretch.grain == Grain::Week {
+    let sticky = if stretch.grain == Grain::WEEK {
         weeks
     } else {
         months
@@ -403,7 +403,7 @@ fn report(
         more,
         against: match stretch.grain {
             Grain::Day => "same weekday a week before",
-            Grain::Week => "week before",
+            Grain::Week(_) => "week before",
             _ => "month before",
         },
         since: activity
@@ -442,7 +442,7 @@ fn in_small(
 fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
     let Running { day, week, month } = overview.running;
     let previous = |period: Period| period.previous().unwrap_or(period);
-    let weekday = format!("the {} before", previous(day).start().format("%A"));
+    let weekday = format!("the {} before", previous(day).local_start().format("%A"));
     let is_now = overview.data_ends.is_none();
     let of = |recent: Recent, running: Period, [last, this, before]: [&str; 3]| {
         let change = recent
@@ -563,7 +563,7 @@ mod tests {
                 );
                 assert_eq!(
                     Stretch::read(url.query().unwrap()).unwrap().grain,
-                    Grain::Week
+                    Grain::WEEK
                 );
                 assert!(
                     !url.path().ends_with(".json"),

@@ -319,7 +319,7 @@ impl Grid {
             unit: match grain {
                 Grain::Hour => "Hour",
                 Grain::Day => "Day",
-                Grain::Week => "Week",
+                Grain::Week(_) => "Week",
                 Grain::Month => "Month",
                 Grain::Year => "Year",
             }
@@ -643,8 +643,8 @@ mod tests {
         insta::assert_snapshot!(by_day(14), @"0.0 pt | day 1, last 5 cohorts vs the same weekdays a week before | 30.0% → 30.0%");
         insta::assert_snapshot!(by_day(16), @"0.0 pt | day 1, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
         insta::assert_snapshot!(by_day(11), @"– | change on day 1, newer cohorts vs older | by day it needs ten complete cohorts in a row, because weekdays differ");
-        insta::assert_snapshot!(change(&table(query(Grain::Week, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
-        insta::assert_snapshot!(change(&table(query(Grain::Week, 4))), @"– | change in week 1, newer cohorts vs older | needs six complete cohorts");
+        insta::assert_snapshot!(change(&table(query(Grain::WEEK, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(change(&table(query(Grain::WEEK, 4))), @"– | change in week 1, newer cohorts vs older | needs six complete cohorts");
         let later = Query {
             measure: Measure::OnOrAfter,
             rows: Some(20),

@@ -73,7 +73,7 @@ pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebEr
         && coverage.last(grain).and_then(|newest| newest.since(last))
             >= Some(i64::from(default_size(grain)))
     {
-        let date = |period: Period| Some(period.start().date_naive());
+        let date = |period: Period| Some(period.local_start().date());
         asked.bare.from = last
             .shift(1 - i64::from(default_size(grain)))
             .ok()
@@ -99,7 +99,7 @@ fn up_to_data(state: &State, own: PageQuery) -> PageQuery {
 /// The grains of the front page, finest first, with the minimum number of periods with data.
 const GRAINS: [(Grain, i64); 4] = [
     (Grain::Day, 1),
-    (Grain::Week, 4),
+    (Grain::WEEK, 4),
     (Grain::Month, 4),
     (Grain::Year, 3),
 ];
@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn the_grain_is_the_finest_at_which_people_come_back() {
-        use Grain::{Day, Month, Week, Year};
+        use Grain::{Day, Month, Year};
+        const WEEK: Grain = Grain::WEEK;
         let chosen = |rates: &[(Grain, u64, u64)]| {
             let returns = rates.iter().map(|(grain, people, returned)| Returns {
                 grain: *grain,
@@ -252,14 +253,14 @@ mod tests {
             });
             likely_grain(&returns.collect::<Vec<_>>())
         };
-        assert_eq!(chosen(&[(Day, 100, 15), (Week, 500, 400)]), Day);
-        assert_eq!(chosen(&[(Day, 100, 14), (Week, 500, 400)]), Week);
-        let shop = [(Day, 30, 0), (Week, 200, 12), (Month, 800, 500)];
+        assert_eq!(chosen(&[(Day, 100, 15), (WEEK, 500, 400)]), Day);
+        assert_eq!(chosen(&[(Day, 100, 14), (WEEK, 500, 400)]), WEEK);
+        let shop = [(Day, 30, 0), (WEEK, 200, 12), (Month, 800, 500)];
         assert_eq!(chosen(&shop), Month);
-        let renewals = [(Day, 8, 0), (Week, 40, 0), (Month, 90, 0), (Year, 500, 450)];
+        let renewals = [(Day, 8, 0), (WEEK, 40, 0), (Month, 90, 0), (Year, 500, 450)];
         assert_eq!(chosen(&renewals), Year);
         // No returns; and no complete or recorded cohorts.
-        assert_eq!(chosen(&[(Day, 8, 0), (Week, 40, 0)]), Week);
+        assert_eq!(chosen(&[(Day, 8, 0), (WEEK, 40, 0)]), WEEK);
         assert_eq!((chosen(&[(Day, 0, 0)]), chosen(&[])), (Day, Day));
     }
 

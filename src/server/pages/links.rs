@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::server::State;
 use crate::server::query::PageQuery;
 use crate::sets::EventName;
@@ -48,15 +48,23 @@ pub(super) fn event(name: &EventName, ending: &str, pairs: &[(&str, &str)]) -> S
 }
 
 /// Returns the address of the people in a set.
-pub(super) fn people(state: &State, set: &str) -> String {
-    state.to(&format!("/people?{}", set_query(set)))
+pub(super) fn people(state: &State, set: &str, zone: Zone) -> String {
+    state.to(&format!("/people?{}", set_query(set, zone)))
 }
 
-/// Returns `set=…`, escaped.
-pub(super) fn set_query(text: &str) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .append_pair("set", text)
-        .finish()
+/// Returns `set=…`, escaped, with the zone of its periods.
+pub(super) fn set_query(text: &str, zone: Zone) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("set", text);
+    if !zone.is_utc() {
+        query.append_pair("zone", zone.name());
+    }
+    query.finish()
+}
+
+/// Escapes a value of a query string.
+pub(super) fn escaped(value: &str) -> String {
+    form_urlencoded::byte_serialize(value.as_bytes()).collect()
 }
 
 /// Returns the beginning of the addresses of a table's cells. `3.2` after it is the list of the
@@ -70,8 +78,9 @@ pub(super) fn cells(asked: &PageQuery, first: Period) -> String {
     }
     .canonical();
     format!(
-        "/people/{}/{first}/",
-        utf8_percent_encode(&question, IN_CELL)
+        "/people/{}/{}/",
+        utf8_percent_encode(&question, IN_CELL),
+        utf8_percent_encode(&first.to_string(), IN_CELL)
     )
 }
 

@@ -342,7 +342,7 @@ fn ranges(
     let rows = i64::from(asked.bare.rows.unwrap_or(default_size(asked.bare.grain)));
     let begin = |last: NaiveDate| {
         let first = Period::of_date(asked.bare.grain, last).and_then(|last| last.shift(1 - rows));
-        first.map(|first| first.start().date_naive()).ok()
+        first.map(|first| first.local_start().date()).ok()
     };
     let up_to = (
         format!("the cohorts up to {}", label(last)),
@@ -357,7 +357,7 @@ fn ranges(
         ..from
     };
     let from = (format!("the cohorts from {} on", label(first)), from);
-    if shown.period.start().date_naive() < first {
+    if shown.period.local_start().date() < first {
         vec![from, up_to]
     } else {
         vec![up_to, from]

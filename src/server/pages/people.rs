@@ -12,12 +12,13 @@ use futures_util::{StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::render::{self, FileName, thousands, words};
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, CellMembersError, ReturnWindow, Who, state_of};
 use crate::reports::retention::{Measure, Query};
 use crate::reports::spans::Running;
+use crate::reports::{Reader, WEEK, ZONE};
 use crate::server::admission::Patience;
 use crate::server::arrival::body;
 use crate::server::client::is_own_page;
@@ -116,10 +117,16 @@ impl Given {
             };
             let reads = set_reads_catalogue(&self.set, state.tracker.segments());
             let catalogue = catalogue(state, reads.map_err(in_set)?)?;
-            let set = parse_set(&self.set, state.sets(&catalogue)).map_err(in_set)?;
+            let zone = self.zone()?;
+            let context = SetContext {
+                zone,
+                ..state.sets(&catalogue)
+            };
+            let set = parse_set(&self.set, context).map_err(in_set)?;
             Whom::Set {
                 text: self.set.clone(),
                 set,
+                zone,
             }
         } else if self.at.is_empty() && self.question.asks_nothing() {
             return Ok(None);
@@ -127,6 +134,15 @@ impl Given {
             self.cell(state)?
         };
         Ok(Some(Wanted { whom, after }))
+    }
+
+    /// Returns the zone of the periods in a set.
+    fn zone(&self) -> Result<Zone, Vec<Problem>> {
+        let mut read = Reader::new(&[WEEK, ZONE], &self.question.params);
+        read.week_start();
+        let zone = read.zone();
+        let problems = |problems: Vec<_>| problems.into_iter().map(Problem::of_report).collect();
+        read.finish(Some(zone)).map_err(problems)
     }
 
     fn cell(&self, state: &State) -> Result<Whom, Invalid> {
@@ -147,6 +163,7 @@ impl Given {
         let at = self
             .at
             .parse::<Period>()
+            .and_then(|at| query.zone.same_named(at))
             .map_err(|error| wrong(Field::At, error))?;
         let column = match self.column.as_str() {
             "" => None,
@@ -162,8 +179,8 @@ impl Given {
         };
         // An unreachable store is reported when its people are read.
         let coverage = state
-            .coverage()
-            .or_else(|_| Coverage::whole(now))
+            .coverage_of(&counted)
+            .or_else(|_| Coverage::whole_in(query.zone, now))
             .map_err(|error| wrong(Field::At, error))?;
         let members = CellMembers::at(&counted, at, column, &coverage, &catalogue).map_err(
             |error: CellMembersError| {
@@ -240,7 +257,12 @@ enum Whom {
     /// People of a cell.
     Cell(Box<Cell>),
     /// The users in a set.
-    Set { text: String, set: Set },
+    Set {
+        text: String,
+        set: Set,
+        /// The zone of its periods.
+        zone: Zone,
+    },
 }
 
 /// People of a cell.
@@ -279,6 +301,10 @@ impl Cell {
                     if self.who == Who::Lost { "!" } else { "" }
                 )
             }
+        };
+        let context = SetContext {
+            zone: self.query.zone,
+            ..context
         };
         parse_set(&text, context).is_ok().then_some(text)
     }
@@ -319,7 +345,7 @@ impl Cell {
         format!(
             "{}&at={}{column}&who={}",
             self.asked.canonical(),
-            self.members.period,
+            links::escaped(&self.members.period.to_string()),
             who.as_str()
         )
     }
@@ -337,7 +363,7 @@ impl Whom {
     fn canonical(&self) -> String {
         match self {
             Whom::Cell(cell) => cell.link(cell.who),
-            Whom::Set { text, .. } => links::set_query(text),
+            Whom::Set { text, zone, .. } => links::set_query(text, *zone),
         }
     }
 
@@ -434,9 +460,10 @@ fn of_cell(path: &str) -> Option<String> {
     let (row, column) = cell
         .split_once('.')
         .map_or((cell, None), |(row, column)| (row, Some(column)));
+    let first = percent_decode_str(first).decode_utf8().ok()?;
     let first = first.parse::<Period>().ok()?;
     let row = row.parse::<u32>().ok()?;
-    let at = first.shift(row.into()).ok()?;
+    let at = links::escaped(&first.shift(row.into()).ok()?.to_string());
     let column = match column {
         Some(column) => format!("&k={}", column.parse::<u32>().ok()?),
         None => String::new(),
@@ -536,7 +563,7 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
         let saved = if warning.is_some() { UNSYNCED } else { "1" };
         Ok(Outcome::Saved(format!(
             "{}&saved={saved}",
-            links::people(view, &Segment::Ever(event).to_string())
+            links::people(view, &Segment::Ever(event).to_string(), Zone::UTC)
         )))
     });
     answer(
@@ -671,11 +698,11 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
     };
     let mut dates = Vec::new();
     let all = match &wanted.whom {
-        Whom::Set { text, set } => {
+        Whom::Set { text, set, zone } => {
             let count = view.tracker.count(set)?;
             list.total = words::people(count);
-            let periods = set_periods(text).expect("the text was parsed as a set");
-            let coverage = view.coverage()?;
+            let periods = set_periods(text, *zone).expect("the text was parsed as a set");
+            let coverage = view.coverage_of_set(set, *zone)?;
             list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
             list.heading = match list.unrecorded {
                 true => format!("No data for {}", labelled(text, labels)),
@@ -746,7 +773,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 &cell.query,
                 &cell.members,
                 cell.who,
-                &view.coverage()?,
+                &view.coverage_of(&cell.query)?,
             ));
             let windows = cell.members.back.iter().map(|back| back.window);
             let periods: Vec<Period> = windows
@@ -835,7 +862,8 @@ fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(Stri
         format!("{returning}@{month} & !{returning}@{week}"),
         format!("({cohort} & {returning})@{month}"),
     ];
-    sets.map(|set| (links::people(view, &set), set)).into()
+    sets.map(|set| (links::people(view, &set, Zone::UTC), set))
+        .into()
 }
 
 /// `/people.csv`
@@ -898,11 +926,11 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
 /// Returns an error if the store has no data for a set: an empty list would be misleading.
 fn no_data(view: &View, wanted: &Wanted) -> Result<(), WebError> {
     // The table has no cells without data.
-    let Whom::Set { text, set } = &wanted.whom else {
+    let Whom::Set { text, set, zone } = &wanted.whom else {
         return Ok(());
     };
-    let mut periods = set_periods(text).expect("the text was parsed as a set");
-    let coverage = view.coverage()?;
+    let mut periods = set_periods(text, *zone).expect("the text was parsed as a set");
+    let coverage = view.coverage_of_set(set, *zone)?;
     let state = state_of(view.tracker.count(set)?, &periods, &coverage);
     if state != Some(Progress::NotRecorded) {
         return Ok(());

@@ -194,9 +194,12 @@ fn report(
     }
     let more = rows.len().saturating_sub(MAX_ROWS);
     rows.truncate(MAX_ROWS);
+    let zone = export.calendar().zone;
     let cell = |value: &Value| Cell {
         people: match value {
-            Value::People(people) if people.count > 0 => Some(links::people(view, &people.set)),
+            Value::People(people) if people.count > 0 => {
+                Some(links::people(view, &people.set, zone))
+            }
             _ => None,
         },
         is_so_far: matches!(value, Value::People(people) if people.state == State::InProgress),

@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::render::{activity_calendar, many, thousands, words};
 use crate::reports::Exports;
 use crate::reports::user::{History, NamedHistory, Seen, User};
@@ -256,7 +256,7 @@ fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
     let set = format!("{}@{}", Segment::event(&seen.event), when.to_string());
     Chip {
         name: called(state, &seen.event),
-        href: links::people(state, &set),
+        href: links::people(state, &set, Zone::UTC),
     }
 }
 
@@ -382,8 +382,8 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     let begun = |period: Option<Period>| {
         period
             .map_or(span.today, |period| period)
-            .start()
-            .date_naive()
+            .local_start()
+            .date()
     };
     let dated = || events.iter().filter(|seen| seen.first.is_some());
     let recorded = dated()
@@ -391,8 +391,8 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         .min()
         .unwrap_or_else(|| begun(None));
     let axis = activity_calendar::Axis::new(
-        recorded.max(span.since.start().date_naive()),
-        span.today.start().date_naive(),
+        recorded.max(span.since.local_start().date()),
+        span.today.local_start().date(),
     );
     let unrecorded = unrecorded(history);
     let weeks = match data_ends {
@@ -462,8 +462,8 @@ fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
     stretches
         .filter_map(|run| {
             Some((
-                run.first()?.start().date_naive(),
-                run.last()?.start().date_naive(),
+                run.first()?.local_start().date(),
+                run.last()?.local_start().date(),
             ))
         })
         .collect()
@@ -473,7 +473,7 @@ fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
 fn short(period: Period, today: Period) -> String {
     match period.grain() {
         _ if period == today => "today".to_owned(),
-        Grain::Day => period.start().format("%-d %b %Y").to_string(),
+        Grain::Day => period.local_start().format("%-d %b %Y").to_string(),
         _ => period.label(),
     }
 }

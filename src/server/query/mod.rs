@@ -10,7 +10,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use url::form_urlencoded;
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, WeekStart};
 use crate::render::{Order, Scale, words};
 use crate::reports::Params;
 use crate::reports::comparison::{Comparison, Grouping};
@@ -443,6 +443,18 @@ impl PageQuery {
                     .filter(|s| *s != Scale::default())
                     .map(|s| s.as_str().to_owned()),
             ),
+            (
+                "week",
+                Some(self.bare.grain.week_start())
+                    .filter(|start| *start != WeekStart::default())
+                    .map(|start| start.as_str().to_owned()),
+            ),
+            (
+                "zone",
+                Some(self.bare.zone)
+                    .filter(|zone| !zone.is_utc())
+                    .map(|zone| zone.name().to_owned()),
+            ),
             ("trend", self.trend.map(|k| k.to_string())),
             ("group", self.group.clone()),
         ];
@@ -788,7 +800,11 @@ mod tests {
         fn questions()(
             (cohort, cohort_and) in (segments(), prop::collection::vec(segments(), 0..3)),
             (returning, returning_and) in (segments(), prop::collection::vec(segments(), 0..3)),
-            grain in prop::sample::select(&Grain::ALL[..]),
+            (grain, week) in (
+                prop::sample::select(&Grain::ALL[..]),
+                prop::sample::select(&WeekStart::ALL[..]),
+            ),
+            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York"]),
             (rows, cols) in (prop::option::of(1..=MAX_ROWS), prop::option::of(1..=MAX_COLS)),
             days in prop::option::of(0..30_000i32),
             (measure, show) in prop::sample::select(vec![
@@ -808,9 +824,12 @@ mod tests {
             (oldest, fitted, trend) in (any::<bool>(), any::<bool>(), prop::option::of(0..5u32)),
         ) -> PageQuery {
             let date = |days: i32| NaiveDate::from_epoch_days(days);
+            let grain = grain.with_weeks(week);
+            let zone = zone.parse().unwrap();
             let bare = Query {
                 cohort, returning, grain, rows, cols, measure, averaging,
                 brackets: brackets.map(|brackets| brackets.parse().unwrap()),
+                zone,
                 from: days.and_then(date),
                 to: days.filter(|d| d % 2 == 0).and_then(|d| date(d + 9)),
             };

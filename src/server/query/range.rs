@@ -39,7 +39,7 @@ impl Range {
             Range::Last30Days => ("30d", "30 days", Grain::Day, Some(30), 30),
             // Ninety columns would be too wide, and 30 show as much.
             Range::Last90Days => ("90d", "90 days", Grain::Day, Some(90), 30),
-            Range::Last12Weeks => ("12w", "12 weeks", Grain::Week, Some(12), 12),
+            Range::Last12Weeks => ("12w", "12 weeks", Grain::WEEK, Some(12), 12),
             Range::Last12Months => ("12m", "12 months", Grain::Month, Some(12), 12),
             Range::YearToDate => ("ytd", "year to date", Grain::Month, None, 12),
         }

@@ -10,6 +10,14 @@ use cohortist::store::Store;
 use cohortist::{Extent, Tracker};
 use serde_json::Value;
 
+/// The same store; marks set hours too.
+pub fn hourly(tracker: &Tracker) -> Tracker {
+    tracker.clone().with_extent(Extent {
+        hourly: true,
+        ever: false,
+    })
+}
+
 /// Reads one of the files.
 pub fn feature(name: &str) -> Value {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/features");
@@ -21,11 +29,8 @@ pub fn feature(name: &str) -> Value {
 /// Records the marks of `toy.json`.
 pub fn mark_toy(tracker: &Tracker) {
     let toy = feature("toy");
-    let full = tracker.clone().with_extent(Extent {
-        hourly: true,
-        ever: false,
-    });
-    let mut batch = full.batch();
+    let hourly = hourly(tracker);
+    let mut batch = hourly.batch();
     for mark in toy["marks"].as_array().unwrap() {
         let event = EventName::new(mark[0].as_str().unwrap()).unwrap();
         let user = u32::try_from(mark[1].as_u64().unwrap()).unwrap();
@@ -62,12 +67,13 @@ pub fn live_toy(store: Arc<dyn Store>) -> Tracker {
 /// Marks a user of another event, so that the store counts as live at this moment.
 pub fn heartbeat(tracker: &Tracker, now: DateTime<Utc>) {
     let event = EventName::new("zz:heartbeat").unwrap();
-    tracker.mark(&event, 0, now).unwrap();
+    hourly(tracker).mark(&event, 0, now).unwrap();
 }
 
 /// Records marks of a case: lists of event, user and moment.
 pub fn mark_all(tracker: &Tracker, marks: &Value) {
-    let mut batch = tracker.batch();
+    let hourly = hourly(tracker);
+    let mut batch = hourly.batch();
     for mark in marks.as_array().unwrap() {
         let event = EventName::new(mark[0].as_str().unwrap()).unwrap();
         let user = u32::try_from(mark[1].as_u64().unwrap()).unwrap();
