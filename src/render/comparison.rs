@@ -171,7 +171,23 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
     let grain = compared.query.grain;
     let table = &compared.groups[0].table;
     let what = words::shortened(&compared.query.cohort.phrase(&table.labels, grain), 24);
-    plot.below(&named, &format!("{grain}s after {what}"));
+    let below = f64::from(canvas.bottom);
+    let mut words: Vec<Label> = named
+        .into_iter()
+        .map(|(column, text)| Label {
+            x: plot.middle(column),
+            y: below + 34.0,
+            anchor: "middle",
+            text,
+        })
+        .collect();
+    words.push(Label {
+        x: f64::midpoint(f64::from(canvas.left), f64::from(canvas.right)),
+        y: below + 74.0,
+        anchor: "middle",
+        text: format!("{grain}s after {what}"),
+    });
+    plot.texts("ticks", words);
     plot.hits((from..columns).map(|place| describe(compared, place)));
     let ends = lines.iter().filter_map(|(group, _, averages)| {
         let last = averages.iter().rev().flatten().next()?;

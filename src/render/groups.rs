@@ -24,8 +24,8 @@ pub fn short_name(compared: &Compared, kind: &GroupKind) -> String {
                 _ => name,
             }
         }
-        (Grouping::Split(date), GroupKind::Before) => format!("before {date}"),
-        (Grouping::Split(date), GroupKind::After) => format!("from {date}"),
+        (Grouping::Split(date), GroupKind::Before) => format!("before {}", date.format("%-d %b")),
+        (Grouping::Split(date), GroupKind::After) => format!("since {}", date.format("%-d %b")),
         _ => name,
     }
 }
@@ -56,6 +56,10 @@ pub fn notes(compared: &Compared) -> Vec<String> {
         ));
     }
     notes.extend(values(compared));
+    let empty = compared.groups.iter().filter(|group| {
+        group.table.entries == 0 && !group.table.rows.is_empty() && !group.kind.is_rest()
+    });
+    notes.extend(empty.map(|group| format!("{}: nobody in these cohorts.", name(&group.kind))));
     notes.extend(split(compared));
     notes.extend(tests(compared));
     let mut numbers = compared
@@ -104,8 +108,8 @@ fn split(compared: &Compared) -> Vec<String> {
         ));
     }
     for (group, side, hint) in [
-        (0, "before", "--from an earlier date"),
-        (1, "from", "a later last date"),
+        (0, "before", "an earlier first date"),
+        (1, "on or after", "a later last date"),
     ] {
         if compared.groups[group].table.rows.is_empty() {
             notes.push(format!(

@@ -151,9 +151,9 @@ impl<'c> Plot<'c> {
         let (left, right) = (f64::from(self.canvas.left), f64::from(self.canvas.right));
         let mut labels: Vec<Label> = Vec::new();
         for (column, text) in named {
-            // Labels at the ends stay within the chart.
+            // Long labels at the ends stay within the chart.
             let anchor = match *column {
-                _ if self.columns < 8 => "middle",
+                _ if self.columns < 8 || text.chars().count() < 4 => "middle",
                 0 => "start",
                 last if last + 1 == self.columns => "end",
                 _ => "middle",

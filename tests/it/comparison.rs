@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::clock::Clock;
 use cohortist::reports::comparison::{
     Compared, Comparison, Difference, GroupKind, Grouping, Method, NoTest, ShownGroups, Verdict,
 };
 use cohortist::reports::coverage::{Coverage, State};
 use cohortist::reports::retention::{self, Cell, Column, Measure, Parts, Query, Show};
 use cohortist::reports::{Exports, Params};
+use cohortist::server::Dashboard;
 use cohortist::sets::EventName;
 use cohortist::stats::{TwoByTwo, chi_squared, fisher, holm, mantel_haenszel, newcombe};
 use cohortist::store::embedded::EmbeddedStore;
@@ -20,8 +22,10 @@ use cohortist::{Extent, Run, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::http::read;
 use crate::support::features::{feature, heartbeat, live_toy, mark_all, toy_now};
 use crate::support::stores::each_store;
+use crate::support::web::serve_dashboard;
 
 fn parts(given: &[(&str, &str)]) -> Result<Parts, Vec<(&'static str, Option<usize>)>> {
     let params = Params::read(retention::FIELDS, given.iter().copied());
@@ -148,7 +152,8 @@ fn differences_agree_with_the_reference_on_every_store() {
             if let Grouping::Breakdown(_) = comparison.grouping {
                 let names: Vec<String> =
                     found.groups.iter().map(|group| group.kind.name()).collect();
-                assert_eq!(names, ["plan:pro", "plan:free", "(none)"]);
+                // Everybody has a plan, so nobody is left over.
+                assert_eq!(names, ["plan:pro", "plan:free"]);
             }
         }
     });
@@ -421,10 +426,7 @@ fn breakdowns_have_limits_and_odd_names() {
     assert_eq!(found.people, 1_001);
     let odd = ask("my plan:*").unwrap();
     let names: Vec<String> = odd.groups.iter().map(|group| group.kind.name()).collect();
-    assert_eq!(
-        names,
-        ["my plan:\"x\" & (y)", "my plan:*", "my plan:", "(none)"]
-    );
+    assert_eq!(names, ["my plan:\"x\" & (y)", "my plan:*", "my plan:"]);
     for group in &odd.groups {
         let cohort = group.cohort.as_ref().unwrap();
         assert_eq!(cohort.to_string().parse().as_ref(), Ok(cohort));
@@ -601,11 +603,62 @@ fn files_name_the_group_of_every_row() {
     assert_eq!(first["verdict"], "unlikely to be chance");
     assert_eq!(first["method"], "cochran_mantel_haenszel");
     assert_eq!(first["comparisons"], json["tests"]);
-    let none = json["comparisons"].as_array().unwrap().last().unwrap();
-    assert_eq!(
-        (&none["group"], &none["reason"]),
-        (&"(none)".into(), &"nothing_complete".into())
+}
+
+#[test]
+fn the_page_shows_groups_and_links_to_their_people() {
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
+    let tracker = Tracker::new(store);
+    let now = mark_counts(&tracker, &feature("comparison"));
+    let dashboard = Dashboard::new(tracker.clone(), Clock::Fixed(now));
+    let host = format!("http://{}", serve_dashboard(dashboard));
+    let question = "cohort=signup&returning=active&by=week&from=2026-09-07&rows=6&cols=5";
+    let page = |groups: &str| read(&format!("{host}/retention?{question}&{groups}"));
+    let by_value = page("breakdown=plan%3A*&trend=1");
+    assert_eq!(by_value.status, 200);
+    for text in [
+        "Grouped as known today",
+        "pro over free in week 1",
+        "+7.6\u{a0}pt",
+        "unlikely to be chance",
+        "class=\"sure\"",
+        "name=\"breakdown\" value=\"plan:*\"",
+        "group=plan%3Afree#table",
+    ] {
+        assert!(by_value.body.contains(text), "{text}");
+    }
+    // The cells of the group whose cohorts are shown lead to its people.
+    let base = by_value.body.split("<base href=\"").nth(1).unwrap();
+    let base = base.split('"').next().unwrap();
+    let moved = read(&format!("{host}{base}0.1"));
+    assert_eq!(moved.status, 302);
+    let people = read(&format!("{host}{}", moved.header("location")));
+    assert_eq!(people.status, 200);
+    assert!(people.body.contains("168"), "{}", people.body);
+    let other = page("breakdown=plan%3A*&group=plan%3Afree").body;
+    assert!(other.contains("plan:free, by week of signup"));
+    assert!(page("split=2026-10-01").body.contains("is on neither side"));
+    assert!(
+        page("compare=plan%3Apro%40ever&compare=signup")
+            .body
+            .contains("no test, because some people")
     );
+    let wrong = page("compare=signup&split=2026-10-01");
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("exclude each other"));
+    let unknown = page("breakdown=x%3A*");
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.body.contains("wrong-breakdown"));
+    // A page that is kept notices that another value has the most people now.
+    let kept = page("breakdown=plan%3A*").body;
+    assert!(kept.find("plan:pro\"").unwrap() < kept.find("plan:free\"").unwrap());
+    let mut batch = tracker.batch();
+    for user in 1..=2_000 {
+        batch.mark_ever(&event("plan:free"), user);
+    }
+    batch.commit().unwrap();
+    let after = page("breakdown=plan%3A*").body;
+    assert!(after.find("plan:free\"").unwrap() < after.find("plan:pro\"").unwrap());
 }
 
 /// A mark of the model: the event, the user, and the day from the first one.
@@ -803,7 +856,13 @@ fn agree(marks: &Marks, case: Case, store: Arc<dyn Store>) {
             .take(8)
             .map(|(_, value)| EVENTS[usize::from(*value)].to_owned())
             .collect();
-        wanted.push("(none)".to_owned());
+        let is_left = |user: &u8| {
+            let cohorts = periods.iter().filter(|period| in_cohort(*user, **period));
+            let mut cohorts = cohorts.copied();
+            cohorts.any(|period| !VALUES.clone().any(|value| known(value, *user, period)))
+        };
+        let is_rest = wanted.is_empty() || (0..30).any(|user| is_left(&user));
+        wanted.extend(is_rest.then(|| "(none)".to_owned()));
         wanted.extend((ranked.len() > 8).then(|| "(other)".to_owned()));
         assert_eq!(names, wanted);
     }

@@ -89,7 +89,8 @@ pub struct Compared {
     pub grouping: Grouping,
     /// When it was known who belongs to them.
     pub basis: Basis,
-    /// The groups: of a breakdown the values with the most people first, then the rest.
+    /// The groups, at least one: of a breakdown the values with the most people first, then the rest
+    /// if there is any.
     pub groups: Vec<Group>,
     /// The first group minus each other one, column by column. Of a date, after minus before.
     pub differences: Vec<Difference>,

@@ -332,6 +332,8 @@ struct Groups<'a, 'p> {
     shown: &'a Query,
     query: &'a Query,
     context: &'a Context<'a>,
+    /// Whether a person is in the same groups in every cohort.
+    is_undated: bool,
     groups: Vec<AskedGroup>,
     members: Vec<Members>,
 }
@@ -350,6 +352,7 @@ impl<'a, 'p> Groups<'a, 'p> {
             shown,
             query,
             context,
+            is_undated: false,
             groups: Vec::new(),
             members: Vec::new(),
         })
@@ -412,8 +415,11 @@ impl<'a, 'p> Groups<'a, 'p> {
         for at in 1..self.groups.len() {
             let [first, own] = [&self.members[0], &self.members[at]];
             let group = &mut self.groups[at];
+            if self.is_undated {
+                let common = plan.and([first.all, own.all]);
+                group.common = vec![plan.count(common)];
             // Cohorts on the two sides of a date are no pairs.
-            if group.rows == (0..self.planner.periods().len()) {
+            } else if group.rows == (0..self.planner.periods().len()) {
                 let pairs = first.cohorts.iter().zip(&own.cohorts);
                 group.common = pairs
                     .filter_map(|(first, own)| Some([(*first)?, (*own)?]))
@@ -453,6 +459,7 @@ fn compared(
     let own: Vec<Segment> = segments.iter().map(expand).collect::<Result<_, _>>()?;
     let mut groups = Groups::new(plan, &asked.query, expanded, context, &dated(&own))?;
     let rows = 0..groups.planner.periods().len();
+    groups.is_undated = own.iter().all(Segment::is_undated);
     for (segment, own) in segments.iter().zip(&own) {
         let narrowed = |by: &Query, with: &Segment| by.cohort.clone().and_all([with.clone()]);
         groups.add(
@@ -519,6 +526,7 @@ fn broken_down(
         &dated_values(names, basis),
     )?;
     let rows = 0..groups.planner.periods().len();
+    groups.is_undated = basis == Basis::KnownToday;
     let of_names = |names: &[EventName]| {
         let leaf = |name: &EventName| match basis {
             Basis::KnownToday => Segment::Ever(name.clone()),
@@ -612,18 +620,26 @@ impl ComparisonQuestion {
         let Step::Groups(asked) = &self.step else {
             unreachable!("the groups are planned before the answer is made");
         };
-        let tables: Vec<Table> = asked
+        let tables = asked
             .groups
             .iter()
-            .map(|group| group.question.table(counts))
-            .collect();
+            .map(|group| group.question.table(counts));
+        let (shown, tables): (Vec<&AskedGroup>, Vec<Table>) = asked
+            .groups
+            .iter()
+            .zip(tables)
+            .enumerate()
+            // Where every person has a value, nobody is left over.
+            .filter(|(at, (group, table))| *at == 0 || !group.kind.is_rest() || table.entries > 0)
+            .map(|(_, group)| group)
+            .unzip();
         let mut differences = Vec::new();
         for at in 1..tables.len() {
-            self.compare(&asked.groups, &tables, at, counts, &mut differences);
+            self.compare(&shown, &tables, at, counts, &mut differences);
         }
         let tests = correct(&mut differences);
         let entries = tables.iter().map(|table| table.people).sum();
-        let groups = asked.groups.iter().zip(tables);
+        let groups = shown.into_iter().zip(tables);
         let groups: Vec<Group> = groups
             .map(|(asked, table)| Group {
                 kind: asked.kind.clone(),
@@ -648,14 +664,14 @@ impl ComparisonQuestion {
     /// Compares the first group with another one, column by column.
     fn compare(
         &self,
-        groups: &[AskedGroup],
+        groups: &[&AskedGroup],
         tables: &[Table],
         at: usize,
         counts: &Counts,
         differences: &mut Vec<Difference>,
     ) {
         let is_split = matches!(self.grouping, Grouping::Split(_));
-        let (asked, [first, own]) = (&groups[at], [&tables[0], &tables[at]]);
+        let (asked, [first, own]) = (groups[at], [&tables[0], &tables[at]]);
         let entries = first.complete_entries + own.complete_entries;
         let both = asked.both.map_or(0, |id| counts[id]).min(entries);
         let are_repeats =

@@ -3,14 +3,15 @@
 
 use crate::render::comparison::{Look, drawing, looks};
 use crate::render::drawing::Drawing;
-use crate::render::{Order, Scale, groups, thousands, words};
+use crate::render::{groups, thousands, words};
 use crate::reports::comparison::{
     Compared, Difference, FEWEST_PEOPLE, Group, GroupKind, NoTest, Verdict,
 };
 use crate::reports::retention::{Show, Table};
 use crate::server::State;
 use crate::server::pages::grid::{Grid, Mean, Shades, Tile, means};
-use crate::server::pages::retention::{Switch, address};
+use crate::server::pages::links;
+use crate::server::pages::switches::Switch;
 use crate::server::query::PageQuery;
 use crate::sets::Segment;
 
@@ -129,7 +130,7 @@ impl Groups {
         };
         let lines = compared.groups.iter().enumerate().map(|(at, group)| {
             let name = group.kind.name();
-            let href = address(
+            let href = links::retention(
                 state,
                 &PageQuery {
                     group: Some(name.clone()),
@@ -162,7 +163,7 @@ impl Groups {
         let picked = picked(compared, asked);
         let heading = |(place, column): (usize, crate::reports::retention::Column)| Heading {
             label: column.label(),
-            href: address(
+            href: links::retention(
                 state,
                 &PageQuery {
                     trend: u32::try_from(place).ok(),
@@ -195,7 +196,7 @@ impl Groups {
             notes,
             first_times: first_times(asked)
                 .filter(|_| repeats)
-                .map(|asked| address(state, &asked)),
+                .map(|asked| links::retention(state, &asked)),
             has_sure: verdicts().any(|verdict| verdict == Verdict::Unlikely),
             tests: compared.tests,
             switches,
@@ -261,10 +262,13 @@ fn picked(compared: &Compared, asked: &PageQuery) -> Option<usize> {
     }
     let differences: Vec<&Difference> = compared.differences_of(1).collect();
     let most = differences.iter().map(|of| of.cohorts).max()?;
-    let usable = differences
+    let mut usable = differences
         .iter()
         .filter(|of| of.estimate.is_some() && of.cohorts * 2 >= most);
-    usable.last().or(differences.first()).map(|of| of.column)
+    usable
+        .next_back()
+        .or(differences.first())
+        .map(|of| of.column)
 }
 
 /// The difference of the first two groups at a column, and the rates of the groups.
@@ -321,40 +325,6 @@ fn tiles(compared: &Compared, column: Option<usize>) -> Vec<Tile> {
         }
     }));
     tiles
-}
-
-/// The two views of a page's numbers.
-pub fn switches(state: &State, asked: &PageQuery) -> [Switch; 2] {
-    let order = |label, order: Order| {
-        let to = PageQuery {
-            order,
-            ..asked.clone()
-        };
-        (label, address(state, &to), asked.order == order)
-    };
-    let scale = |label, scale: Scale| {
-        let to = PageQuery {
-            scale,
-            ..asked.clone()
-        };
-        (label, address(state, &to), asked.scale == scale)
-    };
-    [
-        Switch {
-            legend: "On top",
-            ways: [
-                order("Newest", Order::Newest),
-                order("Oldest", Order::Oldest),
-            ],
-        },
-        Switch {
-            legend: "Shades",
-            ways: [
-                scale("0–100%", Scale::Absolute),
-                scale("Fitted", Scale::Fitted),
-            ],
-        },
-    ]
 }
 
 /// Words for what the cohorts below the average rows are.

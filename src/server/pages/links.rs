@@ -47,6 +47,11 @@ pub(super) fn event(name: &EventName, ending: &str, pairs: &[(&str, &str)]) -> S
     )
 }
 
+/// Returns the address of the page of a retention question.
+pub(super) fn retention(state: &State, asked: &PageQuery) -> String {
+    state.to(&format!("/retention?{}", asked.canonical()))
+}
+
 /// Returns the address of the people in a set.
 pub(super) fn people(state: &State, set: &str, zone: Zone) -> String {
     state.to(&format!("/people?{}", set_query(set, zone)))

@@ -16,5 +16,6 @@ pub mod report;
 pub mod retention;
 mod set_notices;
 pub mod static_files;
+mod switches;
 pub mod user;
 mod welcome;

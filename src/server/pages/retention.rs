@@ -14,7 +14,7 @@ use url::form_urlencoded;
 
 use crate::calendar::Grain;
 use crate::render::{chart, thousands, words};
-use crate::reports::comparison::{Compared, ComparisonQuestion};
+use crate::reports::comparison::{Compared, ComparisonQuestion, Grouping};
 use crate::reports::retention::{Question, Table};
 use crate::reports::{Params, plan_at};
 use crate::server::admission::Patience;
@@ -25,6 +25,7 @@ use crate::server::pages::form::Form;
 use crate::server::pages::grid::{Grid, GridCell, Tile, tiles};
 use crate::server::pages::groups::Groups;
 use crate::server::pages::notices::{Notice, notices};
+use crate::server::pages::switches::{Switch, switches};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{groups, home, links};
 use crate::server::query::{PageQuery, Problem, RawQuery};
@@ -42,15 +43,6 @@ pub const NAME: &str = "retention";
 struct Export {
     href: String,
     label: &'static str,
-}
-
-/// A choice between two views of the same numbers.
-#[derive(Debug)]
-pub struct Switch {
-    /// The name of the choice.
-    pub legend: &'static str,
-    /// Label, address, and whether it is selected.
-    pub ways: [(&'static str, String, bool); 2],
 }
 
 /// The rates of one column over the cohorts.
@@ -561,11 +553,6 @@ enum Planned {
     Groups(ComparisonQuestion),
 }
 
-/// Returns the address of the page of a question.
-pub fn address(state: &State, asked: &PageQuery) -> String {
-    state.to(&format!("/retention?{}", asked.canonical()))
-}
-
 /// Returns the base address of the cells of the group whose cohorts are shown.
 fn cells_of_group(view: &View, asked: &PageQuery, compared: &Compared) -> Option<String> {
     let group = &compared.groups[groups::open_group(compared, asked)];
@@ -580,9 +567,14 @@ fn report_of_groups(
     compared: &Compared,
     age: Duration,
 ) -> Report {
-    let longest = compared.groups.iter().map(|group| &group.table);
-    let longest = longest.max_by_key(|table| table.rows.len());
-    let table = longest.expect("a comparison has at least one group");
+    let mut table = compared.groups[0].table.clone();
+    if let Grouping::Split(_) = compared.grouping {
+        // The sides of a date have different cohorts.
+        let others = compared.groups[1..].iter();
+        table
+            .rows
+            .extend(others.flat_map(|group| group.table.rows.iter().cloned()));
+    }
     let entries = match compared.is_overlapping() {
         true => format!(
             "{} in groups, {} distinct",
@@ -593,11 +585,11 @@ fn report_of_groups(
     };
     let open = groups::open_group(compared, asked);
     let words = groups::unfolded(compared, open);
-    let switches = groups::switches(state, asked);
+    let switches = switches(state, asked);
     Report {
         by: Some(compared.by()),
         groups: Some((Groups::new(state, asked, compared, switches), words)),
-        ..head(state, asked, table, entries, age)
+        ..head(state, asked, &table, entries, age)
     }
 }
 
@@ -650,11 +642,11 @@ fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: D
                 ))
             })
             .collect(),
-        link: address(state, asked),
+        link: links::retention(state, asked),
         refresh: state
             .tracker
             .cache_stats()
-            .map(|_| format!("{}&{RECOUNT}=1", address(state, asked))),
+            .map(|_| format!("{}&{RECOUNT}=1", links::retention(state, asked))),
         exports: Format::ALL
             .map(|format| Export {
                 href: state.to(&format!("/{NAME}.{}?{query}", format.ending())),
@@ -685,7 +677,7 @@ fn plain(state: &State, asked: &PageQuery, table: &Table) -> Plain {
                 small_chart: chart::within_page(&chart::trend_small(table, column)),
                 caption: chart::trend_caption(table, column),
                 data_table: chart::trend_data_table(table, column),
-                close: address(
+                close: links::retention(
                     state,
                     &PageQuery {
                         trend: None,
@@ -695,6 +687,6 @@ fn plain(state: &State, asked: &PageQuery, table: &Table) -> Plain {
             }),
         grain: asked.bare.grain,
         grid: Grid::new(table, asked),
-        switches: groups::switches(state, asked),
+        switches: switches(state, asked),
     }
 }
