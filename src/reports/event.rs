@@ -1,6 +1,6 @@
 //! One event in detail: its trend, and its current and complete periods.
 
-use crate::calendar::Grain;
+use crate::calendar::{Calendar, Grain, Zone};
 use crate::reports::error::QueryError;
 use crate::reports::events::{Events, EventsQuestion, Overview};
 use crate::reports::report::{Context, Report, Request, Results};
@@ -16,6 +16,8 @@ pub struct Event {
     pub grain: Grain,
     /// How many periods the trend has.
     pub count: u32,
+    /// By which zone and weeks it is counted.
+    pub calendar: Calendar,
 }
 
 /// The number of weeks and months for the key figures, besides the trend.
@@ -48,6 +50,10 @@ impl Report for Event {
     type Planned = EventQuestion;
     type Answer = EventDetail;
 
+    fn zone(&self) -> Zone {
+        self.calendar.zone
+    }
+
     fn plan(
         &self,
         request: &mut Request,
@@ -55,6 +61,7 @@ impl Report for Event {
     ) -> Result<EventQuestion, QueryError> {
         let events = Events {
             names: Some(vec![self.name.clone()]),
+            calendar: self.calendar,
         };
         let overview = events.plan(request, context)?;
         let mut trend = |grain, count| {
@@ -63,13 +70,14 @@ impl Report for Event {
                 segment,
                 grain,
                 count,
+                zone: self.calendar.zone,
             };
             trend.plan(request, context)
         };
         Ok(EventQuestion {
             overview,
             trend: trend(self.grain, self.count)?,
-            weeks: trend(Grain::WEEK, WEEKS)?,
+            weeks: trend(self.calendar.week.weeks(), WEEKS)?,
             months: trend(Grain::Month, MONTHS)?,
         })
     }
@@ -119,6 +127,7 @@ mod tests {
             segment: segment.parse().unwrap(),
             grain,
             count,
+            zone: Zone::UTC,
         }
     }
 

@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use crate::calendar::Grain;
 use crate::render::{Order, Scale, chart, words};
 use crate::reports::Params;
-use crate::reports::retention::{Question, Table};
+use crate::reports::retention::{FIELDS, Question, Table};
 use crate::server::admission::Patience;
 use crate::server::error::WebError;
 use crate::server::files::Format;
@@ -129,6 +129,7 @@ impl Page {
     ) -> Self {
         Page {
             title: title(view, asked),
+            layout: Layout::new(view, store, None).counted_by(asked.bare.calendar()),
             cells: question
                 .first()
                 .map(|first| view.to(&links::cells(asked, first))),
@@ -158,7 +159,8 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             } else {
                 "/retention"
             };
-            let raw = raw.clone().carried_out(view.now(), || view.ends());
+            let raw = raw.clone().by_default_in(view.dashboard.calendar);
+            let raw = raw.carried_out(view.now(), || view.ends());
             // An invalid question is shown with its problems, at its new address.
             Ok(match asked(view, &raw) {
                 Ok(asked) if recount => match recounted(view, &asked) {
@@ -213,7 +215,9 @@ async fn render_soon(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // The store must answer once before anything is sent, so that an unreachable store gives an
     // error status.
     let begun = block(request, |view| {
-        let raw = RawQuery::read(view.query()).carried_out(view.now(), || view.ends());
+        let raw = RawQuery::read(view.query())
+            .by_default_in(view.dashboard.calendar)
+            .carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
             // Invalid fields are reported without reading the store.
@@ -317,8 +321,13 @@ fn frame(
 /// Returns the fields of the question for a file, with both sides of the default question if
 /// neither was given.
 pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
-    let raw = RawQuery::read(query).carried_out(state.now(), || state.ends());
-    Ok(completed(state, &raw)?.params)
+    let calendar = state.dashboard.calendar;
+    let raw = RawQuery::read(query)
+        .by_default_in(calendar)
+        .carried_out(state.now(), || state.ends());
+    let mut params = completed(state, &raw)?.params;
+    params.default_calendar(FIELDS, calendar);
+    Ok(params)
 }
 
 /// Returns the given fields, with both sides of the default question if neither was given.
@@ -385,7 +394,8 @@ fn render(
             return Ok((StatusCode::BAD_REQUEST, page.render()?).into());
         }
     };
-    let layout = Layout::new(view, &store, Some(&events));
+    let calendar = asked.bare.calendar();
+    let layout = Layout::new(view, &store, Some(&events)).counted_by(calendar);
     let Asked {
         catalogue: keys,
         coverage,
@@ -395,7 +405,7 @@ fn render(
     } = answer;
     let validator = Validator {
         now,
-        as_of: view.as_of(now, age),
+        as_of: view.as_of(now, age, calendar.zone),
         layout,
         keys,
         coverage,
@@ -526,7 +536,7 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
         .into_iter()
         .chain([entries])
         .chain(words::data_ends(table))
-        .chain([state.as_of(table.now, age)]);
+        .chain([state.as_of(table.now, age, table.query.zone)]);
     let saved = state.tracker.segments();
     let mut names: Vec<&EventName> = asked.segments().flat_map(Segment::names).collect();
     names.sort_unstable();

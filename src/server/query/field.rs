@@ -34,6 +34,10 @@ pub enum Field {
     As,
     /// `average`
     Average,
+    /// `week`
+    Week,
+    /// `zone`
+    Zone,
     /// `order`
     Order,
     /// `scale`
@@ -79,6 +83,8 @@ impl Field {
             ("measure", _) => Field::Measure,
             ("as", _) => Field::As,
             ("average", _) => Field::Average,
+            ("week", _) => Field::Week,
+            ("zone", _) => Field::Zone,
             ("set", _) => Field::Set,
             ("after", _) => Field::After,
             ("limit", _) => Field::Limit,
@@ -105,6 +111,8 @@ impl Field {
             Field::Measure => "measure",
             Field::As => "as",
             Field::Average => "average",
+            Field::Week => "week",
+            Field::Zone => "zone",
             Field::Order => "order",
             Field::Scale => "scale",
             Field::Trend => "trend",
@@ -140,6 +148,8 @@ impl Field {
             Field::User => "User",
             Field::Name => "Name",
             Field::Trend => "column of the trend",
+            Field::Week => "weeks from",
+            Field::Zone => "time zone",
             Field::Who
             | Field::After
             | Field::Limit

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, WeekStart};
+use crate::calendar::{Calendar, Grain};
 use crate::render::{Order, Scale, words};
 use crate::reports::Params;
 use crate::reports::retention::{Averaging, FIELDS, Measure, Parts, Query, Show, default_size};
@@ -40,6 +40,8 @@ pub struct RawQuery {
     pub export_csv: bool,
     /// The fields of the page that were given twice with different values.
     pub twice: Vec<Field>,
+    /// The zone and the weeks if the query does not name others.
+    pub calendar: Calendar,
 }
 
 impl RawQuery {
@@ -78,6 +80,12 @@ impl RawQuery {
             }
         }
         raw
+    }
+
+    /// Returns the same query; it is counted by this zone and these weeks unless it names others.
+    #[must_use]
+    pub fn by_default_in(self, calendar: Calendar) -> Self {
+        RawQuery { calendar, ..self }
     }
 
     /// Returns a field of the page, and its value.
@@ -191,8 +199,8 @@ impl RawQuery {
     /// Returns the query with `default` for missing events. All other given fields stay. If nothing
     /// was given, all of `default` applies.
     pub fn or(&self, default: &PageQuery) -> RawQuery {
-        let default = RawQuery::read(&default.canonical());
-        if *self == RawQuery::default() {
+        let default = RawQuery::read(&default.canonical()).by_default_in(self.calendar);
+        if *self == RawQuery::default().by_default_in(self.calendar) {
             return default;
         }
         let mut raw = self.clone();
@@ -210,7 +218,9 @@ impl RawQuery {
     /// # Errors
     /// Every field that is not, at once.
     pub fn check(&self) -> Result<PageQuery, Vec<Problem>> {
-        let (parts, mut problems) = match Parts::read(&self.params) {
+        let mut params = self.params.clone();
+        params.default_calendar(FIELDS, self.calendar);
+        let (parts, mut problems) = match Parts::read(&params) {
             Ok(parts) => (Some(parts), Vec::new()),
             Err(problems) => (None, problems.into_iter().map(Problem::of_report).collect()),
         };
@@ -242,6 +252,7 @@ impl RawQuery {
                 order,
                 scale,
                 trend,
+                calendar: self.calendar,
             }),
             _ => Err(problems),
         }
@@ -331,6 +342,8 @@ pub struct PageQuery {
     pub scale: Scale,
     /// The column whose rate is drawn over the cohorts.
     pub trend: Option<u32>,
+    /// The zone and the weeks that the address need not name.
+    pub calendar: Calendar,
 }
 
 impl PageQuery {
@@ -344,6 +357,7 @@ impl PageQuery {
             order: Order::default(),
             scale: Scale::default(),
             trend: None,
+            calendar: Calendar::default(),
         }
     }
 
@@ -432,14 +446,17 @@ impl PageQuery {
             ),
             (
                 "week",
-                Some(self.bare.grain.week_start())
-                    .filter(|start| *start != WeekStart::default())
-                    .map(|start| start.as_str().to_owned()),
+                match self.bare.grain {
+                    Grain::Week(start) if start != self.calendar.week => {
+                        Some(start.as_str().to_owned())
+                    }
+                    _ => None,
+                },
             ),
             (
                 "zone",
                 Some(self.bare.zone)
-                    .filter(|zone| !zone.is_utc())
+                    .filter(|zone| *zone != self.calendar.zone)
                     .map(|zone| zone.name().to_owned()),
             ),
             ("trend", self.trend.map(|k| k.to_string())),
@@ -518,6 +535,7 @@ mod tests {
     use chrono::NaiveDate;
     use proptest::prelude::*;
 
+    use crate::calendar::WeekStart;
     use crate::reports::retention::{MAX_COLS, MAX_ROWS};
 
     use super::*;
@@ -780,6 +798,7 @@ mod tests {
                 order: if oldest { Order::Oldest } else { Order::Newest },
                 scale: if fitted { Scale::Fitted } else { Scale::Absolute },
                 trend: trend.filter(|k| *k < columns),
+                calendar: Calendar::default(),
             }
         }
     }
