@@ -16,9 +16,7 @@ pub enum CalendarError {
     #[error("`{0}` is not a day on which weeks begin: write monday, sunday or saturday")]
     WeekStart(String),
     /// The text is not a period.
-    #[error(
-        "`{0}` is not a period: write 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11 or 2026, or 2026-11-22--P1W for the week from that Sunday on"
-    )]
+    #[error("`{0}` is not a period: write 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11 or 2026")]
     Period(String),
     /// The text is not a moment.
     #[error(

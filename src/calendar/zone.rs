@@ -162,11 +162,8 @@ impl Zone {
         let Some(rules) = self.rules() else {
             return Ok(());
         };
-        let ranges = rules.part_hours.iter();
-        match ranges
-            .filter(|(from, to)| *from <= last && first <= *to)
-            .next_back()
-        {
+        let mut ranges = rules.part_hours.iter();
+        match ranges.rfind(|(from, to)| *from <= last && first <= *to) {
             None => Ok(()),
             Some((_, to)) => Err(CalendarError::PartHours {
                 zone: self.name(),

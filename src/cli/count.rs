@@ -39,13 +39,8 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub(super) struct ZoneArg {
     /// The time zone in which periods begin and end, such as Europe/Berlin
-    #[arg(
-        long,
-        value_name = "ZONE",
-        env = "COHORTIST_ZONE",
-        default_value = "UTC"
-    )]
-    pub(super) zone: Zone,
+    #[arg(long, value_name = "ZONE", env = "COHORTIST_ZONE")]
+    pub(super) zone: Option<Zone>,
 }
 
 /// The sets to count, each with its text.
@@ -82,17 +77,18 @@ pub(super) fn set(text: &str, zone: Zone, tracker: &Tracker) -> anyhow::Result<S
 }
 
 impl Config {
-    pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
+    pub fn new(args: Args, zone: Zone, saved: &Segments) -> Result<Self, Usage> {
+        let zone = args.zone.zone.unwrap_or(zone);
         let mut plan = Plan::new();
         for text in &args.sets {
-            let set = checked(text, args.zone.zone, saved)?;
+            let set = checked(text, zone, saved)?;
             // Each may be short enough, and all together too long.
             plan.count_set(&set)
                 .map_err(|error| Usage(error.to_string()))?;
         }
         Ok(Config {
             sets: args.sets,
-            zone: args.zone.zone,
+            zone,
         })
     }
 

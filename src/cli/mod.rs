@@ -322,6 +322,7 @@ impl TryFrom<Args> for Config {
             ids,
         )?;
         let saved = &file.segments;
+        let zone = file.calendar.zone;
         Ok(Config {
             clock,
             command: match args.command {
@@ -334,9 +335,11 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
-                CommandArgs::Report(args) => Command::Report(args),
-                CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
-                CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
+                CommandArgs::Report(args) => Command::Report(args.by_default_in(file.calendar)),
+                CommandArgs::Count(args) => Command::Count(count::Config::new(args, zone, saved)?),
+                CommandArgs::People(args) => {
+                    Command::People(people::Config::new(args, zone, saved)?)
+                }
                 CommandArgs::Events(args) => Command::Events(args.into()),
                 CommandArgs::Copy(args) => {
                     Command::Copy(copy::Config::new(args, &file, &source.options, ids)?)

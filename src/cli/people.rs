@@ -38,11 +38,12 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
-        count::checked(&args.set, args.zone.zone, saved)?;
+    pub fn new(args: Args, zone: Zone, saved: &Segments) -> Result<Self, Usage> {
+        let zone = args.zone.zone.unwrap_or(zone);
+        count::checked(&args.set, zone, saved)?;
         Ok(Config {
             text: args.set,
-            zone: args.zone.zone,
+            zone,
         })
     }
 

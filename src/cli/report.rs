@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
 
+use crate::calendar::Calendar;
 use crate::cli::notes::Notes;
 use crate::cli::output::{Out, Usage};
 use crate::cli::retention;
@@ -150,6 +151,13 @@ impl FromArgMatches for ReportArgs {
 }
 
 impl ReportArgs {
+    /// The same question; it is counted by this zone and these weeks unless it names others.
+    pub fn by_default_in(mut self, calendar: Calendar) -> Self {
+        let fields = self.endpoint.fields();
+        self.params.default_calendar(fields, calendar);
+        self
+    }
+
     /// Prints the answer.
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
@@ -191,7 +199,12 @@ impl ReportArgs {
                 let table = text::frame(&export.summary(), width);
                 let notes = export.chart().map(charts::notes).unwrap_or_default();
                 let notes: String = notes.iter().map(|note| format!("\n{note}\n")).collect();
-                format!("{title}\n\n{table}{notes}")
+                // Dates in UTC and weeks from Monday are what nobody has to be told.
+                let calendar = match export.calendar() {
+                    usual if usual == Calendar::default() => String::new(),
+                    other => format!("\n{}\n", other.words()),
+                };
+                format!("{title}\n\n{table}{calendar}{notes}")
             }
             Format::Csv => csv::frame(&export.wide()),
             Format::Tidy => csv::frame(&export.tidy()),

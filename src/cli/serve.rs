@@ -600,6 +600,7 @@ pub(super) fn dashboard(
         title: file.title.clone().unwrap_or(TITLE.to_owned()),
         stores,
         glossary: file.glossary.clone(),
+        calendar: file.calendar,
         question: file.question.clone(),
         clock,
         write_token: None,

@@ -2,7 +2,7 @@
 
 use chrono::Datelike;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 
 /// An axis that starts at 0.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,10 +105,10 @@ pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
 }
 
 /// Returns what an axis of periods shows, below it.
-pub fn periods_of(grain: Grain) -> String {
+pub fn periods_of(grain: Grain, zone: Zone) -> String {
     match grain {
-        Grain::Week(_) => "weeks by their Monday, UTC".to_owned(),
-        grain => format!("{grain}s, UTC"),
+        Grain::Week(start) => format!("weeks by their {}, {zone}", start.name()),
+        grain => format!("{grain}s, {zone}"),
     }
 }
 

@@ -259,14 +259,17 @@ fn weeks(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String {
         })
     });
     plot.coloured_bars(1, ("", "1"), bars);
-    let first = |week: &Curve| week.from.within(Grain::WEEK).short_label();
+    let first = |week: &Curve| week.from.within(Grain::Week(habits.week)).short_label();
     let named = weeks.iter().enumerate();
     let step = if canvas.width <= SIZES.width { 2 } else { 1 };
     let named = named.filter(|(at, _)| at.is_multiple_of(step));
     let named: Vec<(usize, String)> = named.map(|(at, week)| (at, first(week))).collect();
-    plot.below(&named, &periods_of(Grain::WEEK));
+    plot.below(
+        &named,
+        &periods_of(Grain::Week(habits.week), habits.curve.until.zone()),
+    );
     let describe = |week: &Curve| {
-        let label = week.from.within(Grain::WEEK).label();
+        let label = week.from.within(Grain::Week(habits.week)).label();
         let people = words::people(week.people(1).unwrap_or_default());
         match (week.mean(), week.share(3)) {
             (Some(mean), Some(share)) => {

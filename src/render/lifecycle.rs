@@ -235,7 +235,10 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
     }
     let periods: Vec<_> = stages.iter().map(|stage| stage.period).collect();
     let few = canvas.width <= SIZES.width;
-    plot.below(&period_labels(&periods, few), &periods_of(growth.grain));
+    plot.below(
+        &period_labels(&periods, few),
+        &periods_of(growth.grain, growth.zone),
+    );
     plot.hits(stages.iter().map(|stage| describe(growth, stage)));
     let title = format!("Active people by {}", growth.grain);
     plot.finish(id, class, &title, &summary(growth))

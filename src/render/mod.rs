@@ -30,6 +30,7 @@ pub mod words;
 
 use std::fmt;
 
+use crate::calendar::Calendar;
 use crate::reports::Exports;
 use crate::reports::choice;
 use crate::reports::people::{CellMembers, Who};
@@ -91,7 +92,11 @@ pub fn many(number: u64, noun: &str) -> String {
 
 /// Returns the file name of an answer, without an extension.
 pub fn file_name(answer: &dyn Exports) -> FileName {
-    let parts = answer.name();
+    let mut parts = answer.name();
+    let calendar = answer.calendar();
+    if calendar != Calendar::default() {
+        parts.push(calendar.words());
+    }
     FileName::new(|name| {
         let parts: Vec<String> = parts.iter().map(|part| name(part)).collect();
         parts.join("_")

@@ -356,8 +356,9 @@ fn footer(table: &Table) -> String {
     if missing {
         parts.push("– no data".to_owned());
     }
-    parts.push("UTC".to_owned());
-    parts.push(format!("as of {}", table.now.format("%Y-%m-%d %H:%M")));
+    parts.push(table.query.calendar().words());
+    let now = table.query.zone.local(table.now);
+    parts.push(format!("as of {}", now.format("%Y-%m-%d %H:%M")));
     parts.extend(words::data_ends(table));
     parts.join(" · ")
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, Zone};
 use crate::render::axis::{Axis, period_labels, periods_of};
 use crate::render::chart::{
     Bar, CURVE, Canvas, DataTable, SIZES, bar_layers, escaped, opening, short_count,
@@ -202,7 +202,10 @@ impl Chart<'_> {
             &bars,
             |t| tick(t, top),
             &labelled,
-            &periods_of(grain),
+            &periods_of(
+                grain,
+                points.last().map_or(Zone::UTC, |point| point.period.zone()),
+            ),
         ));
         let describe = |point: &Point| {
             let so_far = match point.state {

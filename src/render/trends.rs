@@ -163,7 +163,10 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
         plot.texts("labels numbers", labels);
     }
     let few = canvas.width <= SIZES.width;
-    plot.below(&period_labels(&periods, few), &periods_of(lines.grain));
+    plot.below(
+        &period_labels(&periods, few),
+        &periods_of(lines.grain, lines.zone),
+    );
     plot.hits((0..periods.len()).map(|at| describe(lines, at)));
     let last = lines.series.iter().filter_map(|series| {
         let point = series.last_complete()?;

@@ -480,7 +480,11 @@ pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
     let after = |last: Period| periods.iter().any(|period| period.start() >= last.end());
     let before = |first: Period| periods.iter().any(|period| period.end() <= first.start());
     let Some((first, last)) = coverage.first(grain).zip(coverage.last(grain)) else {
-        return format!(": the store has no data by {grain}");
+        let zone = coverage.zone();
+        return match zone.is_utc() {
+            true => format!(": the store has no data by {grain}"),
+            false => format!(": the store has no data by hour, which {zone} needs"),
+        };
     };
     match coverage.data_ends(grain) {
         Some(end) if after(last) => format!(": {}", ends(end)),

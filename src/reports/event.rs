@@ -1,7 +1,7 @@
 //! One event in detail: its trend, its current and complete periods, its lifecycle and its
 //! frequency.
 
-use crate::calendar::{Grain, WeekStart, Zone};
+use crate::calendar::{Calendar, Grain, Zone};
 use crate::reports::error::QueryError;
 use crate::reports::events::{Events, EventsQuestion, Overview};
 use crate::reports::frequency::{Frequency, FrequencyQuestion, Habits, Window};
@@ -20,6 +20,8 @@ pub struct Event {
     pub grain: Grain,
     /// How many periods the trend has.
     pub count: u32,
+    /// By which zone and weeks it is counted.
+    pub calendar: Calendar,
 }
 
 /// The number of weeks and months for the key figures, besides the trend.
@@ -60,6 +62,10 @@ impl Report for Event {
     type Planned = EventQuestion;
     type Answer = EventDetail;
 
+    fn zone(&self) -> Zone {
+        self.calendar.zone
+    }
+
     fn plan(
         &self,
         request: &mut Request,
@@ -67,6 +73,7 @@ impl Report for Event {
     ) -> Result<EventQuestion, QueryError> {
         let events = Events {
             names: Some(vec![self.name.clone()]),
+            calendar: self.calendar,
         };
         let overview = events.plan(request, context)?;
         let mut trend = |grain, count| {
@@ -75,16 +82,17 @@ impl Report for Event {
                 segment,
                 grain,
                 count,
+                zone: self.calendar.zone,
             };
             trend.plan(request, context)
         };
         let lifecycle = Lifecycle {
             segment: Segment::event(&self.name),
             range: Range {
-                grain: Grain::WEEK,
+                grain: self.calendar.week.weeks(),
                 from: None,
                 rows: Some(LIFECYCLE_WEEKS),
-                zone: Zone::UTC,
+                zone: self.calendar.zone,
             },
         };
         let frequency = Frequency {
@@ -92,13 +100,13 @@ impl Report for Event {
             window: Window::default(),
             to: None,
             weeks: 0,
-            week: WeekStart::Monday,
-            zone: Zone::UTC,
+            week: self.calendar.week,
+            zone: self.calendar.zone,
         };
         Ok(EventQuestion {
             overview,
             trend: trend(self.grain, self.count)?,
-            weeks: trend(Grain::WEEK, WEEKS)?,
+            weeks: trend(self.calendar.week.weeks(), WEEKS)?,
             months: trend(Grain::Month, MONTHS)?,
             lifecycle: lifecycle.plan(request, context)?,
             frequency: frequency.plan(request, context)?,
@@ -157,6 +165,7 @@ mod tests {
             segment: segment.parse().unwrap(),
             grain,
             count,
+            zone: Zone::UTC,
         }
     }
 

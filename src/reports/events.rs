@@ -1,16 +1,18 @@
 //! Overview of many events: the current period of each grain, the last complete one, and the last
 //! 30 days.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Calendar, Grain, Period, Zone};
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
 use crate::reports::export::Exports;
 use crate::reports::frame::{Frame, Value};
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::spans::{Running, Span, change, compared};
-use crate::sets::{CountId, Counts, EventName, Key, Plan, When};
+use crate::sets::{CountId, Counts, EventName, Key, Plan, Set, When};
 
 /// The number of days in an overview, including the current one.
 pub const OVERVIEW_DAYS: usize = 30;
@@ -20,11 +22,17 @@ pub const OVERVIEW_DAYS: usize = 30;
 pub struct Events {
     /// Which of the recorded events, in this order; all of them, sorted by name, if `None`.
     pub names: Option<Vec<EventName>>,
+    /// By which zone and weeks they are counted.
+    pub calendar: Calendar,
 }
 
 impl Report for Events {
     type Planned = EventsQuestion;
     type Answer = Overview;
+
+    fn zone(&self) -> Zone {
+        self.calendar.zone
+    }
 
     fn plan(
         &self,
@@ -36,15 +44,15 @@ impl Report for Events {
         let question = match &self.names {
             None => {
                 let events = all.events().map(|known| all.of_known(known));
-                EventsQuestion::new(plan, events, context.coverage)
+                EventsQuestion::new(plan, events, context, self.calendar)?
             }
             Some(names) => {
                 let events = names.iter().map(|name| all.of(name));
-                EventsQuestion::new(plan, events, context.coverage)
+                EventsQuestion::new(plan, events, context, self.calendar)?
             }
         };
         let names = question.events.iter().map(|asked| &asked.event);
-        let grains = [Grain::Day, Grain::WEEK, Grain::Month];
+        let grains = [Grain::Day, self.calendar.week.weeks(), Grain::Month];
         let periods = grains.map(|grain| context.coverage.current(grain));
         Ok(EventsQuestion {
             may_include_later_marks: context.may_include_later(names, &periods),
@@ -81,10 +89,11 @@ impl EventsQuestion {
     fn new<'a>(
         plan: &mut Plan,
         events: impl IntoIterator<Item = &'a [Key]>,
-        coverage: &Coverage,
-    ) -> Self {
-        let running = Running::of(coverage);
-        let now = coverage.now();
+        context: &Context<'_>,
+        calendar: Calendar,
+    ) -> Result<Self, QueryError> {
+        let coverage = context.coverage;
+        let running = Running::by(coverage, calendar.week);
         let by_event = events
             .into_iter()
             .filter_map(|keys| Some((keys.first()?.event(), keys)));
@@ -96,37 +105,41 @@ impl EventsQuestion {
                 weeks: [None; 3],
                 months: [None; 3],
                 ever: None,
-                span: Span::of(keys, now),
+                span: Span::of_in(calendar.zone, keys, coverage.now()),
             };
-            for key in keys {
-                let slot = match key.when() {
-                    When::Ever => Some(&mut asked.ever),
-                    When::In(period) => {
-                        let back = |running: Period| usize::try_from(running.since(period)?).ok();
-                        match period.grain() {
-                            Grain::Day => back(running.day).and_then(|n| asked.days.get_mut(n)),
-                            Grain::Week(_) => {
-                                back(running.week).and_then(|n| asked.weeks.get_mut(n))
-                            }
-                            Grain::Month => {
-                                back(running.month).and_then(|n| asked.months.get_mut(n))
-                            }
-                            Grain::Hour | Grain::Year => None,
-                        }
+            let own: HashSet<Period> = keys
+                .iter()
+                .filter_map(|key| match key.when() {
+                    When::In(period) => Some(period),
+                    When::Ever => None,
+                })
+                .collect();
+            let slots = [
+                (running.day, &mut asked.days[..]),
+                (running.week, &mut asked.weeks[..]),
+                (running.month, &mut asked.months[..]),
+            ];
+            for (last, slots) in slots {
+                for (back, slot) in (0..).zip(slots) {
+                    let Ok(period) = last.shift(-back) else {
+                        continue;
+                    };
+                    // Without a bitmap there is nobody.
+                    if period.stored().iter().any(|part| own.contains(part)) {
+                        *slot = Some(plan.count_set(&Set::event_in(event, period))?);
                     }
-                };
-                if let Some(slot) = slot {
-                    *slot = Some(plan.count_key(key));
                 }
             }
+            let ever = keys.iter().find(|key| key.when() == When::Ever);
+            asked.ever = ever.map(|key| plan.count_key(key));
             events.push(asked);
         }
-        EventsQuestion {
+        Ok(EventsQuestion {
             coverage: coverage.clone(),
             may_include_later_marks: false,
             running,
             events,
-        }
+        })
     }
 
     /// The overview, from the counts of the plan in order.

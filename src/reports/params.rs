@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use chrono::NaiveDate;
 
-use crate::calendar::{Grain, WeekStart, Zone, parse_date};
+use crate::calendar::{Calendar, Grain, WeekStart, Zone, parse_date};
 use crate::sets::{Segment, SyntaxError};
 
 /// One field of a question.
@@ -106,6 +106,20 @@ impl Params {
         let value = value.trim();
         if !value.is_empty() {
             self.values.entry(name).or_default().push(value.to_owned());
+        }
+    }
+
+    /// Sets the zone and the first day of weeks, where they are missing and among `fields`.
+    pub fn default_calendar(&mut self, fields: &[Field], calendar: Calendar) {
+        let defaults = [
+            (ZONE.name, calendar.zone.name()),
+            (WEEK.name, calendar.week.as_str()),
+        ];
+        for (name, default) in defaults {
+            let is_field = fields.iter().any(|field| field.name == name);
+            if is_field && self.text(name).is_empty() {
+                self.set(name, default);
+            }
         }
     }
 
@@ -342,6 +356,14 @@ impl<'a> Reader<'a> {
     /// Returns the zone in which periods begin and end.
     pub fn zone(&mut self) -> Zone {
         self.word(ZONE.name)
+    }
+
+    /// Returns by which zone and weeks numbers are counted.
+    pub fn calendar(&mut self) -> Calendar {
+        Calendar {
+            zone: self.zone(),
+            week: self.week_start(),
+        }
     }
 
     /// Returns a date. `None` if missing.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::json;
 
-use crate::calendar::{CalendarError, Grain, Period, Zone};
+use crate::calendar::{Calendar, CalendarError, Grain, Period, Zone};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::export::Exports;
@@ -447,6 +447,13 @@ impl Exports for NamedPeople {
 
     fn name(&self) -> Vec<String> {
         vec!["people".to_owned(), self.list.text.clone()]
+    }
+
+    fn calendar(&self) -> Calendar {
+        Calendar {
+            zone: self.list.zone,
+            ..Calendar::default()
+        }
     }
 
     fn unrecorded(&self) -> Option<(&str, &[Period])> {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use chrono::{DateTime, Utc};
 
-use crate::calendar::{Grain, Period, Zone};
+use crate::calendar::{Grain, Period, WeekStart, Zone};
 use crate::reports::coverage::Coverage;
 use crate::sets::{Key, When};
 use crate::stats::rate;
@@ -114,6 +114,11 @@ impl Running {
     /// Returns the current periods of a store. A grain that is not recorded has the period that
     /// contains *now*.
     pub fn of(coverage: &Coverage) -> Self {
+        Self::by(coverage, WeekStart::Monday)
+    }
+
+    /// Returns the same with weeks that begin on this day.
+    pub fn by(coverage: &Coverage, week: WeekStart) -> Self {
         let running = |grain| {
             coverage
                 .last(grain)
@@ -121,7 +126,7 @@ impl Running {
         };
         Running {
             day: running(Grain::Day),
-            week: running(Grain::WEEK),
+            week: running(week.weeks()),
             month: running(Grain::Month),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 pub use crate::reports::activity::{Activity, Daily, Point};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
@@ -25,11 +25,17 @@ pub struct Trend {
     pub grain: Grain,
     /// How many periods, 1–[`MAX_PERIODS`].
     pub count: u32,
+    /// The zone in which periods begin and end.
+    pub zone: Zone,
 }
 
 impl Report for Trend {
     type Planned = TrendQuestion;
     type Answer = Activity;
+
+    fn zone(&self) -> Zone {
+        self.zone
+    }
 
     fn plan(
         &self,
@@ -72,6 +78,7 @@ impl TrendQuestion {
             segment,
             grain,
             count,
+            ..
         } = trend;
         let grain = *grain;
         let count = *count;
@@ -82,13 +89,13 @@ impl TrendQuestion {
             });
         }
         let expanded = context.sets().expand(segment)?;
-        let coverage = context.coverage;
+        let coverage = &context.covering(&dated([&expanded]));
         let existing: HashSet<&Key> = expanded
             .names()
             .into_iter()
             .flat_map(|name| context.catalogue.of(name))
             .collect();
-        let span = Span::of(existing.iter().copied(), coverage.now());
+        let span = Span::of_in(coverage.zone(), existing.iter().copied(), coverage.now());
         let current = coverage
             .last(grain)
             .unwrap_or_else(|| coverage.current(grain));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::calendar::Calendar;
 use crate::clock::Clock;
 use crate::server::query::PageQuery;
 use crate::server::{Admission, Hosts, PageCache, Proxies};
@@ -31,6 +32,8 @@ pub struct Dashboard {
     pub stores: Vec<NamedStore>,
     /// Labels, groups and hidden events.
     pub glossary: Glossary,
+    /// The zone and the weeks of every question that does not name others.
+    pub calendar: Calendar,
     /// The question of the front page. `None` picks the most useful one.
     pub question: Option<PageQuery>,
     /// The source of the current time.
@@ -88,6 +91,7 @@ impl Dashboard {
             title: TITLE.to_owned(),
             stores: vec![store],
             glossary: Glossary::default(),
+            calendar: Calendar::default(),
             question: None,
             clock,
             write_token: None,

@@ -22,7 +22,9 @@ pub fn params(state: &State, endpoint: &dyn Endpoint, query: &str) -> Result<Par
         return retention::params(state, query);
     }
     let pairs = form_urlencoded::parse(query.as_bytes());
-    Ok(Params::read(endpoint.fields(), pairs))
+    let mut params = Params::read(endpoint.fields(), pairs);
+    params.default_calendar(endpoint.fields(), state.dashboard.calendar);
+    Ok(params)
 }
 
 /// Serves a report as a file.

@@ -1,5 +1,6 @@
 //! The common parts of every page.
 
+use crate::calendar::{Calendar, WeekStart};
 use crate::server::assets;
 
 /// The common parts of every page: assets, navigation, and the source of the numbers.
@@ -19,6 +20,8 @@ pub struct Layout {
     pub stores: Vec<StoreLink>,
     /// Explanations of missing data: a wrong prefix, or keys that are not read.
     pub notes: Vec<String>,
+    /// In which zone periods begin and end, and on which day weeks do.
+    pub calendar: Calendar,
 }
 
 /// A link to a store.
@@ -33,6 +36,24 @@ pub struct StoreLink {
 }
 
 impl Layout {
+    /// The same page with numbers in a zone and by its weeks.
+    #[must_use]
+    pub fn counted_by(self, calendar: Calendar) -> Self {
+        Layout { calendar, ..self }
+    }
+
+    /// Says in which zone periods begin and end, and when weeks begin unless on Monday.
+    pub fn periods(&self) -> String {
+        let zone = self.calendar.zone;
+        match self.calendar.week {
+            WeekStart::Monday => format!("All periods begin and end in {zone}"),
+            week => format!(
+                "All periods begin and end in {zone}, weeks on {}",
+                week.name()
+            ),
+        }
+    }
+
     /// Returns the stylesheet's address.
     pub fn style(&self) -> &'static str {
         &assets::STYLE.path

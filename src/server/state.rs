@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period, Zone};
+use crate::calendar::{Calendar, Grain, Period, Zone};
 use crate::clock::Clock;
 use crate::render::words;
 use crate::reports::coverage::Coverage;
 use crate::reports::first_recorded::dated;
 use crate::reports::retention::{Query, Table};
+use crate::reports::{Params, Reader, WEEK, ZONE};
 use crate::server::error::WebError;
+use crate::server::query::Problem;
 use crate::server::{Dashboard, NamedStore};
 use crate::sets::{Catalogue, EventName, Set, SetContext};
 use crate::store::Freshness;
@@ -77,8 +80,9 @@ impl State {
         }
     }
 
-    /// Describes when counts of this age were made: `as of Mon 23 Nov 2026, 14:05 UTC`.
-    pub(super) fn as_of(&self, now: DateTime<Utc>, age: Duration) -> String {
+    /// Describes when counts of this age were made, by the clocks of a zone: `as of Mon 23 Nov 2026,
+    /// 14:05 UTC`.
+    pub(super) fn as_of(&self, now: DateTime<Utc>, age: Duration, zone: Zone) -> String {
         let at = match self.dashboard.clock {
             Clock::System => {
                 now - TimeDelta::from_std(age).expect("ages are shorter than the uptime")
@@ -95,7 +99,8 @@ impl State {
             .flatten();
         let later = later.and_then(|all| words::includes_later(&all.holding_later(at), at));
         let later = later.map_or_else(String::new, |later| format!("; {later}"));
-        format!("as of {} UTC{later}", at.format("%a %-d %b %Y, %H:%M"))
+        let at = zone.local(at);
+        format!("as of {} {zone}{later}", at.format("%a %-d %b %Y, %H:%M"))
     }
 
     /// Returns the settings for running a page's report.
@@ -148,6 +153,26 @@ impl State {
     pub(super) fn coverage_of_set(&self, set: &Set, zone: Zone) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
         Ok(self.tracker.coverage_of_set(set, zone, now, now_given)?)
+    }
+
+    /// Returns by which zone and weeks an address wants its numbers.
+    pub(super) fn calendar(&self, query: &str) -> Result<Calendar, WebError> {
+        let fields = [WEEK, ZONE];
+        let mut params = Params::read(&fields, form_urlencoded::parse(query.as_bytes()));
+        params.default_calendar(&fields, self.dashboard.calendar);
+        let mut read = Reader::new(&fields, &params);
+        let calendar = read.calendar();
+        read.finish(Some(calendar)).map_err(|problems| {
+            WebError::Query(problems.into_iter().map(Problem::of_report).collect())
+        })
+    }
+
+    /// Returns what addresses must say so that pages are counted by a zone and its weeks.
+    pub(super) fn calendar_pairs(&self, calendar: Calendar) -> Vec<(&'static str, &'static str)> {
+        let Calendar { zone, week } = self.dashboard.calendar;
+        let zone = (zone != calendar.zone).then(|| (ZONE.name, calendar.zone.name()));
+        let week = (week != calendar.week).then(|| (WEEK.name, calendar.week.as_str()));
+        week.into_iter().chain(zone).collect()
     }
 
     /// Returns the address of a page of this store.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
+use crate::calendar::Calendar;
 use crate::render::words;
 use crate::server::error::WebError;
 use crate::server::{Layout, Live, NamedStore, State, StoreLink, TITLE, live};
@@ -93,6 +94,7 @@ impl Layout {
                 .map(|state| store_links(state, here))
                 .unwrap_or_default(),
             notes: Vec::new(),
+            calendar: Calendar::default(),
         }
     }
 

@@ -156,7 +156,7 @@ pub struct Key {
 /// The error for a key of a period that has no bitmap of its own: a year, a week that does not begin
 /// on Monday, or a period in a time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("only hours, days, ISO weeks and months in UTC have bitmaps: others are unions of those")]
+#[error("this period has no bitmap of its own: it is a union of hours, days or months in UTC")]
 pub struct KeyError;
 
 impl Key {

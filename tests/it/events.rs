@@ -793,6 +793,7 @@ fn ask(
             segment: Segment::event(&name(event)),
             grain,
             count,
+            zone: cohortist::calendar::Zone::UTC,
         };
         answer_with(&trend, &context, count_plan).unwrap()
     };

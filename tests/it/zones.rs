@@ -1,10 +1,12 @@
 //! Weeks that begin on other days than Monday, and time zones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Timelike, Utc};
-use cohortist::calendar::{Grain, Period, WeekStart, Zone, parse_moment};
+use cohortist::calendar::{Calendar, Grain, Period, WeekStart, Zone, parse_moment};
+use cohortist::clock::Clock;
 use cohortist::render::csv;
 use cohortist::reports::Exports;
 use cohortist::reports::coverage::State;
@@ -13,6 +15,7 @@ use cohortist::reports::lifecycle::Lifecycle;
 use cohortist::reports::range::Range;
 use cohortist::reports::retention::{Cell, Query, Table};
 use cohortist::reports::trends::{Lines, Rolling, Trends};
+use cohortist::server::Dashboard;
 use cohortist::sets::{EventName, SetContext, When, parse_set};
 use cohortist::store::Options;
 use cohortist::store::embedded::EmbeddedStore;
@@ -20,7 +23,9 @@ use cohortist::{Run, Tracker};
 use proptest::prelude::*;
 
 use crate::support::features::{feature, heartbeat, hourly, live_toy, toy_now};
+use crate::support::program::Shop;
 use crate::support::stores::each_store;
+use crate::support::web::serve_dashboard;
 
 fn zone(name: &str) -> Zone {
     name.parse().unwrap()
@@ -455,5 +460,265 @@ fn a_day_without_its_hours_is_not_recorded() {
             State::PartlyRecorded,
             State::Complete
         ]
+    );
+}
+
+/// The status and the text at an address of a dashboard.
+fn fetch(address: SocketAddr, path: &str) -> (u16, String) {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    let agent = ureq::Agent::new_with_config(config.build());
+    let mut response = agent.get(format!("http://{address}{path}")).call().unwrap();
+    let text = response.body_mut().read_to_string().unwrap();
+    (response.status().as_u16(), text)
+}
+
+/// A dashboard of the toy, with this calendar for all questions.
+fn dashboard(calendar: Calendar) -> SocketAddr {
+    let clock = Clock::Fixed(toy_now());
+    let tracker = live_toy(Arc::new(EmbeddedStore::in_memory(&Options::default())));
+    serve_dashboard(Dashboard {
+        calendar,
+        ..Dashboard::new(tracker, clock)
+    })
+}
+
+/// The addresses of lists of people on a page, in order.
+fn people_links(page: &str) -> Vec<String> {
+    let document = scraper::Html::parse_document(page);
+    let base = scraper::Selector::parse("base").unwrap();
+    let base = document.select(&base).next();
+    let base = base.and_then(|base| base.value().attr("href"));
+    let links = scraper::Selector::parse("td a").unwrap();
+    let hrefs = document
+        .select(&links)
+        .filter_map(|link| link.value().attr("href"));
+    let absolute = hrefs.map(|href| match base {
+        Some(base) if !href.starts_with('/') => format!("{base}{href}"),
+        _ => href.to_owned(),
+    });
+    absolute
+        .filter(|href| href.starts_with("/people"))
+        .collect()
+}
+
+/// How many people a list says it has.
+fn listed(page: &str) -> String {
+    let document = scraper::Html::parse_document(page);
+    let heading = scraper::Selector::parse("#who").unwrap();
+    let heading = document.select(&heading).next().expect("a list of people");
+    heading.text().collect::<String>()
+}
+
+#[test]
+fn pages_files_and_people_are_of_one_zone_and_its_weeks() {
+    let address = dashboard(Calendar::default());
+    let asked = "week=sunday&zone=America%2FNew_York";
+    for (path, words) in [
+        (
+            "/retention?cohort=active&returning=active&by=week&rows=4&cols=3",
+            "8 – 14 Nov",
+        ),
+        ("/lifecycle?event=active&by=week&rows=4", "8 – 14 Nov 2026"),
+        ("/trends?event=active&by=week&rows=4", "8 – 14 Nov 2026"),
+        ("/frequency?event=active&window=2w&to=2026-11-14", ""),
+    ] {
+        let (status, page) = fetch(address, &format!("{path}&{asked}"));
+        assert_eq!(status, 200, "{path}: {page}");
+        assert!(page.contains(words), "{path}");
+        let said = "All periods begin and end in America/New_York, weeks on Sunday";
+        assert!(page.contains(said), "{path}");
+        assert!(!page.contains("(W4"), "{path}");
+        // As of 15:00 UTC.
+        assert!(page.contains("10:00 America/New_York"), "{path}");
+        let links = people_links(&page);
+        assert!(!links.is_empty(), "{path}: {page}");
+        let base = path.split('?').next().unwrap();
+        let query = path.split('?').nth(1).unwrap();
+        let (_, json) = fetch(address, &format!("{base}.json?{query}&{asked}"));
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["zone"], "America/New_York", "{path}");
+        assert_eq!(json["week"], "sunday", "{path}");
+        let (status, svg) = fetch(address, &format!("{base}.svg?{query}&{asked}"));
+        assert_eq!(status, 200, "{path}");
+        if !base.contains("frequency") {
+            assert!(svg.contains("America/New_York"), "{path}");
+        }
+        for link in links {
+            let (status, people) = fetch(address, &link);
+            assert_eq!(status, 200, "{link}: {people}");
+            assert!(
+                people.contains("begin and end in America/New_York"),
+                "{link}"
+            );
+        }
+    }
+    // A number and its people.
+    let (_, page) = fetch(
+        address,
+        &format!("/trends?event=active&by=week&rows=4&{asked}"),
+    );
+    let document = scraper::Html::parse_document(&page);
+    let links = scraper::Selector::parse("td a").unwrap();
+    for link in document.select(&links) {
+        let number: String = link.text().collect();
+        let number = number.trim_end_matches('*');
+        let (_, people) = fetch(address, link.value().attr("href").unwrap());
+        assert!(
+            listed(&people).starts_with(&format!("{number} people")),
+            "{number}: {}",
+            listed(&people)
+        );
+    }
+    // Other pages, files and the API.
+    for path in [
+        "/events?",
+        "/events/active?by=week&",
+        "/events/active.csv?by=week&",
+        "/events.json?",
+        "/api/v1/events?",
+        "/api/v1/count?set=active@2026-11-08--P1W&",
+        "/api/v1/people?set=active@2026-11-08--P1W&",
+    ] {
+        let (status, text) = fetch(address, &format!("{path}{asked}"));
+        assert_eq!(status, 200, "{path}: {text}");
+        if path.starts_with("/api") {
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(json["zone"], "America/New_York", "{path}");
+        }
+        if !text.starts_with(['{', 'p']) {
+            assert!(text.contains("America/New_York, weeks on Sunday"), "{path}");
+        }
+    }
+    // What cannot be answered is refused by name, at its field.
+    for (zone, words) in [
+        ("Asia/Kolkata", "Asia/Kolkata"),
+        ("Australia/Lord_Howe", "Australia/Lord_Howe"),
+        ("Mars/Base", "is not a time zone"),
+    ] {
+        for path in [
+            "/retention?cohort=active&returning=active&",
+            "/retention.csv?cohort=active&returning=active&",
+            "/lifecycle?event=active&",
+            "/trends.tidy.csv?event=active&",
+            "/api/v1/frequency?event=active&",
+            "/people?set=active@2026-11-01&",
+            "/people.csv?set=active@2026-11-01&",
+            "/api/v1/count?set=active@2026-11-01&",
+            "/events?",
+            "/events/active?",
+        ] {
+            let (status, text) = fetch(address, &format!("{path}zone={zone}"));
+            assert_eq!(status, 400, "{path}{zone}: {text}");
+            assert!(text.contains(words), "{path}{zone}: {text}");
+        }
+    }
+    let (status, text) = fetch(address, "/trends?event=active&week=friday");
+    assert_eq!(status, 400, "{text}");
+}
+
+#[test]
+fn the_configured_calendar_holds_where_an_address_names_no_other() {
+    let address = dashboard(Calendar {
+        zone: zone("Europe/Berlin"),
+        week: WeekStart::Sunday,
+    });
+    let table = "/retention?cohort=active&returning=active&by=week&rows=3&cols=2";
+    for path in [table, "/trends?event=active&by=week&rows=3", "/events?"] {
+        let (_, page) = fetch(address, path);
+        let said = "begin and end in Europe/Berlin, weeks on Sunday";
+        assert!(page.contains(said), "{path}: {page}");
+        let (_, page) = fetch(address, &format!("{path}&zone=UTC&week=monday"));
+        assert!(page.contains("All periods begin and end in UTC<"), "{path}");
+        // Its links stay in UTC.
+        for link in people_links(&page) {
+            let (_, people) = fetch(address, &link);
+            assert!(
+                people.contains("All periods begin and end in UTC"),
+                "{link}"
+            );
+        }
+    }
+    let (_, json) = fetch(address, "/api/v1/lifecycle?event=active&by=week&rows=2");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["zone"], &json["week"]),
+        (&"Europe/Berlin".into(), &"sunday".into())
+    );
+    let (_, tidy) = fetch(
+        address,
+        "/retention.tidy.csv?cohort=active&returning=active&by=week",
+    );
+    assert!(tidy.contains("2026-11-08,2026-11-15"), "{tidy}");
+}
+
+#[test]
+fn commands_take_a_zone_and_weeks_and_the_configured_ones() {
+    let shop = Shop::new();
+    for (user, at) in [("1", "2026-11-15T23:30:00Z"), ("2", "2026-11-22T12:00:00Z")] {
+        shop.run(&["mark", "active", user, "--at", at, "--hourly"])
+            .done();
+    }
+    let berlin = ["--zone", "Europe/Berlin"];
+    let count = |set: &str, more: &[&str]| {
+        let out = shop.run(&[&["count", set], more].concat()).done();
+        out.trim().to_owned()
+    };
+    assert_eq!(count("active@2026-11-15", &[]), "1");
+    assert_eq!(count("active@2026-11-16", &berlin), "1");
+    assert_eq!(count("active@2026-11-22--P1W", &[]), "1");
+    let people = shop.run(&["people", "active@2026-11-16", "--zone", "Europe/Berlin"]);
+    assert_eq!(people.done(), "1\n");
+    let trends = [
+        "trends", "active", "--by", "week", "--rows", "2", "--week", "sunday",
+    ];
+    let tidy = |more: &[&str]| {
+        shop.run(&[&trends[..], &["--format", "tidy"], more].concat())
+            .done()
+    };
+    assert_eq!(
+        tidy(&[]),
+        "period_start,period_end,state,series,people\n\
+         2026-11-15,2026-11-22,complete,active,1\n\
+         2026-11-22,2026-11-29,in_progress,active,1\n"
+    );
+    // In Berlin the first mark is of Monday.
+    assert!(tidy(&berlin).contains("2026-11-15,2026-11-22,partly_recorded,active,1"));
+    let table = shop.run(&[&trends[..], &berlin].concat()).done();
+    assert!(
+        table.contains("Europe/Berlin, weeks from Sunday"),
+        "{table}"
+    );
+    let retention = shop.run(&["retention", "active", "active", "--zone", "Europe/Berlin"]);
+    assert!(
+        retention
+            .done()
+            .contains("Europe/Berlin · as of 2026-11-23 15:05")
+    );
+    let refused = shop
+        .run(&["trends", "active", "--zone", "Asia/Kolkata"])
+        .error(2);
+    assert!(refused.contains("--zone: Asia/Kolkata"), "{refused}");
+    // The configuration.
+    shop.write(
+        "cohortist.toml",
+        "[calendar]\nzone = \"Europe/Berlin\"\nweek = \"saturday\"\n",
+    );
+    assert_eq!(count("active@2026-11-16", &[]), "1");
+    assert_eq!(count("active@2026-11-15", &["--zone", "UTC"]), "1");
+    let table = shop.run(&["lifecycle", "active", "--by", "week"]).done();
+    assert!(
+        table.contains("Europe/Berlin, weeks from Saturday"),
+        "{table}"
+    );
+    let wrong = "[calendar]\nzone = \"Asia/Kolkata\"\nweek = \"friday\"\n";
+    shop.write("cohortist.toml", wrong);
+    let error = shop.run(&["count", "active@2026-11-16"]).error(2);
+    assert!(
+        error.contains("line 2: `calendar.zone`: Asia/Kolkata"),
+        "{error}"
+    );
+    assert!(
+        error.contains("line 3: `calendar.week`: `friday`"),
+        "{error}"
     );
 }

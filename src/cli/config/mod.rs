@@ -17,6 +17,7 @@ use toml::de::DeTable;
 use url::form_urlencoded;
 
 pub use self::entry::Entry;
+use crate::calendar::{Calendar, CalendarError, Grain, Zone};
 use crate::cli::expiry::Expiry;
 use crate::cli::output::Usage;
 use crate::clock::Clock;
@@ -52,6 +53,8 @@ pub struct File {
     pub stores: Vec<Entry>,
     pub glossary: Glossary,
     pub segments: Segments,
+    /// The zone and the weeks of questions that do not name others.
+    pub calendar: Calendar,
     pub question: Option<PageQuery>,
     /// How long bitmaps are kept in stores without an expiry of their own.
     pub expire: Expiry,
@@ -130,6 +133,9 @@ impl File {
         if !hosts.is_empty() {
             parts.push(format!("for {hosts}"));
         }
+        if self.calendar != Calendar::default() {
+            parts.push(self.calendar.words());
+        }
         if !self.expire.description.is_empty() {
             parts.push(format!("expire after {}", self.expire.description));
         }
@@ -179,7 +185,7 @@ fn report(file: &str, errors: &[TomlError]) -> String {
 }
 
 /// The settings of `[question]` beside its lists of filters, named as in URLs.
-const QUESTION: [Field; 15] = [
+const QUESTION: [Field; 17] = [
     Field::Cohort,
     Field::Returning,
     Field::Range,
@@ -192,6 +198,8 @@ const QUESTION: [Field; 15] = [
     Field::Measure,
     Field::As,
     Field::Average,
+    Field::Week,
+    Field::Zone,
     Field::Order,
     Field::Scale,
     Field::Trend,
@@ -252,6 +260,10 @@ impl SpannedToml {
             "must be a table, [segments], with a line per segment",
         );
         let expire = section("expire", expiry::RULE);
+        let calendar = section(
+            "calendar",
+            "must be a table, [calendar], with lines such as zone = \"Europe/Berlin\"",
+        );
         let server = section(
             "server",
             "must be a table, [server], with a line such as hosts = [\"stats.example.org\"]",
@@ -264,6 +276,9 @@ impl SpannedToml {
             .map(|table| self.stores(table, read_only, &expire.expiry, variable))
             .unwrap_or_default();
         self.check_expire_section(&expire, &stores);
+        let calendar = calendar
+            .map(|table| self.calendar(table, clock))
+            .unwrap_or_default();
         File {
             name: name.to_owned(),
             title,
@@ -280,11 +295,35 @@ impl SpannedToml {
             segments: segments
                 .map(|table| self.segments(table))
                 .unwrap_or_default(),
+            calendar,
             question: question.and_then(|table| self.question(table, clock)),
             expire: expire.expiry,
             expire_at: expire.at,
             hosts: server.map(|table| self.hosts(table)).unwrap_or_default(),
         }
+    }
+
+    /// `[calendar]`: the zone, and the first day of weeks.
+    fn calendar(&mut self, mut table: Table<'_>, clock: Clock) -> Calendar {
+        let mut calendar = Calendar::default();
+        let key = table.key_of("zone");
+        if let Some(text) = table.take("zone").and_then(|entry| self.text(&key, entry)) {
+            let zone = text.text.parse::<Zone>();
+            // A zone that cannot be used today is of no use.
+            match zone.and_then(|zone| zone.period(Grain::Day, clock.now()).map(|_| zone)) {
+                Ok(zone) => calendar.zone = zone,
+                Err(error) => self.error(text.at, &key, error.to_string()),
+            }
+        }
+        let key = table.key_of("week");
+        if let Some(text) = table.take("week").and_then(|entry| self.text(&key, entry)) {
+            match text.text.parse() {
+                Ok(week) => calendar.week = week,
+                Err(error) => self.error(text.at, &key, CalendarError::to_string(&error)),
+            }
+        }
+        self.finish(table);
+        calendar
     }
 
     /// Checks text for people: it must not be empty or too long, and have one line.

@@ -102,6 +102,7 @@ impl Reload {
             hosts: self.hosts.and(&file.hosts),
             title: file.title.clone().unwrap_or(TITLE.to_owned()),
             glossary: file.glossary.clone(),
+            calendar: file.calendar,
             question: file.question.clone(),
             ..Dashboard::clone(&current)
         });

@@ -33,7 +33,11 @@ pub fn file(table: &Table) -> String {
     let mut facts: Vec<String> = words::range(table).into_iter().collect();
     facts.extend([
         words::entries(table.entries),
-        format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M")),
+        format!(
+            "as of {} {}",
+            table.query.zone.local(table.now).format("%-d %b %Y, %H:%M"),
+            table.query.calendar().words()
+        ),
     ]);
     facts.extend(words::data_ends(table));
     let ink = Theme::Light.ink();

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::calendar::Calendar;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Frame, Value, bounds};
@@ -50,6 +51,10 @@ impl Exports for Shown {
     /// that are in the future, not recorded or of an empty cohort are empty. So are shares of the
     /// previous column where that column is empty, nobody is left in it, or it is a lower bound. A
     /// partly recorded number looks like any other; only the tidy table marks lower bounds.
+    fn calendar(&self) -> Calendar {
+        self.table.query.calendar()
+    }
+
     fn wide(&self) -> Frame {
         let columns = ["cohort".into(), "size".into()];
         let query = &self.table.query;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{NaiveDate, TimeDelta};
 
-use crate::calendar::{CalendarError, Grain, Period, Zone};
+use crate::calendar::{Calendar, CalendarError, Grain, Period, Zone};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
@@ -173,6 +173,14 @@ impl Query {
             measure: Measure::default(),
             averaging: Averaging::default(),
             zone: Zone::UTC,
+        }
+    }
+
+    /// Returns by which zone and weeks it is counted.
+    pub fn calendar(&self) -> Calendar {
+        Calendar {
+            zone: self.zone,
+            week: self.grain.week_start(),
         }
     }
 

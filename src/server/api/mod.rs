@@ -19,7 +19,7 @@ use crate::endpoints::{self, Endpoint};
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
-use crate::reports::{self, Arity, Kind, Params, Reader, ZONE};
+use crate::reports::{self, Arity, Kind};
 use crate::server::error::WebError;
 use crate::server::query::{Field, Problem};
 use crate::server::respond::answer;
@@ -120,15 +120,6 @@ fn wrong(field: Field, message: impl ToString) -> WebError {
     WebError::Query(vec![Problem::new(field, message.to_string())])
 }
 
-/// Returns the zone in the address.
-fn zone(query: &str) -> Result<Zone, WebError> {
-    let params = Params::read(&[ZONE], form_urlencoded::parse(query.as_bytes()));
-    let mut read = Reader::new(&[ZONE], &params);
-    let zone = read.zone();
-    let zone = read.finish(Some(zone));
-    zone.map_err(|problems| WebError::Query(problems.into_iter().map(Problem::of_report).collect()))
-}
-
 /// Parses a set with periods of a zone.
 fn set(state: &State, text: &str, zone: Zone) -> Result<Set, WebError> {
     let catalogue = state.tracker.catalogue()?;
@@ -212,7 +203,7 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
                 format!("give 1 to {MAX_SETS} of them, such as `set=active@2026-11-23`"),
             ));
         }
-        let zone = zone(view.query())?;
+        let zone = view.calendar(view.query())?.zone;
         let sets: Vec<Set> = texts
             .iter()
             .map(|text| set(view, text, zone))
@@ -317,6 +308,7 @@ fn listed(view: &View) -> Result<Events, WebError> {
     let glossary = &view.dashboard.glossary;
     let report = EventsReport {
         names: Some(view.events()?),
+        calendar: view.calendar(view.query())?,
     };
     let answered = view.tracker.run(&report, &view.run(Freshness::Checked))?;
     let overview = answered.answer;
@@ -347,7 +339,7 @@ fn listed(view: &View) -> Result<Events, WebError> {
             week: overview.running.week.to_string(),
             month: overview.running.month.to_string(),
         },
-        zone: "UTC",
+        zone: coverage.zone().name(),
         events: overview.entries.iter().map(event).collect(),
         segments: saved
             .map(|(name, means)| Segment {

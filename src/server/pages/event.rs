@@ -7,7 +7,7 @@ use askama::Template;
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Calendar, Grain, Period};
 use crate::render::charts::Drawing;
 use crate::render::{self, FileName, chart, frequency, lifecycle, thousands, trend, words};
 use crate::reports::coverage::State as Progress;
@@ -74,6 +74,7 @@ const STRETCHES: [(Grain, u32, &str); 4] = [
 struct Stretch {
     grain: Grain,
     count: u32,
+    calendar: Calendar,
 }
 
 impl Stretch {
@@ -85,7 +86,7 @@ impl Stretch {
         }
     }
 
-    fn read(query: &str) -> Result<Self, WebError> {
+    fn read(query: &str, calendar: Calendar) -> Result<Self, WebError> {
         let mut grain = Grain::Day;
         let mut count = None;
         for (name, value) in
@@ -110,19 +111,23 @@ impl Stretch {
             }
         }
         Ok(Stretch {
-            grain,
+            grain: grain.with_weeks(calendar.week),
             count: count.unwrap_or(Self::default_count(grain)),
+            calendar,
         })
     }
 
-    fn address(self, name: &EventName, ending: &str) -> String {
+    fn address(self, name: &EventName, ending: &str, more: &[(&str, &str)]) -> String {
         let count = self.count.to_string();
         let by = (self.grain != Grain::Day).then_some(("by", self.grain.as_str()));
         let last = (self.count != Self::default_count(self.grain)).then_some(("last", &*count));
         links::event(
             name,
             ending,
-            &by.into_iter().chain(last).collect::<Vec<_>>(),
+            &by.into_iter()
+                .chain(last)
+                .chain(more.iter().copied())
+                .collect::<Vec<_>>(),
         )
     }
 }
@@ -223,7 +228,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         };
         match &name {
             Some(name) if !keys.is_empty() => {
-                let stretch = Stretch::read(&query)?;
+                let stretch = Stretch::read(&query, view.calendar(&query)?)?;
                 if is_file {
                     file(view, name, stretch)
                 } else {
@@ -282,6 +287,7 @@ fn file(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebErr
         segment: Segment::event(name),
         grain: stretch.grain,
         count: stretch.count,
+        zone: stretch.calendar.zone,
     };
     let activity = view
         .tracker
@@ -301,6 +307,7 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
         name: name.clone(),
         grain: stretch.grain,
         count: stretch.count,
+        calendar: stretch.calendar,
     };
     let answered = view.tracker.run(&question, &view.run(Freshness::Cached))?;
     let coverage = answered.coverage;
@@ -326,7 +333,7 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
         facts.push(format!("{} marked ever", words::people(ever)));
     }
     facts.extend(overview.data_ends.map(words::ends));
-    facts.push(view.as_of(coverage.now(), age));
+    facts.push(view.as_of(coverage.now(), age, coverage.zone()));
     let report = match (entry, activity.span) {
         (Some(entry), Some(_)) => Some(report(
             view,
@@ -335,20 +342,21 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
             (&overview, entry),
             &activity,
             [&weeks, &months],
-            in_small(view, name, &lifecycle, &frequency),
+            in_small(view, name, stretch.calendar, &lifecycle, &frequency),
         )),
         _ => None,
     };
+    let pairs = view.calendar_pairs(stretch.calendar);
+    let mut table = PageQuery::new(segment.clone(), segment);
+    table.bare.zone = stretch.calendar.zone;
+    table.calendar = view.dashboard.calendar;
     let page = Page {
-        layout: Layout::new(view, &store, Some(&events)),
+        layout: Layout::new(view, &store, Some(&events)).counted_by(stretch.calendar),
         name: name.to_string(),
         label: view.dashboard.glossary.label(name).map(str::to_owned),
         facts,
-        csv: view.to(&stretch.address(name, CSV)),
-        retention: view.to(&format!(
-            "/retention?{}",
-            PageQuery::new(segment.clone(), segment).canonical()
-        )),
+        csv: view.to(&stretch.address(name, CSV, &pairs)),
+        retention: view.to(&format!("/retention?{}", table.canonical())),
         undated: Segment::Ever(name.clone()).to_string(),
         report,
     };
@@ -364,7 +372,7 @@ fn report(
     [weeks, months]: [&Activity; 2],
     more: Vec<(Drawing, String)>,
 ) -> Report {
-    let sticky = if stretch.grain == Grain::WEEK {
+    let sticky = if matches!(stretch.grain, Grain::Week(_)) {
         weeks
     } else {
         months
@@ -377,12 +385,14 @@ fn report(
             .iter()
             .map(|(grain, count, label)| {
                 let this = Stretch {
-                    grain: *grain,
+                    grain: grain.with_weeks(stretch.calendar.week),
                     count: *count,
+                    calendar: stretch.calendar,
                 };
+                let pairs = view.calendar_pairs(stretch.calendar);
                 Choice {
                     label,
-                    href: view.to(&this.address(name, "")),
+                    href: view.to(&this.address(name, "", &pairs)),
                     taken: this == stretch,
                 }
             })
@@ -418,6 +428,7 @@ fn report(
 fn in_small(
     view: &View,
     name: &EventName,
+    calendar: Calendar,
     growth: &Growth,
     habits: &Habits,
 ) -> Vec<(Drawing, String)> {
@@ -425,6 +436,7 @@ fn in_small(
     let address = |report: &str, fields: &[(&str, &str)]| {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("event", &segment).extend_pairs(fields);
+        query.extend_pairs(view.calendar_pairs(calendar));
         view.to(&format!("/{report}?{}", query.finish()))
     };
     let weeks = LIFECYCLE_WEEKS.to_string();
@@ -562,7 +574,9 @@ mod tests {
                     "{address}"
                 );
                 assert_eq!(
-                    Stretch::read(url.query().unwrap()).unwrap().grain,
+                    Stretch::read(url.query().unwrap(), Calendar::default())
+                        .unwrap()
+                        .grain,
                     Grain::WEEK
                 );
                 assert!(
@@ -579,8 +593,8 @@ mod tests {
     fn a_stretch_is_read_and_said_shortly() {
         let name = EventName::new("a").unwrap();
         let canonical = |query: &str| {
-            Stretch::read(query)
-                .map(|s| s.address(&name, ""))
+            Stretch::read(query, Calendar::default())
+                .map(|s| s.address(&name, "", &[]))
                 .map_err(|e| e.to_string())
         };
         assert_eq!(canonical("").unwrap(), "/events/a");

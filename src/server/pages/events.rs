@@ -50,6 +50,8 @@ impl Sort {
 struct Asked {
     search: String,
     sort: Sort,
+    /// The zone and the weeks, if the address must name them.
+    calendar: Vec<(&'static str, &'static str)>,
 }
 
 impl Asked {
@@ -57,6 +59,7 @@ impl Asked {
         let mut asked = Asked {
             search: String::new(),
             sort: Sort::People,
+            calendar: Vec::new(),
         };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
@@ -86,6 +89,7 @@ impl Asked {
         if sort != Sort::People {
             query.append_pair("sort", sort.as_str());
         }
+        query.extend_pairs(&self.calendar);
         let query = query.finish();
         if query.is_empty() {
             "/events".to_owned()
@@ -160,6 +164,7 @@ struct Line<T> {
 /// Returns the lines of a list, with groups in their configured order.
 fn lines<'a, T>(
     view: &View,
+    pairs: &[(&str, &str)],
     entries: impl Iterator<Item = &'a Entry>,
     numbers: impl Fn(&Entry) -> Option<T>,
 ) -> Vec<Line<T>> {
@@ -175,7 +180,7 @@ fn lines<'a, T>(
             group: begins,
             label: label.map_or_else(|| entry.event.to_string(), str::to_owned),
             name: label.map(|_| entry.event.to_string()),
-            href: view.to(&links::event(&entry.event, "", &[])),
+            href: view.to(&links::event(&entry.event, "", pairs)),
             numbers,
         })
     };
@@ -266,6 +271,8 @@ struct Page {
     ever: bool,
     /// Events that are only recorded without dates, and how many people each has.
     undated: Vec<Line<String>>,
+    /// Hidden fields of the search: names and values.
+    kept: Vec<(&'static str, &'static str)>,
     /// How many matching events are not shown.
     more: String,
     /// Similar names if none matched, with their pages.
@@ -275,7 +282,12 @@ struct Page {
 /// `/events`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let query = request.query_string().to_owned();
-    let page = block(&request, move |view| render(view, &Asked::read(&query)?)).await;
+    let page = block(&request, move |view| {
+        let mut asked = Asked::read(&query)?;
+        asked.calendar = view.calendar_pairs(view.calendar(&query)?);
+        render(view, &asked)
+    });
+    let page = page.await;
     answer(&request, page.map(|page| html((StatusCode::OK, page))))
 }
 
@@ -289,16 +301,18 @@ fn render(view: &View, asked: &Asked) -> Result<String, WebError> {
         .filter(|name| !glossary.hides(name))
         .cloned()
         .collect();
-    let layout = Layout::new(view, &store, Some(&names));
+    let calendar = view.calendar(view.query())?;
+    let layout = Layout::new(view, &store, Some(&names)).counted_by(calendar);
     if names.is_empty() {
         return Ok(Welcome::new(view, layout, store, "events")?.render()?);
     }
     let matching = names.iter().filter(|name| asked.matches(glossary, name));
     let report = Events {
         names: Some(matching.cloned().collect()),
+        calendar,
     };
     let answered = view.tracker.run(&report, &view.run(Freshness::Cached))?;
-    let as_of = view.as_of(view.now(), answered.age);
+    let as_of = view.as_of(view.now(), answered.age, calendar.zone);
     let unparsed = view.tracker.unparsed_keys();
     let unparsed = (unparsed.count > 0).then(|| {
         words::curly(&words::unparsed_keys(
@@ -332,8 +346,10 @@ fn page_of(
     }
     entries.sort_by_key(|entry| group(&view.dashboard.glossary, &entry.event).0);
     let shown = || entries.iter().take(MAX_SHOWN);
-    let known = lines(view, shown(), |entry| dated(entry, today, &last_day));
-    let undated = lines(view, shown(), |entry| match entry.span {
+    let known = lines(view, &asked.calendar, shown(), |entry| {
+        dated(entry, today, &last_day)
+    });
+    let undated = lines(view, &asked.calendar, shown(), |entry| match entry.span {
         None => Some(words::people(entry.ever.unwrap_or(0))),
         Some(_) => None,
     });
@@ -369,6 +385,7 @@ fn page_of(
         _ => Vec::new(),
     };
     Page {
+        kept: asked.calendar.clone(),
         layout,
         search: asked.search.clone(),
         sort: if asked.sort == Sort::People {
@@ -393,7 +410,12 @@ fn page_of(
         more,
         similar: similar
             .into_iter()
-            .map(|name| (name.to_string(), view.to(&links::event(name, "", &[]))))
+            .map(|name| {
+                (
+                    name.to_string(),
+                    view.to(&links::event(name, "", &asked.calendar)),
+                )
+            })
             .collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! The form of a retention question.
 
-use crate::calendar::{Grain, parse_date};
+use crate::calendar::{Grain, WeekStart, parse_date};
 use crate::render::words;
 use crate::reports::comparison::MAX_SEGMENTS;
 use crate::reports::retention::Show;
@@ -73,8 +73,8 @@ pub struct Form {
     pub choices: [Choices; 2],
     /// What cells show.
     pub show: Choices,
-    /// Choices that few need: the average.
-    pub more: [Choices; 1],
+    /// Choices that few need: the average, and the first day of weeks.
+    pub more: [Choices; 2],
     /// Ranges of periods as columns.
     pub brackets: Input,
     /// The beginning of the values that divide people into groups.
@@ -83,6 +83,8 @@ pub struct Form {
     pub compare: Vec<Input>,
     /// A date that divides the cohorts.
     pub split: Input,
+    /// The zone in which periods begin and end.
+    pub zone: Input,
     /// Whether any of the further options differs from its default or is wrong.
     pub uses_more: bool,
     /// Whether only people count who do the first event for the first time.
@@ -225,24 +227,52 @@ impl Form {
                     (Show::Previous.as_str(), "% of previous".to_owned()),
                 ],
             ),
-            more: [choices(
-                Field::Average,
-                "average",
-                raw.text("average"),
-                vec![
-                    ("", "Usual".to_owned()),
-                    (Averaging::Weighted.as_str(), "Weighted".to_owned()),
-                    (Averaging::Simple.as_str(), "Simple".to_owned()),
-                    (Averaging::Survival.as_str(), "Survival".to_owned()),
-                ],
-            )],
+            more: [
+                choices(
+                    Field::Average,
+                    "average",
+                    raw.text("average"),
+                    vec![
+                        ("", "Usual".to_owned()),
+                        (Averaging::Weighted.as_str(), "Weighted".to_owned()),
+                        (Averaging::Simple.as_str(), "Simple".to_owned()),
+                        (Averaging::Survival.as_str(), "Survival".to_owned()),
+                    ],
+                ),
+                choices(
+                    Field::Week,
+                    Field::Week.label(),
+                    match raw.text("week") {
+                        "" => raw.calendar.week.as_str(),
+                        given => given,
+                    },
+                    WeekStart::ALL
+                        .map(|start| (start.as_str(), start.name().to_owned()))
+                        .to_vec(),
+                ),
+            ],
+            zone: Input {
+                value: match raw.text("zone") {
+                    "" => raw.calendar.zone.to_string(),
+                    given => given.to_owned(),
+                },
+                ..input(Field::Zone, "")
+            },
             brackets: input(Field::Brackets, raw.text("brackets")),
             breakdown: input(Field::Breakdown, raw.text("breakdown")),
             compare: compare(raw, &input),
             split: input(Field::Split, raw.text("split")),
-            uses_more: ["average", "brackets", "breakdown", "compare", "split"]
-                .iter()
-                .any(|name| !raw.text(name).is_empty()),
+            uses_more: [
+                "average",
+                "brackets",
+                "breakdown",
+                "compare",
+                "split",
+                "week",
+                "zone",
+            ]
+            .iter()
+            .any(|name| !matches!(raw.text(name), "" | "monday" | "UTC")),
             rows: input(Field::Rows, raw.text("rows")),
             cols: input(Field::Cols, raw.text("cols")),
             default_size: default_size(grain),
@@ -281,7 +311,14 @@ impl Form {
             .chain([&self.returning])
             .chain(&self.returning_and);
         let inputs = sides
-            .chain([&self.rows, &self.cols, &self.from, &self.to, &self.brackets])
+            .chain([
+                &self.rows,
+                &self.cols,
+                &self.from,
+                &self.to,
+                &self.brackets,
+                &self.zone,
+            ])
             .chain([&self.breakdown])
             .chain(&self.compare)
             .chain([&self.split]);

@@ -91,7 +91,9 @@ fn up_to_data(state: &State, own: PageQuery) -> PageQuery {
         return own;
     }
     let query = format!("{}&range={}", own.canonical(), range.as_str());
-    let raw = RawQuery::read(&query).carried_out(state.now(), || state.ends());
+    let raw = RawQuery::read(&query)
+        .by_default_in(state.dashboard.calendar)
+        .carried_out(state.now(), || state.ends());
     // Near the first supported year the range does not fit.
     raw.check().unwrap_or(own)
 }

@@ -54,14 +54,14 @@ pub(super) fn retention(state: &State, asked: &PageQuery) -> String {
 
 /// Returns the address of the people in a set.
 pub(super) fn people(state: &State, set: &str, zone: Zone) -> String {
-    state.to(&format!("/people?{}", set_query(set, zone)))
+    state.to(&format!("/people?{}", set_query(state, set, zone)))
 }
 
 /// Returns `set=…`, escaped, with the zone of its periods.
-pub(super) fn set_query(text: &str, zone: Zone) -> String {
+pub(super) fn set_query(state: &State, text: &str, zone: Zone) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("set", text);
-    if !zone.is_utc() {
+    if zone != state.dashboard.calendar.zone {
         query.append_pair("zone", zone.name());
     }
     query.finish()

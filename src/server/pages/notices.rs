@@ -373,6 +373,9 @@ fn no_data(state: &State, asked: &PageQuery, table: &Table, coverage: &Coverage)
     };
     let beginning = format!("The store has no data {when}");
     match coverage.first(grain).zip(coverage.last(grain)) {
+        None if !coverage.zone().is_utc() => Notice::new(format!(
+            "{beginning} by the hour, which a time zone needs. Hours are recorded only with --hourly."
+        )),
         None if grain == Grain::Hour => Notice::new(format!(
             "{beginning}. Hours are recorded only with --hourly."
         )),

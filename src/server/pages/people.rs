@@ -12,13 +12,12 @@ use futures_util::{StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-use crate::calendar::{Period, Zone};
+use crate::calendar::{Calendar, Period, Zone};
 use crate::render::{self, FileName, thousands, words};
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, CellMembersError, ReturnWindow, Who, state_of};
 use crate::reports::retention::{Measure, Query};
 use crate::reports::spans::Running;
-use crate::reports::{Reader, WEEK, ZONE};
 use crate::server::admission::Patience;
 use crate::server::arrival::body;
 use crate::server::client::is_own_page;
@@ -117,7 +116,11 @@ impl Given {
             };
             let reads = set_reads_catalogue(&self.set, state.tracker.segments());
             let catalogue = catalogue(state, reads.map_err(in_set)?)?;
-            let zone = self.zone()?;
+            let zone = match state.calendar(&self.query) {
+                Ok(calendar) => calendar.zone,
+                Err(WebError::Query(problems)) => return Err(problems.into()),
+                Err(_) => unreachable!("fields are read without the store"),
+            };
             let context = SetContext {
                 zone,
                 ..state.sets(&catalogue)
@@ -136,17 +139,9 @@ impl Given {
         Ok(Some(Wanted { whom, after }))
     }
 
-    /// Returns the zone of the periods in a set.
-    fn zone(&self) -> Result<Zone, Vec<Problem>> {
-        let mut read = Reader::new(&[WEEK, ZONE], &self.question.params);
-        read.week_start();
-        let zone = read.zone();
-        let problems = |problems: Vec<_>| problems.into_iter().map(Problem::of_report).collect();
-        read.finish(Some(zone)).map_err(problems)
-    }
-
     fn cell(&self, state: &State) -> Result<Whom, Invalid> {
-        let asked = self.question.check()?;
+        let question = self.question.clone();
+        let asked = question.by_default_in(state.dashboard.calendar).check()?;
         let now = state.now();
         let query = asked.query();
         // Counts need expanded segments; texts name the saved ones.
@@ -360,10 +355,20 @@ impl Whom {
     }
 
     /// Returns the canonical query string of these people.
-    fn canonical(&self) -> String {
+    fn canonical(&self, state: &State) -> String {
         match self {
             Whom::Cell(cell) => cell.link(cell.who),
-            Whom::Set { text, zone, .. } => links::set_query(text, *zone),
+            Whom::Set { text, zone, .. } => links::set_query(state, text, *zone),
+        }
+    }
+
+    fn calendar(&self) -> Calendar {
+        match self {
+            Whom::Cell(cell) => cell.query.calendar(),
+            Whom::Set { zone, .. } => Calendar {
+                zone: *zone,
+                ..Calendar::default()
+            },
         }
     }
 
@@ -433,6 +438,8 @@ struct Page {
     title: String,
     /// The value of the field: as given, or the text of the cell's set.
     typed: String,
+    /// The zone that the address names; empty if it names none.
+    zone: String,
     /// What is wrong with it, and the text before, at and after the position.
     wrong: Option<(String, Option<[String; 3]>)>,
     /// Problems with an address that was not typed into a field.
@@ -606,6 +613,7 @@ fn render(
         layout,
         title: "People".to_owned(),
         typed: given.set.clone(),
+        zone: given.question.text("zone").to_owned(),
         wrong: None,
         problems: Vec::new(),
         table: view.to(&format!("/retention?{}", given.query)),
@@ -634,6 +642,7 @@ fn render(
                 );
             }
             page.title = list.heading.clone();
+            page.layout.calendar = wanted.whom.calendar();
             if let Whom::Cell(cell) = &wanted.whom {
                 page.typed = cell
                     .text(view.sets(&*view.tracker.catalogue()?))
@@ -669,7 +678,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
     let mut users = view.tracker.members_after(set, wanted.after, PAGE + 1)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
-    let canonical = wanted.whom.canonical();
+    let canonical = wanted.whom.canonical(view);
     let next = users
         .last()
         .filter(|_| more)

@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
+use crate::calendar::Calendar;
 use crate::endpoints::{AnswerError, Endpoint};
 use crate::render::charts::{self, Drawing, Figure};
 use crate::render::{text, words};
@@ -106,8 +107,12 @@ fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), 
         Ok(_) => (StatusCode::OK, &[][..]),
         Err(problems) => (StatusCode::BAD_REQUEST, problems.as_slice()),
     };
+    let calendar = match &answered {
+        Ok(Some(answer)) => answer.export.calendar(),
+        _ => Calendar::default(),
+    };
     let page = Page {
-        layout: Layout::new(view, &store, Some(&events)),
+        layout: Layout::new(view, &store, Some(&events)).counted_by(calendar),
         name: endpoint.name(),
         about: endpoint.description().about,
         inputs: inputs(endpoint, &params, problems),
@@ -115,7 +120,8 @@ fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), 
             let mut facts: Vec<String> = Vec::new();
             let data_ends = answer.coverage.data_ends(crate::calendar::Grain::Day);
             facts.extend(data_ends.map(words::ends));
-            facts.push(view.as_of(answer.coverage.now(), answer.age));
+            let zone = answer.coverage.zone();
+            facts.push(view.as_of(answer.coverage.now(), answer.age, zone));
             report(view, endpoint, answer.export.as_ref(), facts)
         }),
     };

@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use crate::calendar::Grain;
 use crate::render::{chart, thousands, words};
 use crate::reports::comparison::{Compared, ComparisonQuestion, Grouping};
-use crate::reports::retention::{Question, Table};
+use crate::reports::retention::{FIELDS, Question, Table};
 use crate::reports::{Params, plan_at};
 use crate::server::admission::Patience;
 use crate::server::error::WebError;
@@ -135,6 +135,7 @@ impl Page {
     ) -> Self {
         Page {
             title: title(view, asked),
+            layout: Layout::new(view, store, None).counted_by(asked.bare.calendar()),
             cells: question
                 .first()
                 .map(|first| view.to(&links::cells(asked, first))),
@@ -164,7 +165,8 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             } else {
                 "/retention"
             };
-            let raw = raw.clone().carried_out(view.now(), || view.ends());
+            let raw = raw.clone().by_default_in(view.dashboard.calendar);
+            let raw = raw.carried_out(view.now(), || view.ends());
             // An invalid question is shown with its problems, at its new address.
             Ok(match asked(view, &raw) {
                 Ok(asked) if recount => match recounted(view, &asked) {
@@ -222,7 +224,9 @@ async fn render_soon(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // The store must answer once before anything is sent, so that an unreachable store gives an
     // error status.
     let begun = block(request, |view| {
-        let raw = RawQuery::read(view.query()).carried_out(view.now(), || view.ends());
+        let raw = RawQuery::read(view.query())
+            .by_default_in(view.dashboard.calendar)
+            .carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
             // Invalid fields are reported without reading the store.
@@ -329,8 +333,13 @@ fn frame(
 /// Returns the fields of the question for a file, with both sides of the default question if
 /// neither was given.
 pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
-    let raw = RawQuery::read(query).carried_out(state.now(), || state.ends());
-    Ok(completed(state, &raw)?.params)
+    let calendar = state.dashboard.calendar;
+    let raw = RawQuery::read(query)
+        .by_default_in(calendar)
+        .carried_out(state.now(), || state.ends());
+    let mut params = completed(state, &raw)?.params;
+    params.default_calendar(FIELDS, calendar);
+    Ok(params)
 }
 
 /// Returns the given fields, with both sides of the default question if neither was given.
@@ -405,7 +414,8 @@ fn render(
             return Ok((StatusCode::BAD_REQUEST, page.render()?).into());
         }
     };
-    let layout = Layout::new(view, &store, Some(&events));
+    let calendar = asked.bare.calendar();
+    let layout = Layout::new(view, &store, Some(&events)).counted_by(calendar);
     let Asked {
         catalogue: keys,
         coverage,
@@ -415,7 +425,7 @@ fn render(
     } = answer;
     let validator = Validator {
         now,
-        as_of: view.as_of(now, age),
+        as_of: view.as_of(now, age, calendar.zone),
         layout,
         keys,
         coverage,
@@ -623,7 +633,7 @@ fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: D
         .into_iter()
         .chain([entries])
         .chain(words::data_ends(table))
-        .chain([state.as_of(table.now, age)]);
+        .chain([state.as_of(table.now, age, table.query.zone)]);
     let saved = state.tracker.segments();
     let mut names: Vec<&EventName> = asked.segments().flat_map(Segment::names).collect();
     names.sort_unstable();

@@ -377,7 +377,7 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         ));
     }
     facts.extend(data_ends.map(words::ends));
-    facts.push(state.as_of(state.now(), Duration::ZERO));
+    facts.push(state.as_of(state.now(), Duration::ZERO, Zone::UTC));
     // Absence is only shown from the first recorded day of the event and of this user.
     let begun = |period: Option<Period>| {
         period

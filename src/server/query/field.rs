@@ -40,6 +40,10 @@ pub enum Field {
     Compare(usize),
     /// `split`
     Split,
+    /// `week`
+    Week,
+    /// `zone`
+    Zone,
     /// `order`
     Order,
     /// `scale`
@@ -90,6 +94,8 @@ impl Field {
             ("breakdown", _) => Field::Breakdown,
             ("compare", index) => Field::Compare(index.unwrap_or(0)),
             ("split", _) => Field::Split,
+            ("week", _) => Field::Week,
+            ("zone", _) => Field::Zone,
             ("set", _) => Field::Set,
             ("after", _) => Field::After,
             ("limit", _) => Field::Limit,
@@ -120,6 +126,8 @@ impl Field {
             Field::Compare(_) => "compare",
             Field::Split => "split",
             Field::Group => "group",
+            Field::Week => "week",
+            Field::Zone => "zone",
             Field::Order => "order",
             Field::Scale => "scale",
             Field::Trend => "trend",
@@ -159,6 +167,8 @@ impl Field {
             Field::User => "User",
             Field::Name => "Name",
             Field::Trend => "column of the trend",
+            Field::Week => "weeks from",
+            Field::Zone => "time zone",
             Field::Who
             | Field::After
             | Field::Limit

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, WeekStart};
+use crate::calendar::{Calendar, Grain};
 use crate::render::{Order, Scale, words};
 use crate::reports::Params;
 use crate::reports::comparison::{Comparison, Grouping};
@@ -43,6 +43,8 @@ pub struct RawQuery {
     pub export_csv: bool,
     /// The fields of the page that were given twice with different values.
     pub twice: Vec<Field>,
+    /// The zone and the weeks if the query does not name others.
+    pub calendar: Calendar,
 }
 
 impl RawQuery {
@@ -81,6 +83,12 @@ impl RawQuery {
             }
         }
         raw
+    }
+
+    /// Returns the same query; it is counted by this zone and these weeks unless it names others.
+    #[must_use]
+    pub fn by_default_in(self, calendar: Calendar) -> Self {
+        RawQuery { calendar, ..self }
     }
 
     /// Returns a field of the page, and its value.
@@ -195,8 +203,8 @@ impl RawQuery {
     /// Returns the query with `default` for missing events. All other given fields stay. If nothing
     /// was given, all of `default` applies.
     pub fn or(&self, default: &PageQuery) -> RawQuery {
-        let default = RawQuery::read(&default.canonical());
-        if *self == RawQuery::default() {
+        let default = RawQuery::read(&default.canonical()).by_default_in(self.calendar);
+        if *self == RawQuery::default().by_default_in(self.calendar) {
             return default;
         }
         let mut raw = self.clone();
@@ -214,7 +222,9 @@ impl RawQuery {
     /// # Errors
     /// Every field that is not, at once.
     pub fn check(&self) -> Result<PageQuery, Vec<Problem>> {
-        let (parts, mut problems) = match Parts::read(&self.params) {
+        let mut params = self.params.clone();
+        params.default_calendar(FIELDS, self.calendar);
+        let (parts, mut problems) = match Parts::read(&params) {
             Ok(parts) => (Some(parts), Vec::new()),
             Err(problems) => (None, problems.into_iter().map(Problem::of_report).collect()),
         };
@@ -249,6 +259,7 @@ impl RawQuery {
                 scale,
                 trend,
                 group: Some(self.group.clone()).filter(|group| !group.is_empty()),
+                calendar: self.calendar,
             }),
             _ => Err(problems),
         }
@@ -341,6 +352,8 @@ pub struct PageQuery {
     pub trend: Option<u32>,
     /// The name of the group whose cohorts are shown.
     pub group: Option<String>,
+    /// The zone and the weeks that the address need not name.
+    pub calendar: Calendar,
 }
 
 impl PageQuery {
@@ -356,6 +369,7 @@ impl PageQuery {
             scale: Scale::default(),
             trend: None,
             group: None,
+            calendar: Calendar::default(),
         }
     }
 
@@ -445,14 +459,17 @@ impl PageQuery {
             ),
             (
                 "week",
-                Some(self.bare.grain.week_start())
-                    .filter(|start| *start != WeekStart::default())
-                    .map(|start| start.as_str().to_owned()),
+                match self.bare.grain {
+                    Grain::Week(start) if start != self.calendar.week => {
+                        Some(start.as_str().to_owned())
+                    }
+                    _ => None,
+                },
             ),
             (
                 "zone",
                 Some(self.bare.zone)
-                    .filter(|zone| !zone.is_utc())
+                    .filter(|zone| *zone != self.calendar.zone)
                     .map(|zone| zone.name().to_owned()),
             ),
             ("trend", self.trend.map(|k| k.to_string())),
@@ -564,6 +581,7 @@ mod tests {
     use chrono::NaiveDate;
     use proptest::prelude::*;
 
+    use crate::calendar::WeekStart;
     use crate::reports::retention::{MAX_COLS, MAX_ROWS};
 
     use super::*;
@@ -842,6 +860,7 @@ mod tests {
                 scale: if fitted { Scale::Fitted } else { Scale::Absolute },
                 trend: trend.filter(|k| *k < columns),
                 group: None,
+                calendar: Calendar::default(),
             }
         }
     }
