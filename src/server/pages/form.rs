@@ -85,6 +85,8 @@ pub struct Form {
     pub split: Input,
     /// The zone in which periods begin and end.
     pub zone: Input,
+    /// The zone if none is given.
+    pub usual_zone: &'static str,
     /// Whether any of the further options differs from its default or is wrong.
     pub uses_more: bool,
     /// Whether only people count who do the first event for the first time.
@@ -242,22 +244,20 @@ impl Form {
                 choices(
                     Field::Week,
                     Field::Week.label(),
-                    match raw.text("week") {
-                        "" => raw.calendar.week.as_str(),
-                        given => given,
-                    },
-                    WeekStart::ALL
-                        .map(|start| (start.as_str(), start.name().to_owned()))
-                        .to_vec(),
+                    raw.text("week"),
+                    // Addresses do not name the usual one.
+                    std::iter::once(("", raw.calendar.week.name().to_owned()))
+                        .chain(
+                            WeekStart::ALL
+                                .into_iter()
+                                .filter(|start| *start != raw.calendar.week)
+                                .map(|start| (start.as_str(), start.name().to_owned())),
+                        )
+                        .collect(),
                 ),
             ],
-            zone: Input {
-                value: match raw.text("zone") {
-                    "" => raw.calendar.zone.to_string(),
-                    given => given.to_owned(),
-                },
-                ..input(Field::Zone, "")
-            },
+            zone: input(Field::Zone, raw.text("zone")),
+            usual_zone: raw.calendar.zone.name(),
             brackets: input(Field::Brackets, raw.text("brackets")),
             breakdown: input(Field::Breakdown, raw.text("breakdown")),
             compare: compare(raw, &input),
@@ -272,7 +272,7 @@ impl Form {
                 "zone",
             ]
             .iter()
-            .any(|name| !matches!(raw.text(name), "" | "monday" | "UTC")),
+            .any(|name| !raw.text(name).is_empty()),
             rows: input(Field::Rows, raw.text("rows")),
             cols: input(Field::Cols, raw.text("cols")),
             default_size: default_size(grain),
