@@ -197,15 +197,16 @@ fn bare(table: &Table, threads: usize) -> Vec<u64> {
                 .pairs
                 .chunk_by(|a, b| a.0 == b.0)
                 .map(|row| Row {
-                    words: &table.words[row[0].0][tile],
+                    running: None,
+                    words: &table.words[row[0].0][tile].0,
                     range: 0..WORDS,
                     columns: row.len(),
                 })
                 .collect();
-            let columns: Vec<&Words> = table
+            let columns: Vec<&[u64]> = table
                 .pairs
                 .iter()
-                .map(|(_, back)| &table.words[*back][tile])
+                .map(|(_, back)| &table.words[*back][tile].0[..])
                 .collect();
             kernel::and_counts(&rows, &columns, table.words.len(), &mut counts);
         }

@@ -18,11 +18,17 @@ pub fn now() -> DateTime<Utc> {
     parse_moment("2026-10-31T18:00:00Z").unwrap()
 }
 
-/// The users of each bitmap, ascending.
+/// The users of each bitmap of the last 31 days, ascending.
+#[allow(dead_code)]
 pub fn bitmaps() -> impl Iterator<Item = (Key, Vec<u32>)> {
+    bitmaps_of(DAYS)
+}
+
+/// The users of each bitmap of the last days, ascending.
+pub fn bitmaps_of(days: i64) -> impl Iterator<Item = (Key, Vec<u32>)> {
     let today = Period::containing(Grain::Day, now()).unwrap();
     let [active, signup] = ["active", "signup"].map(|name| EventName::new(name).unwrap());
-    (0..DAYS).flat_map(move |back| {
+    (0..days).flat_map(move |back| {
         let day = today.shift(-back).unwrap();
         let mut random = ChaCha8Rng::seed_from_u64(back.unsigned_abs());
         let mut users: Vec<u32> = (0..ACTIVE).map(|_| random.next_u32() % USERS).collect();
@@ -50,6 +56,7 @@ pub fn query(cohort: &str) -> Query {
 }
 
 /// A bitmap as Redis has it.
+#[allow(dead_code)]
 pub fn bytes(users: &[u32]) -> Vec<u8> {
     let mut bytes = vec![0_u8; (users.last().unwrap() / 8 + 1) as usize];
     users

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 use crate::bitmap::cores::Share;
+use crate::bitmap::kernel::Keep;
 use crate::bitmap::pairs::{Lists, Pairs, mixed};
 use crate::bitmap::program::{BATCH, Batch, NONE, Op, Operand, Program, Row, Step};
+use crate::bitmap::strips::{Code, Strips, suits};
 use crate::bitmap::tile::{TILE_BYTES, Tile};
 use crate::sets::{Node, NodeId, Plan};
 
@@ -99,6 +101,7 @@ fn count_roots<S: Source>(
     counts: &mut [u64],
 ) -> Result<(), S::Error> {
     let program = Program::count(plan, roots);
+    let code = Code::of(&program);
     let lens = byte_lens(plan, source);
     let tiles = tile_numbers(plan, source, &lens, &within, roots);
     let share =
@@ -110,6 +113,9 @@ fn count_roots<S: Source>(
     let next = AtomicUsize::new(0);
     let part = || {
         let mut machine = Machine::new(plan, source, &lens, &program);
+        machine.strips = code
+            .as_ref()
+            .map(|code| (code, Strips::new(&program, code)));
         let mut counts = vec![0; roots.len()];
         while let Some(tiles) = tiles
             .chunks(piece)
@@ -186,7 +192,9 @@ pub fn tiles_held(plan: &Plan) -> usize {
     let mut seen = vec![false; plan.nodes().len()];
     let mut roots = plan.roots().to_vec();
     roots.retain(|root| !std::mem::replace(&mut seen[root.index()], true));
-    Program::count(plan, &roots).slots as usize
+    let program = Program::count(plan, &roots);
+    let leaves = Code::of(&program).map_or(0, |code| code.leaves().len());
+    leaves.max(program.slots as usize)
 }
 
 /// Returns the length of every node in bytes. As in Redis, the result of an operation is as long as
@@ -344,6 +352,10 @@ struct Machine<'a, S> {
     presence: Presence,
     slots: Vec<Slot>,
     lists: Lists,
+    /// For tile numbers in which most bitmaps are dense.
+    strips: Option<(&'a Code, Strips<'a>)>,
+    /// For each node that is a key, its tile if it was read in advance.
+    read: Vec<Option<Arc<Tile>>>,
     number: u16,
 }
 
@@ -358,6 +370,8 @@ impl<'a, S: Source> Machine<'a, S> {
             presence: Presence::new(plan),
             slots,
             lists: Lists::default(),
+            strips: None,
+            read: vec![None; plan.nodes().len()],
             number: 0,
         }
     }
@@ -368,6 +382,9 @@ impl<'a, S: Source> Machine<'a, S> {
         self.number = number;
         self.presence
             .go_to(number / 64, self.plan, self.source, self.lens);
+        if self.run_strips(counts)? {
+            return Ok(());
+        }
         let program = self.program;
         let mut steps = program.steps.iter();
         while let Some(step) = steps.next() {
@@ -397,6 +414,45 @@ impl<'a, S: Source> Machine<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// Executes the program strip by strip, if most of its bitmaps are dense. Returns whether it was
+    /// executed.
+    fn run_strips(&mut self, counts: &mut [u64]) -> Result<bool, S::Error> {
+        let Some((code, strips)) = &mut self.strips else {
+            return Ok(false);
+        };
+        let leaves = code.leaves();
+        let keys = |leaf: &&u32| matches!(self.plan.nodes()[**leaf as usize], Node::Key(_));
+        let keys = leaves.iter().filter(keys).count();
+        let is_present =
+            |leaf: u32| self.presence.words[leaf as usize] & 1 << (self.number % 64) != 0;
+        leaves
+            .iter()
+            .for_each(|leaf| self.read[*leaf as usize] = None);
+        let present = leaves.iter().filter(|leaf| is_present(**leaf));
+        if !suits(present.clone().count(), keys) {
+            return Ok(false);
+        }
+        let mut dense = 0;
+        for leaf in present.map(|leaf| *leaf as usize) {
+            let tile = self.source.tile(leaf, self.number)?;
+            dense += usize::from(tile.dense().is_some());
+            self.read[leaf] = Some(tile);
+        }
+        if !suits(dense, keys) {
+            return Ok(false);
+        }
+        for leaf in leaves {
+            let read = &mut self.read[*leaf as usize];
+            if let Some(list) = read.as_deref().filter(|tile| tile.dense().is_none()) {
+                *read = Some(Arc::new(list.to_dense()));
+            }
+        }
+        let tile = |leaf: &u32| self.read[*leaf as usize].as_deref()?.dense();
+        let tiles: Vec<_> = leaves.iter().map(tile).collect();
+        strips.run(&tiles, counts);
+        Ok(true)
     }
 
     /// Adds the number of users in the result of a step to its root, if it has one.
@@ -451,13 +507,17 @@ impl<'a, S: Source> Machine<'a, S> {
             (Op::Diff, [a, b]) => {
                 self.slots[out] = Slot::Empty;
                 if self.load(a.slot)? {
-                    self.slots[out] = match self.load(b.slot)? {
-                        true => self
-                            .tile(a.slot)
-                            .zip(self.tile(b.slot))
-                            .map_or(Slot::Empty, |(a, b)| to_slot(a.diff(b))),
-                        false => self.take_operand(*a),
-                    };
+                    self.load(b.slot)?;
+                    let mut left = self.take_operand(*a);
+                    if let (Slot::Tile(tile), Some(other)) = (&mut left, self.tile(b.slot)) {
+                        // The tile is copied if it is needed later.
+                        let tile = Arc::make_mut(tile);
+                        tile.keep(other, Keep::Outside);
+                        if tile.is_empty() {
+                            left = Slot::Empty;
+                        }
+                    }
+                    self.slots[out] = left;
                 }
             }
             (Op::Not, [a]) => {
@@ -481,7 +541,10 @@ impl<'a, S: Source> Machine<'a, S> {
     fn load(&mut self, slot: u32) -> Result<bool, S::Error> {
         let slot = &mut self.slots[slot as usize];
         if let Slot::Unread(leaf) = *slot {
-            let tile = self.source.tile(leaf as usize, self.number)?;
+            let tile = match self.read[leaf as usize].take() {
+                Some(tile) => tile,
+                None => self.source.tile(leaf as usize, self.number)?,
+            };
             *slot = if tile.is_empty() {
                 Slot::Empty
             } else {
@@ -587,7 +650,8 @@ impl<'a, S: Source> Machine<'a, S> {
         let mut unread = set_of(&|at| matches!(self.slots[slot_of(at)], Slot::Unread(_)));
         for row in &batch.rows {
             let own = 1 << row.operand;
-            if present & own == 0 || present & row.columns == 0 {
+            let is_empty = present & row.columns == 0 && row.running != Some(Keep::Outside);
+            if present & own == 0 || is_empty {
                 continue;
             }
             let mut wanted = unread & (own | row.columns & present);
@@ -610,15 +674,17 @@ impl<'a, S: Source> Machine<'a, S> {
         let mut pairs = Pairs::default();
         // Pairs of lists are counted at the end.
         let with_words = |row: &&Row| {
-            dense & (1 << row.operand | row.columns) != 0 && row.columns & present != 0
+            let has_words = dense & (1 << row.operand | row.columns) != 0;
+            row.running.is_some() || has_words && row.columns & present != 0
         };
         for row in batch.rows.iter().filter(with_words) {
             let others = row
                 .pairs
                 .iter()
                 .map(|(at, root)| (tiles[*at as usize], *root));
-            match tiles[row.operand as usize] {
-                Some(Tile::Dense(own)) => {
+            match (tiles[row.operand as usize], row.running) {
+                (Some(own), Some(keep)) => pairs.running(own, keep, others, counts),
+                (Some(Tile::Dense(own)), None) => {
                     if row.columns & dense != row.columns & present {
                         for (other, root) in others.clone() {
                             if let Some(Tile::Sparse(other)) = other {
@@ -629,7 +695,7 @@ impl<'a, S: Source> Machine<'a, S> {
                     let others = others.filter_map(|(other, root)| Some((other?.dense()?, root)));
                     pairs.row(own, others, counts);
                 }
-                Some(Tile::Sparse(own)) if row.columns & dense != 0 => {
+                (Some(Tile::Sparse(own)), None) if row.columns & dense != 0 => {
                     for (other, root) in others {
                         if let Some(Tile::Dense(other)) = other {
                             counts[root as usize] += mixed(own, other);
@@ -642,7 +708,7 @@ impl<'a, S: Source> Machine<'a, S> {
         pairs.count(dense.count_ones() as usize, counts);
         if present & !dense != 0 {
             lists.count(&tiles, &batch.before);
-            for row in &batch.rows {
+            for row in batch.rows.iter().filter(|row| row.running.is_none()) {
                 for (column, root) in &row.pairs {
                     counts[*root as usize] += lists.counted(row.operand, *column);
                 }
@@ -763,11 +829,9 @@ mod tests {
         }
     }
 
-    /// Generates bitmaps with few users, with many users, or with consecutive users, in up to three
-    /// tiles.
-    fn bitmap() -> impl Strategy<Value = BTreeSet<UserId>> {
-        let few = proptest::collection::btree_set(0..3_u32 << 16, 0..60);
-        let many = (any::<u64>(), 2..60_u32).prop_map(|(seed, apart)| {
+    /// Generates bitmaps with many users, in up to three tiles.
+    fn many() -> impl Strategy<Value = BTreeSet<UserId>> {
+        (any::<u64>(), 2..60_u32).prop_map(|(seed, apart)| {
             let mut state = seed;
             let mut next = move || {
                 state = state
@@ -781,18 +845,27 @@ mod tests {
                 (at < 3 << 16).then_some(at)
             })
             .collect()
-        });
+        })
+    }
+
+    /// Generates bitmaps with few users, with many users, or with consecutive users, in up to three
+    /// tiles.
+    fn bitmap() -> impl Strategy<Value = BTreeSet<UserId>> {
+        let few = proptest::collection::btree_set(0..3_u32 << 16, 0..60);
         let row = (0..3_u32 << 16, 0..6000_u32)
             .prop_map(|(from, len)| (from..(from + len).min(3 << 16)).collect());
-        prop_oneof![3 => few, 1 => many, 1 => row]
+        prop_oneof![3 => few, 1 => many(), 1 => row]
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
         #[test]
         fn plans_count_like_sets(
-            bitmaps in proptest::collection::vec(bitmap(), 1..12),
+            bitmaps in prop_oneof![
+                proptest::collection::vec(bitmap(), 1..12),
+                proptest::collection::vec(prop_oneof![9 => many(), 1 => bitmap()], 4..12),
+            ],
             ops in proptest::collection::vec((0..6_u8, proptest::collection::vec(any::<Index>(), 2..5)), 0..60),
             pairs in proptest::collection::vec((any::<Index>(), any::<Index>()), 0..200),
         ) {

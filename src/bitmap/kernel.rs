@@ -179,7 +179,7 @@ impl Instructions {
     }
 
     /// See [`and_counts`].
-    fn and_counts(self, rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
+    fn and_counts(self, rows: &[Row<'_>], columns: &[&[u64]], tiles: usize, counts: &mut [u64]) {
         assert_eq!(
             rows.iter().map(|row| row.columns).sum::<usize>(),
             columns.len(),
@@ -198,10 +198,19 @@ impl Instructions {
             // the L2 cache meanwhile.
             _ => {
                 let mut pairs = columns.iter().zip(counts);
+                let mut left = Words::default();
                 for row in rows {
-                    let own = &row.words.0[row.range.clone()];
+                    let own = &row.words[row.range.clone()];
+                    let left = &mut left.0[row.range.clone()];
+                    if row.running.is_some() {
+                        left.copy_from_slice(own);
+                    }
                     for (column, count) in pairs.by_ref().take(row.columns) {
-                        *count += u64::from(self.and_count(own, &column.0[row.range.clone()]));
+                        let column = &column[row.range.clone()];
+                        *count += u64::from(match row.running {
+                            None => self.and_count(own, column),
+                            Some(keep) => self.keep(left, column, keep.flip()),
+                        });
                     }
                 }
             }
@@ -209,11 +218,34 @@ impl Instructions {
     }
 }
 
-/// A dense tile that is counted against others, which are the columns of the row.
+/// Which users a tile keeps when another one reduces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Those in the other tile.
+    Inside,
+    /// Those not in the other tile.
+    Outside,
+}
+
+impl Keep {
+    /// Returns the bits to flip in the other tile, whose bits are then kept.
+    fn flip(self) -> u64 {
+        match self {
+            Keep::Inside => 0,
+            Keep::Outside => u64::MAX,
+        }
+    }
+}
+
+/// A dense tile that is counted against others, which are the columns of the row. All may be parts
+/// of tiles.
 pub struct Row<'a> {
     /// The words of the tile.
-    pub words: &'a Words,
-    /// The words in which the row and any of its columns may have bits.
+    pub words: &'a [u64],
+    /// `None` if each column counts the bits that it shares with the tile. Otherwise the columns
+    /// reduce the tile one after the other, and each counts what is left.
+    pub running: Option<Keep>,
+    /// The words in which anything may be counted.
     pub range: Range<usize>,
     /// The number of columns of the row.
     pub columns: usize,
@@ -224,12 +256,12 @@ pub fn and_count(a: &[u64], b: &[u64]) -> u32 {
     Instructions::chosen().and_count(a, b)
 }
 
-/// Adds the number of bits that each of `columns` shares with its row to the count of the column.
-/// The columns of the first row come first, and so on. `tiles` is the number of different tiles.
+/// Adds the number of bits that each of `columns` shares with its row, or leaves of it, to the count
+/// of the column. The columns of the first row come first, and so on. `tiles` is the number of different tiles.
 ///
 /// # Panics
 /// Panics if the numbers of columns do not match, or if a range ends beyond the tile.
-pub fn and_counts(rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
+pub fn and_counts(rows: &[Row<'_>], columns: &[&[u64]], tiles: usize, counts: &mut [u64]) {
     Instructions::chosen().and_counts(rows, columns, tiles, counts);
 }
 
@@ -241,41 +273,41 @@ pub fn count(a: &[u64]) -> u32 {
 /// Compiles functions for every instruction set. `name` uses the chosen one, `Instructions::name`
 /// a given one.
 macro_rules! kernels {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) -> u32 $body:block)+) => {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) -> $ret:ty $body:block)+) => {
         $(
             $(#[$doc])*
-            pub fn $name($($arg: $type),+) -> u32 {
+            pub fn $name($($arg: $type),+) -> $ret {
                 Instructions::chosen().$name($($arg),+)
             }
         )+
 
         impl Instructions {
             $(
-                fn $name(self, $($arg: $type),+) -> u32 {
+                fn $name(self, $($arg: $type),+) -> $ret {
                     #[inline(always)]
-                    fn plain($($arg: $type),+) -> u32 $body
+                    fn plain($($arg: $type),+) -> $ret $body
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "popcnt")]
-                    fn popcnt($($arg: $type),+) -> u32 {
+                    fn popcnt($($arg: $type),+) -> $ret {
                         plain($($arg),+)
                     }
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-                    fn avx2($($arg: $type),+) -> u32 {
+                    fn avx2($($arg: $type),+) -> $ret {
                         plain($($arg),+)
                     }
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,popcnt")]
-                    fn avx512($($arg: $type),+) -> u32 {
+                    fn avx512($($arg: $type),+) -> $ret {
                         plain($($arg),+)
                     }
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
-                    fn vpopcnt($($arg: $type),+) -> u32 {
+                    fn vpopcnt($($arg: $type),+) -> $ret {
                         plain($($arg),+)
                     }
 
@@ -336,10 +368,68 @@ kernels! {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { *x ^= y; *x }))
     }
 
+    /// Computes `a &= b ^ flip`. Returns the number of bits that are left.
+    fn keep(a: &mut [u64], b: &[u64], flip: u64) -> u32 {
+        sum!(a.iter_mut().zip(b).map(|(x, y)| { *x &= y ^ flip; *x }))
+    }
+
     /// Computes `a &= !b`. Returns the number of bits that this clears.
     fn diff_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { let gone = *x & y; *x &= !y; gone }))
     }
+
+    /// Computes `a = b & c`, as all below without counting.
+    fn set_and(a: &mut [u64], b: &[u64], c: &[u64]) -> () {
+        a.iter_mut().zip(b.iter().zip(c)).for_each(|(x, (y, z))| *x = y & z);
+    }
+
+    /// Computes `a = b | c`.
+    fn set_or(a: &mut [u64], b: &[u64], c: &[u64]) -> () {
+        a.iter_mut().zip(b.iter().zip(c)).for_each(|(x, (y, z))| *x = y | z);
+    }
+
+    /// Computes `a = b ^ c`.
+    fn set_xor(a: &mut [u64], b: &[u64], c: &[u64]) -> () {
+        a.iter_mut().zip(b.iter().zip(c)).for_each(|(x, (y, z))| *x = y ^ z);
+    }
+
+    /// Computes `a = b & !c`.
+    fn set_diff(a: &mut [u64], b: &[u64], c: &[u64]) -> () {
+        a.iter_mut().zip(b.iter().zip(c)).for_each(|(x, (y, z))| *x = y & !z);
+    }
+
+    /// Computes `a |= b & c`.
+    fn add_and(a: &mut [u64], b: &[u64], c: &[u64]) -> () {
+        a.iter_mut().zip(b.iter().zip(c)).for_each(|(x, (y, z))| *x |= y & z);
+    }
+
+    /// Computes `a &= b`.
+    fn join_and(a: &mut [u64], b: &[u64]) -> () {
+        a.iter_mut().zip(b).for_each(|(x, y)| *x &= y);
+    }
+
+    /// Computes `a |= b`.
+    fn join_or(a: &mut [u64], b: &[u64]) -> () {
+        a.iter_mut().zip(b).for_each(|(x, y)| *x |= y);
+    }
+
+    /// Computes `a ^= b`.
+    fn join_xor(a: &mut [u64], b: &[u64]) -> () {
+        a.iter_mut().zip(b).for_each(|(x, y)| *x ^= y);
+    }
+}
+
+/// Begins to bring words into the L2 cache. They are usually not needed one after the other, so the
+/// processor does not foresee it.
+pub fn prefetch(words: &[u64]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in words.chunks(8) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch has no effect that a program can observe.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = words;
 }
 
 /// Computes the union of `a` and several tiles, and stores it in `a`. `a` corresponds to the words
@@ -579,7 +669,7 @@ mod x86 {
 
         #[inline]
         #[target_feature(enable = "avx512f")]
-        fn store(words: &mut [u64; 8], vector: Vector) {
+        pub(super) fn store(words: &mut [u64; 8], vector: Vector) {
             // SAFETY: the words have as many bytes as the vector. They need not be aligned.
             unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) };
         }
@@ -646,7 +736,7 @@ mod x86 {
         use std::arch::x86_64::*;
         use std::ops::Range;
 
-        use super::avx512::load;
+        use super::avx512::{load, store};
         use crate::bitmap::kernel::{Row, WORDS, Words, plain};
 
         #[target_feature(
@@ -666,14 +756,43 @@ mod x86 {
         )]
         pub(in super::super) fn and_counts(
             rows: &[Row<'_>],
-            columns: &[&Words],
+            columns: &[&[u64]],
             tiles: usize,
             counts: &mut [u64],
         ) {
+            /// Passes eight columns and counts at a time to a function, then the rest of them.
+            macro_rules! in_eights {
+                ($strip_of:ident($row:ident, $words:ident $(, $more:expr)?), $columns:ident, $counts:ident) => {{
+                    let (eights, rest) = $columns.as_chunks::<8>();
+                    let (counts, counts_rest) = $counts.as_chunks_mut::<8>();
+                    for (columns, counts) in eights.iter().zip(counts) {
+                        $strip_of($row, columns, $words.clone() $(, $more)?, counts);
+                    }
+                    macro_rules! rest {
+                        ($len:literal) => {
+                            if let (Some(columns), Some(counts)) = (rest.as_array(), counts_rest.as_mut_array()) {
+                                $strip_of::<$len>($row, columns, $words $(, $more)?, counts);
+                            }
+                        };
+                    }
+                    match rest.len() {
+                        1 => rest!(1),
+                        2 => rest!(2),
+                        3 => rest!(3),
+                        4 => rest!(4),
+                        5 => rest!(5),
+                        6 => rest!(6),
+                        7 => rest!(7),
+                        _ => {}
+                    }
+                }};
+            }
+            let mut left = Words::default();
             let strip = (STRIPS / 8 / tiles.max(1))
                 .next_multiple_of(64)
                 .clamp(64, WORDS);
-            for start in (0..WORDS).step_by(strip) {
+            let end = rows.iter().map(|row| row.range.end).max().unwrap_or(0);
+            for start in (0..end).step_by(strip) {
                 let mut at = 0;
                 for row in rows {
                     let own = at..at + row.columns;
@@ -681,24 +800,14 @@ mod x86 {
                     let words = row.range.start.max(start)..row.range.end.min(start + strip);
                     if words.start < words.end {
                         let (columns, counts) = (&columns[own.clone()], &mut counts[own]);
-                        let (eights, rest) = columns.as_chunks::<8>();
-                        let (counts, counts_rest) = counts.as_chunks_mut::<8>();
-                        for (columns, counts) in eights.iter().zip(counts) {
-                            strip_of(row.words, columns, words.clone(), counts);
+                        if let Some(keep) = row.running {
+                            let left = &mut left.0[words.clone()];
+                            left.copy_from_slice(&row.words[words.clone()]);
+                            in_eights!(running_strip_of(left, words, keep.flip()), columns, counts);
+                        } else {
+                            let row = &row.words[words.clone()];
+                            in_eights!(strip_of(row, words), columns, counts);
                         }
-                        macro_rules! rest {
-                            ($($columns:literal)*) => {
-                                match rest.len() {
-                                    $($columns => {
-                                        if let (Some(columns), Some(counts)) = (rest.as_array(), counts_rest.as_mut_array()) {
-                                            strip_of::<$columns>(row.words, columns, words, counts);
-                                        }
-                                    })*
-                                    _ => {}
-                                }
-                            };
-                        }
-                        rest!(1 2 3 4 5 6 7);
                     }
                 }
             }
@@ -711,13 +820,12 @@ mod x86 {
             enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt"
         )]
         fn strip_of<const N: usize>(
-            row: &Words,
-            columns: &[&Words; N],
+            row: &[u64],
+            columns: &[&[u64]; N],
             words: Range<usize>,
             counts: &mut [u64; N],
         ) {
-            let row = &row.0[words.clone()];
-            let columns: [&[u64]; N] = columns.map(|column| &column.0[words.clone()]);
+            let columns: [&[u64]; N] = columns.map(|column| &column[words.clone()]);
             let (vectors, rest) = row.as_chunks::<8>();
             let mut sums = [_mm512_setzero_si512(); 8];
             for (at, vector) in vectors.iter().enumerate() {
@@ -737,6 +845,46 @@ mod x86 {
             if !rest.is_empty() {
                 for (count, column) in counts.iter_mut().zip(columns) {
                     *count += u64::from(plain::and_count(rest, &column[8 * vectors.len()..]));
+                }
+            }
+        }
+
+        /// Reduces what is left of a row, in a range of words, by up to eight columns one after the
+        /// other. Adds the number of bits that are left after each to `counts`.
+        #[inline]
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt"
+        )]
+        fn running_strip_of<const N: usize>(
+            left: &mut [u64],
+            columns: &[&[u64]; N],
+            words: Range<usize>,
+            flip: u64,
+            counts: &mut [u64; N],
+        ) {
+            let columns: [&[u64]; N] = columns.map(|column| &column[words.clone()]);
+            let (vectors, rest) = left.as_chunks_mut::<8>();
+            let flips = _mm512_set1_epi64(flip.cast_signed());
+            let mut sums = [_mm512_setzero_si512(); 8];
+            let whole = 8 * vectors.len();
+            for (at, words) in vectors.iter_mut().enumerate() {
+                let mut vector = load(words);
+                for (sum, column) in sums.iter_mut().zip(&columns) {
+                    // SAFETY: every column has as many words as the row, so it has this vector.
+                    let other = unsafe { _mm512_loadu_si512(column.as_ptr().add(8 * at).cast()) };
+                    // vector & (other ^ flips)
+                    vector = _mm512_ternarylogic_epi64::<0x60>(vector, other, flips);
+                    *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(vector));
+                }
+                store(words, vector);
+            }
+            for (count, sum) in counts.iter_mut().zip(totals(sums)) {
+                *count += sum;
+            }
+            for (count, column) in counts.iter_mut().zip(columns) {
+                for (word, other) in rest.iter_mut().zip(&column[whole..]) {
+                    *word &= other ^ flip;
+                    *count += u64::from(word.count_ones());
                 }
             }
         }
@@ -806,6 +954,22 @@ mod tests {
                     ("xor", |i, a, b, _| i.xor_assign(a, b), |a, b, _| (a ^ b, a ^ b)),
                     ("diff", |i, a, b, _| i.diff_assign(a, b), |a, b, _| (a & !b, a & b)),
                 ];
+                let uncounted: [(&str, fn(Instructions, &mut [u64], &[u64], &[u64]), fn(u64, u64, u64) -> u64); 8] = [
+                    ("set and", |i, a, b, c| i.set_and(a, b, c), |_, b, c| b & c),
+                    ("set or", |i, a, b, c| i.set_or(a, b, c), |_, b, c| b | c),
+                    ("set xor", |i, a, b, c| i.set_xor(a, b, c), |_, b, c| b ^ c),
+                    ("set diff", |i, a, b, c| i.set_diff(a, b, c), |_, b, c| b & !c),
+                    ("add and", |i, a, b, c| i.add_and(a, b, c), |a, b, c| a | b & c),
+                    ("join and", |i, a, b, _| i.join_and(a, b), |a, b, _| a & b),
+                    ("join or", |i, a, b, _| i.join_or(a, b), |a, b, _| a | b),
+                    ("join xor", |i, a, b, _| i.join_xor(a, b), |a, b, _| a ^ b),
+                ];
+                for (what, kernel, plain) in uncounted {
+                    let mut made = a.to_vec();
+                    kernel(instructions, &mut made, b, c);
+                    let expected: Vec<u64> = (0..len).map(|at| plain(a[at], b[at], c[at])).collect();
+                    prop_assert_eq!(made, expected, "{} {}", name, what);
+                }
                 for (what, kernel, plain) in all {
                     let mut made = a.to_vec();
                     let count = kernel(instructions, &mut made, b, c);
@@ -819,22 +983,36 @@ mod tests {
         #[test]
         fn each_instruction_set_counts_rows_like_individual_pairs(
             seeds in proptest::collection::vec(any::<u64>(), 1..40),
-            rows in proptest::collection::vec((any::<proptest::sample::Index>(), 0..=WORDS, 0..=WORDS, 0..20_usize), 0..12),
+            rows in proptest::collection::vec((any::<proptest::sample::Index>(), 0..=WORDS, 0..=WORDS, 0..20_usize, 0..4_u8), 0..12),
             picks in proptest::collection::vec(any::<proptest::sample::Index>(), 12 * 20),
         ) {
             let tiles: Vec<Words> = seeds.iter().map(|seed| pseudo_random(*seed)).collect();
             let rows: Vec<Row<'_>> = rows
                 .iter()
-                .map(|(tile, a, b, columns)| Row { words: tile.get(&tiles), range: *a.min(b)..*a.max(b), columns: *columns })
+                .map(|(tile, a, b, columns, running)| Row {
+                    words: &tile.get(&tiles).0,
+                    running: [None, None, Some(Keep::Inside), Some(Keep::Outside)][usize::from(*running)],
+                    range: *a.min(b)..*a.max(b),
+                    columns: *columns,
+                })
                 .collect();
-            let columns: Vec<&Words> =
-                picks.iter().take(rows.iter().map(|row| row.columns).sum()).map(|pick| pick.get(&tiles)).collect();
+            let columns: Vec<&[u64]> =
+                picks.iter().take(rows.iter().map(|row| row.columns).sum()).map(|pick| &pick.get(&tiles).0[..]).collect();
             let mut expected = vec![7; columns.len()];
             let mut at = 0;
             for row in &rows {
+                let mut left = row.words[row.range.clone()].to_vec();
                 for _ in 0..row.columns {
-                    let words = row.range.clone().map(|word| row.words.0[word] & columns[at].0[word]);
-                    expected[at] += u64::from(sum(words));
+                    let words = left.iter().zip(&columns[at][row.range.clone()]);
+                    let kept = words.map(|(word, other)| match row.running {
+                        Some(Keep::Outside) => word & !other,
+                        _ => word & other,
+                    });
+                    let kept: Vec<u64> = kept.collect();
+                    expected[at] += u64::from(sum(kept.iter().copied()));
+                    if row.running.is_some() {
+                        left = kept;
+                    }
                     at += 1;
                 }
             }
@@ -882,7 +1060,8 @@ mod tests {
     fn a_full_tile_is_counted_in_full() {
         let full = Words([u64::MAX; WORDS]);
         let row = || Row {
-            words: &full,
+            words: &full.0,
+            running: None,
             range: 0..WORDS,
             columns: 3,
         };
@@ -894,7 +1073,7 @@ mod tests {
                 instructions.name()
             );
             let mut counts = [0; 6];
-            instructions.and_counts(&[row(), row()], &[&full; 6], 1, &mut counts);
+            instructions.and_counts(&[row(), row()], &[&full.0[..]; 6], 1, &mut counts);
             assert_eq!(counts, [65_536; 6], "{}", instructions.name());
         }
         let many = vec![u64::MAX; 100_000];

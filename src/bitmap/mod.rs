@@ -8,6 +8,7 @@ mod evaluate;
 pub mod kernel;
 mod pairs;
 mod program;
+mod strips;
 mod tile;
 
 pub use combine::{Combined, Operation, combine, combine_tiles, combined_len};

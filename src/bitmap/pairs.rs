@@ -1,13 +1,14 @@
 //! Counts many intersections of two tiles with the same number in one pass.
 //!
-//! Pairs of dense tiles are counted strip by strip ([`kernel::and_counts`]). Pairs of sorted lists
+//! Pairs of dense tiles are counted strip by strip ([`kernel::and_counts`]), and so are the columns
+//! that reduce a dense tile one after the other. Pairs of sorted lists
 //! are counted together: a table records for each place which lists contain it, so each list is
 //! read once, however many pairs it belongs to. The time is proportional to the number of users in
 //! the lists and in the intersections, not to the number of pairs.
 
 use smallvec::SmallVec;
 
-use crate::bitmap::kernel::{self, WORDS, Words};
+use crate::bitmap::kernel::{self, Keep, WORDS, Words};
 use crate::bitmap::program::BATCH;
 use crate::bitmap::tile::{Dense, Tile, merge};
 
@@ -18,11 +19,14 @@ const MIN_PAIRS: u32 = 4;
 /// The number of places that the table covers at a time. It takes 128 KiB.
 const PART: usize = 1 << 14;
 
+/// Stands for a tile without users.
+pub(super) static NOBODY: Words = Words([0; WORDS]);
+
 /// Pairs of dense tiles to count.
 #[derive(Default)]
 pub(super) struct Pairs<'a> {
     rows: Vec<kernel::Row<'a>>,
-    columns: Vec<&'a Words>,
+    columns: Vec<&'a [u64]>,
     /// The root of the plan that each column counts for.
     roots: Vec<u32>,
 }
@@ -48,18 +52,59 @@ impl<'a> Pairs<'a> {
             } else {
                 start = start.min(shared.start);
                 end = end.max(shared.end);
-                self.columns.push(other.words());
+                self.columns.push(&other.words().0);
                 self.roots.push(root);
             }
         }
         let columns = self.columns.len() - before;
         if columns > 0 {
             self.rows.push(kernel::Row {
-                words: own.words(),
+                words: &own.words().0,
+                running: None,
                 range: start..end,
                 columns,
             });
         }
+    }
+
+    /// Adds tiles that reduce a tile one after the other, each with the root that counts what is
+    /// left. `None` is an empty tile. If not all of them are dense, they are added to `counts` at
+    /// once.
+    pub fn running(
+        &mut self,
+        own: &'a Tile,
+        keep: Keep,
+        others: impl Iterator<Item = (Option<&'a Tile>, u32)> + Clone,
+        counts: &mut [u64],
+    ) {
+        let is_list = |tile: Option<&Tile>| matches!(tile, Some(Tile::Sparse(_)));
+        let dense = own
+            .dense()
+            .filter(|_| !others.clone().any(|(other, _)| is_list(other)));
+        let Some(dense) = dense else {
+            let mut left = own.clone();
+            for (other, root) in others {
+                match (keep, other) {
+                    (_, Some(other)) => left.keep(other, keep),
+                    (Keep::Inside, None) => break,
+                    (Keep::Outside, None) => {}
+                }
+                counts[root as usize] += left.len();
+            }
+            return;
+        };
+        let before = self.columns.len();
+        for (other, root) in others {
+            let words = other.and_then(Tile::dense).map(Dense::words);
+            self.columns.push(&words.unwrap_or(&NOBODY).0);
+            self.roots.push(root);
+        }
+        self.rows.push(kernel::Row {
+            words: &dense.words().0,
+            running: Some(keep),
+            range: dense.shared(dense),
+            columns: self.columns.len() - before,
+        });
     }
 
     /// Adds the count of each pair to the count of its root. `tiles` is the number of tiles in all

@@ -13,10 +13,16 @@
 //!   the people of all cohorts are collected cohort by cohort.
 //! * Intersections of two operands that are only counted are deferred until they fill a [`Batch`],
 //!   which is counted in one pass. A batch uses the tiles of at most [`BATCH`] operands.
+//! * So are *running* intersections and differences, of which each is counted and then only reduced
+//!   further. For example, each cell of an *on or after* row is what is left of the cohort without
+//!   the users of one more period.
 //!
 //! The number of steps is at most the number of nodes that the roots need plus the number of their
 //! operands.
 
+use smallvec::{SmallVec, smallvec};
+
+use crate::bitmap::kernel::Keep;
 use crate::sets::{Node, NodeId, Plan};
 
 /// The operation of a step. "The slot" is the slot of the result.
@@ -75,7 +81,7 @@ pub(super) const NONE: u32 = u32::MAX;
 /// The maximum number of operands of a batch, so that a set of them fits into one word.
 pub(super) const BATCH: usize = 64;
 
-/// Intersections of two operands that are only counted. The operands are numbered by their position
+/// Intersections and differences that are only counted. The operands are numbered by their position
 /// in the step of the batch.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -84,13 +90,16 @@ pub(super) struct Batch {
     pub before: Vec<u64>,
 }
 
-/// The intersections of one operand with others.
+/// Combinations of one operand with others.
 #[derive(Debug)]
 pub(super) struct Row {
     pub operand: u32,
+    /// `None` if each of the others is intersected with the operand by itself. Otherwise each
+    /// reduces what the previous one left of it.
+    pub running: Option<Keep>,
     /// The set of the other operands.
     pub columns: u64,
-    /// Each of the other operands, and the index of the root that the intersection counts for.
+    /// Each of the other operands, and the index of the root that the result counts for.
     pub pairs: Vec<(u32, u32)>,
 }
 
@@ -100,11 +109,12 @@ impl Batch {
         let [a, b] = pair;
         self.before[a.max(b) as usize] |= 1 << a.min(b);
         let column = match self.rows.last_mut() {
-            Some(row) if row.operand == a => b,
-            Some(row) if row.operand == b => a,
+            Some(row) if row.running.is_none() && row.operand == a => b,
+            Some(row) if row.running.is_none() && row.operand == b => a,
             // The second pair of a row determines which operand the pairs share.
             Some(Row {
                 operand,
+                running: None,
                 pairs,
                 columns,
             }) if pairs.len() == 1 && (pairs[0].0 == a || pairs[0].0 == b) => {
@@ -116,6 +126,7 @@ impl Batch {
             _ => {
                 self.rows.push(Row {
                     operand: a,
+                    running: None,
                     columns: 0,
                     pairs: Vec::new(),
                 });
@@ -177,11 +188,20 @@ struct Compiler<'a> {
     free: Vec<u32>,
     /// The slots that are no longer in use after the next step.
     freed: Vec<u32>,
-    /// The intersections of two operands that the next batch counts.
-    pending: Vec<usize>,
+    /// What the next batch counts.
+    pending: Vec<Deferred>,
     /// The number of different operands of `pending`.
     pending_operands: usize,
     program: Program,
+}
+
+/// An intersection of two operands, a difference, or several of them of which each is the first
+/// operand of the next one. All are only counted.
+struct Deferred {
+    keep: Keep,
+    nodes: SmallVec<[usize; 1]>,
+    /// The operand that is reduced, and the other operand of each node.
+    operands: SmallVec<[usize; 2]>,
 }
 
 /// The state of a node during compilation.
@@ -280,15 +300,19 @@ impl<'a> Compiler<'a> {
             Node::Diff(_) => Op::Diff,
             Node::Not(_) => Op::Not,
         };
+        if let Some(deferred) = self.deferrable(index) {
+            let mut operands = deferred.operands.iter().copied();
+            let missing = operands.find(|operand| !self.nodes[*operand].done);
+            if missing.is_none() {
+                self.defer(deferred);
+            }
+            return missing;
+        }
         while let Some(operand) = ids.get(*at).map(|id| id.index()) {
             if !self.nodes[operand].done {
                 return Some(operand);
             }
             *at += 1;
-        }
-        if let (Op::AndCount, Ok(pair)) = (op, <&[NodeId; 2]>::try_from(ids)) {
-            self.defer(index, pair);
-            return None;
         }
         let from = self.read(index, ids.iter().map(|id| id.index()));
         if op != Op::AndCount {
@@ -339,50 +363,134 @@ impl<'a> Compiler<'a> {
         None
     }
 
-    /// Defers an intersection of two operands that is only counted to the next batch. The operands
-    /// must be done.
-    fn defer(&mut self, index: usize, pair: &[NodeId; 2]) {
-        let new = |state: &Self| {
-            pair.iter()
-                .filter(|id| state.nodes[id.index()].pending == NONE)
-                .count()
+    /// Returns what a node can be deferred with: the nodes that reduce it further, up to one that is
+    /// only counted, and those that it reduces further, if there are few enough for a batch.
+    fn deferrable(&self, index: usize) -> Option<Deferred> {
+        let mut last = index;
+        for _ in 0..BATCH {
+            let State { uses, readers, .. } = self.nodes[last];
+            match uses {
+                0 => break,
+                1 if self.reduced_by(readers) == Some(last) => last = readers,
+                _ => return None,
+            }
+        }
+        let (keep, [mut own, other]) = self.reduction(last)?;
+        let mut nodes = smallvec![last];
+        let mut operands = smallvec![other];
+        while let Some(earlier) = self.reduced_by(nodes[nodes.len() - 1])
+            && operands.len() + 2 <= BATCH
+            && let Some((_, [first, other])) = self.reduction(earlier)
+        {
+            nodes.push(earlier);
+            operands.push(other);
+            own = first;
+        }
+        operands.push(own);
+        nodes.reverse();
+        operands.reverse();
+        let is_included = nodes.contains(&index);
+        is_included.then_some(Deferred {
+            keep,
+            nodes,
+            operands,
+        })
+    }
+
+    /// Returns the node that another one reduces further, if both are counted by the same operation
+    /// and the first one is needed for nothing else.
+    fn reduced_by(&self, index: usize) -> Option<usize> {
+        let (keep, [own, _]) = self.reduction(index)?;
+        let (earlier, _) = self.reduction(own)?;
+        (earlier == keep && self.nodes[own].uses == 1).then_some(own)
+    }
+
+    /// Returns the operation and the operands of a difference, or of an intersection of two
+    /// operands, that is counted and not done. An operand that can be reduced further comes first.
+    fn reduction(&self, index: usize) -> Option<(Keep, [usize; 2])> {
+        let is_counted = |index: usize| {
+            let State { root, done, .. } = self.nodes[index];
+            root != NONE && !done
         };
-        if self.pending_operands + new(self) > BATCH {
+        if !is_counted(index) {
+            return None;
+        }
+        match &self.plan[index] {
+            Node::Diff([a, b]) => Some((Keep::Outside, [a.index(), b.index()])),
+            Node::And(ids) => {
+                let [a, b] = <[NodeId; 2]>::try_from(&ids[..]).ok()?.map(NodeId::index);
+                let can_be_reduced = |index: usize| {
+                    let is_pair = matches!(&self.plan[index], Node::And(ids) if ids.len() == 2);
+                    is_pair && is_counted(index) && self.nodes[index].uses == 1
+                };
+                let swapped = !can_be_reduced(a) && can_be_reduced(b);
+                Some((Keep::Inside, if swapped { [b, a] } else { [a, b] }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Defers nodes to the next batch. Their operands must be done.
+    fn defer(&mut self, deferred: Deferred) {
+        let mut new: SmallVec<[usize; BATCH]> = SmallVec::from_slice(&deferred.operands);
+        new.sort_unstable();
+        new.dedup();
+        new.retain(|operand| self.nodes[*operand].pending == NONE);
+        if self.pending_operands + new.len() > BATCH {
             self.flush_batch();
         }
-        for id in pair {
-            let state = &mut self.nodes[id.index()];
+        for operand in &deferred.operands {
+            let state = &mut self.nodes[*operand];
             if state.pending == NONE {
                 state.pending = number(self.pending_operands);
                 self.pending_operands += 1;
             }
         }
-        self.pending.push(index);
-        self.nodes[index].done = true;
+        for node in &deferred.nodes {
+            self.nodes[*node].done = true;
+        }
+        self.pending.push(deferred);
     }
 
-    /// Adds the step that counts the deferred intersections.
+    /// Adds the step that counts the deferred nodes.
     fn flush_batch(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
             return;
         }
-        let plan = self.plan;
         let mut batch = Batch {
             rows: Vec::new(),
             before: vec![0; self.pending_operands],
         };
         let mut operands = vec![0; self.pending_operands];
-        for index in &pending {
-            let mut pair = [0; 2];
-            for (id, own) in plan[*index].operands().iter().zip(&mut pair) {
-                let state = &mut self.nodes[id.index()];
+        for deferred in &pending {
+            let [own, others @ ..] = &deferred.operands[..] else {
+                unreachable!("a reduction has operands");
+            };
+            self.nodes[*own].uses -= 1;
+            self.nodes[*own].readers -= deferred.nodes[0];
+            let own_number = self.nodes[*own].pending;
+            operands[own_number as usize] = *own;
+            let mut columns = 0;
+            let mut pairs = Vec::with_capacity(others.len());
+            for (node, operand) in deferred.nodes.iter().zip(others) {
+                let state = &mut self.nodes[*operand];
                 state.uses -= 1;
-                state.readers -= index;
-                *own = state.pending;
-                operands[*own as usize] = id.index();
+                state.readers -= node;
+                let column = state.pending;
+                operands[column as usize] = *operand;
+                columns |= 1 << column;
+                pairs.push((column, self.nodes[*node].root));
             }
-            batch.push(pair, self.nodes[*index].root);
+            match (deferred.keep, &pairs[..]) {
+                (Keep::Inside, [(column, root)]) => batch.push([own_number, *column], *root),
+                (keep, _) => batch.rows.push(Row {
+                    operand: own_number,
+                    running: Some(keep),
+                    columns,
+                    pairs,
+                }),
+            }
         }
         let from = number(self.program.operands.len());
         for operand in operands {
@@ -409,8 +517,11 @@ impl<'a> Compiler<'a> {
             operands,
         });
         self.free.append(&mut self.freed);
-        for index in pending {
-            self.absorb(index);
+        for deferred in pending {
+            for index in deferred.nodes {
+                self.nodes[index].uses = 0;
+                self.absorb(index);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::bitmap::kernel::{self, WORDS, Words};
+use crate::bitmap::kernel::{self, Keep, WORDS, Words};
 use crate::sets::UserId;
 
 /// The length of a tile in a Redis bitmap, in bytes.
@@ -169,13 +169,11 @@ impl Dense {
         }
     }
 
-    /// Returns the users in this bitmap but not in the other.
-    fn diff(&self, other: &Dense) -> Dense {
+    /// Removes the users of another bitmap.
+    fn diff_assign(&mut self, other: &Dense) {
         let shared = self.shared(other);
-        let mut result = self.clone();
-        result.count -=
-            kernel::diff_assign(&mut result.words.0[shared.clone()], &other.words.0[shared]);
-        result
+        self.count -=
+            kernel::diff_assign(&mut self.words.0[shared.clone()], &other.words.0[shared]);
     }
 
     /// Returns the users in exactly one of the two bitmaps.
@@ -479,6 +477,14 @@ impl Tile {
         }
     }
 
+    /// Returns the same users as a bitmap.
+    pub(super) fn to_dense(&self) -> Tile {
+        Tile::Dense(match self {
+            Tile::Sparse(places) => Dense::from_places(places),
+            Tile::Dense(dense) => dense.clone(),
+        })
+    }
+
     /// Returns the same users in the smaller representation. An intersection of dense tiles may
     /// have few users.
     pub fn compact(&self) -> Tile {
@@ -642,18 +648,25 @@ impl Tile {
 
     /// Returns the users in this tile but not in the other.
     pub fn diff(&self, other: &Tile) -> Tile {
-        match (self, other) {
-            (Tile::Sparse(a), b) => {
-                Tile::Sparse(a.iter().copied().filter(|p| !b.contains(*p)).collect())
+        let mut left = self.clone();
+        left.keep(other, Keep::Outside);
+        left
+    }
+
+    /// Removes the users that are in another tile, or those that are not.
+    pub fn keep(&mut self, other: &Tile, keep: Keep) {
+        match (&mut *self, other, keep) {
+            (Tile::Sparse(places), other, _) => {
+                let mut other = Lookup::of_tile(other);
+                places.retain(|place| other.contains(*place) == (keep == Keep::Inside));
             }
-            (Tile::Dense(a), Tile::Dense(b)) => Tile::Dense(a.diff(b)),
-            (Tile::Dense(_), Tile::Sparse(places)) => {
-                let mut result = self.clone();
+            (Tile::Dense(a), Tile::Dense(b), Keep::Outside) => a.diff_assign(b),
+            (Tile::Dense(_), Tile::Sparse(places), Keep::Outside) => {
                 for place in places {
-                    result.set(*place, false);
+                    self.set(*place, false);
                 }
-                result
             }
+            (own @ Tile::Dense(_), other, Keep::Inside) => *own = own.and(other),
         }
     }
 

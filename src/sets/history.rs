@@ -52,13 +52,14 @@ impl Segment {
             let mut terms: usize = 1;
             self.visit(&mut |name, ever| {
                 let own = if ever { 1 } else { catalogue.of(name).len() };
-                terms = terms.saturating_add(own).saturating_add(1);
+                terms = terms.saturating_add(terms_of_growing(own));
             });
             terms
         } else {
             let earlier = self.recorded_before(period, catalogue).len();
             let each = self.terms_at(period, catalogue);
-            earlier.saturating_mul(each).saturating_add(1)
+            let operators = terms_of_growing(earlier) - earlier;
+            earlier.saturating_mul(each).saturating_add(operators)
         }
     }
 
@@ -88,15 +89,23 @@ impl Segment {
         if self.is_union_of_units() {
             return self.with_leaves(&|name| {
                 let keys = coarsest_before(catalogue.of(name), period.start());
-                Set::Or(keys.into_iter().cloned().map(Set::Key).collect())
+                let mut union = Set::Empty;
+                for (grain, keys) in keys {
+                    let keys = keys.into_iter().cloned().map(Set::Key).collect();
+                    union = if grain > period.grain() {
+                        Set::Or(vec![union, Set::Or(keys)])
+                    } else {
+                        growing_union(union, keys)
+                    };
+                }
+                union
             });
         }
         let earlier = self.recorded_before(period, catalogue);
-        Set::Or(
-            earlier
-                .into_iter()
-                .map(|earlier| self.build(earlier, catalogue))
-                .collect(),
+        let earlier = earlier.into_iter();
+        growing_union(
+            Set::Empty,
+            earlier.map(|at| self.build(at, catalogue)).collect(),
         )
     }
 
@@ -162,10 +171,33 @@ impl Segment {
     }
 }
 
+/// The number of consecutive sets that form one union.
+const BLOCK: usize = 32;
+
+/// Returns the union of a set and consecutive ones.
+///
+/// The unions up to one period and up to the next share all parts but the last one, so a plan that
+/// needs both takes one operation for it: the last sets, up to [`BLOCK`], are added one by one, to
+/// the union of whole blocks.
+fn growing_union(start: Set, mut sets: Vec<Set>) -> Set {
+    let last = sets.split_off(sets.len() - sets.len() % BLOCK);
+    let blocks = sets.chunks(BLOCK).map(|block| Set::Or(block.to_vec()));
+    let start = Set::Or(std::iter::once(start).chain(blocks).collect());
+    last.into_iter()
+        .fold(start, |union, next| Set::Or(vec![union, next]))
+}
+
+/// Returns at least the number of terms of a union of so many bitmaps before a period.
+fn terms_of_growing(sets: usize) -> usize {
+    // Each grain has a union and an empty or other start.
+    sets + sets / BLOCK + sets.min(BLOCK) + 4 * 3
+}
+
 /// Returns the fewest of an event's bitmaps that cover everything before a moment: months, then
-/// weeks, days and hours where a coarser bitmap is missing or ends later.
-fn coarsest_before(keys: &[Key], moment: DateTime<Utc>) -> Vec<&Key> {
-    let mut chosen: Vec<&Key> = Vec::new();
+/// weeks, days and hours where a coarser bitmap is missing or ends later. Those of a grain are in
+/// order.
+fn coarsest_before(keys: &[Key], moment: DateTime<Utc>) -> Vec<(Grain, Vec<&Key>)> {
+    let mut chosen = Vec::new();
     let mut covered: Vec<(DateTime<Utc>, DateTime<Utc>)> = Vec::new();
     for grain in [Grain::Month, Grain::WEEK, Grain::Day, Grain::Hour] {
         let is_covered = |period: Period| {
@@ -182,7 +214,7 @@ fn coarsest_before(keys: &[Key], moment: DateTime<Utc>) -> Vec<&Key> {
             .filter(|(_, period)| !is_covered(*period))
             .collect();
         covered.extend(more.iter().map(|(_, at)| (at.start(), at.end())));
-        chosen.extend(more.into_iter().map(|(key, _)| key));
+        chosen.push((grain, more.into_iter().map(|(key, _)| key).collect()));
         covered.sort_unstable();
         covered = merged(&covered);
     }

@@ -400,9 +400,11 @@ impl Plan {
         self.idempotent(ids.as_ref(), Node::And)
     }
 
-    /// The union of `ids`.
+    /// The union of `ids`. Those known to be nobody are left out.
     pub fn or(&mut self, ids: impl AsRef<[NodeId]>) -> NodeId {
-        self.idempotent(ids.as_ref(), Node::Or)
+        let mut ids = Operands::from_slice(ids.as_ref());
+        ids.retain(|id| *self.node(*id) != Node::Empty);
+        self.idempotent(&ids, Node::Or)
     }
 
     /// The users in an odd number of `ids`.

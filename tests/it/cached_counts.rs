@@ -10,12 +10,13 @@ use cohortist::bitmap::Operation;
 use cohortist::calendar::{Grain, parse_moment};
 use cohortist::clock::Clock;
 use cohortist::reports::plan_at;
-use cohortist::reports::retention::Query;
+use cohortist::reports::retention::{Query, Table};
 use cohortist::server::Dashboard;
-use cohortist::sets::{Plan, Set};
+use cohortist::sets::{Key, Plan, Set};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{
-    CacheOptions, CacheStats, CachedStore, Freshness, Mark, Options, Store, StoreError, open,
+    CacheOptions, CacheStats, CachedStore, Freshness, Mark, Options, RedisEval, Store, StoreError,
+    open,
 };
 use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
@@ -26,7 +27,7 @@ use crate::http::{agent, read};
 use crate::store_contract::contract;
 use crate::support::bent::Bent;
 use crate::support::model::{key, marks, marks_of, set, sets};
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, patient};
 use crate::support::web::{name, now, product_store, serve_dashboard};
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -541,5 +542,63 @@ fn hours_and_undated_bitmaps_are_as_new_as_others() {
             [u64::from(user), u64::from(user)]
         );
         tracker.mark(&name("a"), user, now()).unwrap();
+    }
+}
+
+/// A question about new users depends on every user before them.
+#[test]
+fn the_history_of_first_time_cohorts_is_read_once() {
+    let event = name("active");
+    let marks: Vec<Mark> = (0..730_u32)
+        .flat_map(|back| {
+            let moment = now() - TimeDelta::days(back.into());
+            let keys = Key::of_mark(&event, moment, false).unwrap();
+            // Some are new each day, and some were there a week before.
+            let users = [back, back / 2, 3 * back, back + 7, 100_000 + back % 50];
+            keys.flat_map(move |key| {
+                users.map(|user| Mark {
+                    key: key.clone(),
+                    user,
+                    value: true,
+                })
+            })
+            .collect::<Vec<_>>()
+        })
+        .collect();
+    let query = Query {
+        rows: Some(31),
+        cols: Some(13),
+        ..Query::new(
+            "first(active)".parse().unwrap(),
+            "active".parse().unwrap(),
+            Grain::Day,
+        )
+    };
+    let embedded = in_memory();
+    embedded.apply(&marks).unwrap();
+    let expected = Tracker::new(Arc::new(embedded)).retention(&query, now());
+    let expected = expected.unwrap();
+    for redis_eval in [RedisEval::Server, RedisEval::Fetch, RedisEval::Auto] {
+        let server = RedisServer::start();
+        let options = Options {
+            redis_eval,
+            ..patient()
+        };
+        let store = open(&server.url(), &options).unwrap();
+        store.apply(&marks).unwrap();
+        let tracker = Tracker::new(store).with_cache(how(1 << 20), Clock::Fixed(now()));
+        let ask = || {
+            server.reset_statistics();
+            let table = tracker.retention(&query, now()).unwrap();
+            let cells = |table: &Table| table.rows.clone();
+            assert_eq!(cells(&table), cells(&expected), "{redis_eval:?}");
+            (server.calls("bitop"), server.calls("getrange"))
+        };
+        let (operations, pieces) = ask();
+        // A union and a difference for each cohort, and an intersection for each cell, beside what
+        // the history, the distinct people and the days without a month take.
+        assert!(operations <= 325 + 3 * 31 + 70, "{operations}");
+        assert!(operations + pieces > 0);
+        assert_eq!(ask(), (0, 0), "{redis_eval:?}: everything is remembered");
     }
 }

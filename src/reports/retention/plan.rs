@@ -56,7 +56,7 @@ enum Counted<T> {
     /// Those who came back.
     Returned(T),
     /// Those of the cohort who did not: to remove each period's people from what is left takes one
-    /// operation a cell, to collect them takes two.
+    /// operation a cell, whose result need not be stored. To collect them takes two.
     StayedAway(T),
 }
 
@@ -469,17 +469,23 @@ impl<'a> Returns<'a> {
             return self.bracket_cells(plan, row, who, windows);
         }
         match self.query.measure {
-            Measure::On | Measure::OnOrAfter => {
+            Measure::On => {
                 let came_back = (0..windows.len()).map(|k| {
                     let back = self.at(plan, row + k)?;
-                    Ok(back.map(|back| plan.and([who, back])))
+                    Ok(back.map(|back| Counted::Returned(plan.and([who, back]))))
                 });
-                let mut cells = came_back.collect::<Result<Vec<_>, QueryError>>()?;
-                if self.query.measure == Measure::OnOrAfter {
-                    unite_from_the_end(plan, &mut cells);
+                came_back.collect()
+            }
+            Measure::OnOrAfter => {
+                let mut away = None;
+                let mut cells = vec![None; windows.len()];
+                for (k, cell) in cells.iter_mut().enumerate().rev() {
+                    if let Some(back) = self.at(plan, row + k)? {
+                        away = Some(plan.diff(away.unwrap_or(who), back));
+                    }
+                    *cell = away.map(Counted::StayedAway);
                 }
-                let returned = |cell: Option<NodeId>| cell.map(Counted::Returned);
-                Ok(cells.into_iter().map(returned).collect())
+                Ok(cells)
             }
             Measure::OnOrBefore => {
                 let mut away = None;
@@ -529,15 +535,5 @@ impl<'a> Returns<'a> {
         let cells = cells.collect();
         self.brackets = brackets;
         cells
-    }
-}
-
-/// Replaces each set by its union with all that follow.
-fn unite_from_the_end(plan: &mut Plan, cells: &mut [Option<NodeId>]) {
-    for k in (0..cells.len().saturating_sub(1)).rev() {
-        cells[k] = match (cells[k], cells[k + 1]) {
-            (Some(own), Some(behind)) => Some(plan.or([own, behind])),
-            (own, behind) => own.or(behind),
-        };
     }
 }
