@@ -731,7 +731,7 @@ mobile = "ios | android"
         ]);
         insta::assert_snapshot!(types, @r#"
 c.toml, line 1: `titel`: unknown setting; did you mean `title`?
-c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, server
+c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, calendar, server
 c.toml, line 2: `stores.prod.store`: is missing: name the store, such as store = "redis://host:6379/0"
 c.toml, line 2: `stores.prod.read_only`: must be true or false without quotes, not a whole number
 c.toml, line 2: `stores.prod.sotre`: unknown setting; did you mean `store`?
