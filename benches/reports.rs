@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use cohortist::calendar::Grain;
+use cohortist::calendar::{Grain, WeekStart, Zone};
 use cohortist::reports::Report;
 use cohortist::reports::frequency::Frequency;
 use cohortist::reports::lifecycle::Lifecycle;
@@ -66,6 +66,8 @@ fn questions() -> Vec<Question> {
         window: "28d".parse().unwrap(),
         to: None,
         weeks,
+        week: WeekStart::Monday,
+        zone: Zone::UTC,
     };
     let rolling = |rolling| Trends {
         segments: vec![active()],
@@ -113,7 +115,7 @@ fn main() {
     for (key, users) in bitmaps_of(DAYS) {
         // Every mark is in a week and a month, too.
         let When::In(day) = key.when() else { continue };
-        let longer = [Grain::Week, Grain::Month].map(|grain| {
+        let longer = [Grain::WEEK, Grain::Month].map(|grain| {
             let event = key.event().clone();
             Key::new(event, day.within(grain)).unwrap()
         });

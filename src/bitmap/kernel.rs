@@ -938,6 +938,11 @@ mod tests {
         words.map(u64::count_ones).sum()
     }
 
+    /// A kernel that combines its operands and counts nothing.
+    type Uncounted = fn(Instructions, &mut [u64], &[u64], &[u64]);
+    /// The same for one word.
+    type OfWord = fn(u64, u64, u64) -> u64;
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -954,7 +959,7 @@ mod tests {
                     ("xor", |i, a, b, _| i.xor_assign(a, b), |a, b, _| (a ^ b, a ^ b)),
                     ("diff", |i, a, b, _| i.diff_assign(a, b), |a, b, _| (a & !b, a & b)),
                 ];
-                let uncounted: [(&str, fn(Instructions, &mut [u64], &[u64], &[u64]), fn(u64, u64, u64) -> u64); 8] = [
+                let uncounted: [(&str, Uncounted, OfWord); 8] = [
                     ("set and", |i, a, b, c| i.set_and(a, b, c), |_, b, c| b & c),
                     ("set or", |i, a, b, c| i.set_or(a, b, c), |_, b, c| b | c),
                     ("set xor", |i, a, b, c| i.set_xor(a, b, c), |_, b, c| b ^ c),

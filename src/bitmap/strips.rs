@@ -45,7 +45,7 @@ enum Line {
     /// Adds the number of users to the sum with this index.
     Count(From, usize),
     /// Counts a batch. The sums begin with this index.
-    Batch(usize, SmallVec<[From; BATCH]>, usize),
+    Batch(usize, Vec<From>, usize),
 }
 
 /// A program for strips.
@@ -88,7 +88,7 @@ impl Code {
                     let rows = program.batches[step.node as usize].rows.iter();
                     let pairs = rows.flat_map(|row| &row.pairs);
                     code.roots.extend(pairs.map(|(_, root)| root));
-                    let batch = Line::Batch(step.node as usize, operands, sum);
+                    let batch = Line::Batch(step.node as usize, operands.into_vec(), sum);
                     code.lines.push(batch);
                 }
                 Op::AndCount => {
