@@ -103,6 +103,8 @@ pub mod ingest;
 mod listen;
 #[cfg(any(feature = "server", feature = "resp"))]
 mod peers;
+#[cfg(any(feature = "server", feature = "resp"))]
+mod process;
 #[doc(hidden)]
 pub mod render;
 pub mod reports;

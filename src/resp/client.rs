@@ -1,27 +1,26 @@
 //! The state of a client, and the execution of its commands.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
-use super::access::{Access, CommandError, CommandResult};
-use super::command::{self, ClientCommand, Kind, Spec};
+use super::access::{Access, CommandError};
+use super::command::{ClientCommand, Kind, Spec};
+use super::info;
 use super::reply::{Protocol, Reply};
 use super::request;
-use super::shared::Shared;
+use super::shared::{Connection, Shared};
 use crate::store::StoreError;
-use crate::store::embedded::ReadTxn;
 
 /// A client. It can access the store only through the [`Access`] of each command.
 pub(super) struct Client<'a> {
     shared: &'a Shared,
+    connection: &'a Connection,
     id: u64,
     pub protocol: Protocol,
     /// Whether it has authenticated, or needs no password.
     pub is_authenticated: bool,
-    name: Vec<u8>,
     pub peer: Option<IpAddr>,
     /// How long to delay the next reply, after a wrong password.
     pub reply_delay: Duration,
@@ -39,13 +38,13 @@ pub(super) enum Needs {
 }
 
 impl<'a> Client<'a> {
-    pub fn new(shared: &'a Shared, id: u64) -> Self {
+    pub fn new(shared: &'a Shared, connection: &'a Connection, id: u64) -> Self {
         Client {
             shared,
+            connection,
             id,
             protocol: Protocol::Two,
             is_authenticated: shared.settings.password.is_none(),
-            name: Vec::new(),
             peer: None,
             reply_delay: Duration::ZERO,
         }
@@ -77,10 +76,14 @@ impl<'a> Client<'a> {
             Kind::Auth => Ok(self.auth(arguments)),
             Kind::Hello => Ok(self.hello(arguments)),
             Kind::Client => self.client(arguments).map_err(CommandError::from),
-            Kind::Info => access.read().and_then(|txn| self.info(arguments, txn)),
-            Kind::Flush if !self.shared.settings.allow_flush => Ok(Reply::error(
-                "FLUSHDB is disabled: start `cohortist serve` with --allow-flush to let clients delete everything",
-            )),
+            Kind::Config => Ok(info::settings(self.shared, &arguments[2..])),
+            Kind::Info => access
+                .read()
+                .and_then(|txn| info::info(self.shared, &arguments[1..], txn)),
+            Kind::Flush if !self.shared.settings.allow_flush => Ok(Reply::error(format!(
+                "{} is disabled: start `cohortist serve` with --allow-flush to let clients delete everything",
+                spec.name().to_uppercase()
+            ))),
             _ => (spec.run)(arguments, access),
         };
         match result {
@@ -92,13 +95,17 @@ impl<'a> Client<'a> {
     fn client(&mut self, arguments: &[&[u8]]) -> Result<Reply, Reply> {
         Ok(match ClientCommand::parse(arguments)? {
             ClientCommand::Id => Reply::count(self.id),
-            ClientCommand::GetName if self.name.is_empty() => Reply::Null,
-            ClientCommand::GetName => Reply::bulk(self.name.clone()),
+            ClientCommand::GetName => match self.connection.activity().name.clone() {
+                name if name.is_empty() => Reply::Null,
+                name => Reply::bulk(name),
+            },
             ClientCommand::SetName(name) => {
-                self.name = name;
+                self.connection.activity().name = name;
                 Reply::OK
             }
             ClientCommand::SetInfo => Reply::OK,
+            ClientCommand::Info => Reply::Text(info::client(self.id, self.connection)),
+            ClientCommand::List(ids) => Reply::Text(info::clients(self.shared, ids.as_deref())),
         })
     }
 
@@ -176,9 +183,12 @@ impl<'a> Client<'a> {
         }
         self.is_authenticated = is_authenticated;
         self.protocol = protocol;
+        let mut activity = self.connection.activity();
+        activity.protocol = protocol;
         if let Some(name) = name {
-            self.name = name;
+            activity.name = name;
         }
+        drop(activity);
         Reply::Map(vec![
             ("server", Reply::bulk("cohortist")),
             ("version", Reply::bulk(env!("CARGO_PKG_VERSION"))),
@@ -192,77 +202,4 @@ impl<'a> Client<'a> {
             ("modules", Reply::Array(Vec::new())),
         ])
     }
-
-    fn info(&self, arguments: &[&[u8]], txn: ReadTxn<'_>) -> CommandResult {
-        let shared = self.shared;
-        let keys = txn.keys()?.len();
-        let sections = [
-            (
-                "Server",
-                vec![
-                    ("redis_version", command::VERSION.to_owned()),
-                    ("server_name", "cohortist".to_owned()),
-                    ("cohortist_version", env!("CARGO_PKG_VERSION").to_owned()),
-                    ("redis_mode", "standalone".to_owned()),
-                    ("process_id", std::process::id().to_string()),
-                    ("tcp_port", shared.port.to_string()),
-                    (
-                        "uptime_in_seconds",
-                        shared.started.elapsed().as_secs().to_string(),
-                    ),
-                ],
-            ),
-            (
-                "Clients",
-                vec![
-                    ("connected_clients", shared.open.lock().len().to_string()),
-                    ("maxclients", shared.max_clients.to_string()),
-                ],
-            ),
-            (
-                "Stats",
-                vec![
-                    (
-                        "total_connections_received",
-                        shared.connections.load(Ordering::Relaxed).to_string(),
-                    ),
-                    (
-                        "total_commands_processed",
-                        shared.commands.load(Ordering::Relaxed).to_string(),
-                    ),
-                ],
-            ),
-            (
-                "Keyspace",
-                if keys == 0 {
-                    Vec::new()
-                } else {
-                    let expires = txn.expiring();
-                    let stats = format!("keys={keys},expires={expires},avg_ttl=0");
-                    vec![("db0", stats)]
-                },
-            ),
-        ];
-        let texts: Vec<String> = sections
-            .iter()
-            .filter(|(name, _)| is_info_section(name, &arguments[1..]))
-            .map(|(name, fields)| {
-                let lines = fields
-                    .iter()
-                    .map(|(field, value)| format!("{field}:{value}\r\n"));
-                format!("# {name}\r\n{}", lines.collect::<String>())
-            })
-            .collect();
-        Ok(Reply::Text(texts.join("\r\n")))
-    }
-}
-
-/// Whether INFO with these arguments returns a section.
-fn is_info_section(name: &str, arguments: &[&[u8]]) -> bool {
-    const ALL: [&str; 3] = ["all", "default", "everything"];
-    arguments.is_empty()
-        || arguments.iter().any(|argument| {
-            let is = |name: &str| argument.eq_ignore_ascii_case(name.as_bytes());
-            is(name) || ALL.into_iter().any(is)
-        })
 }

@@ -9,9 +9,11 @@ use super::access::{
 use super::bits::{bit_count, bit_op, bit_pos, get_bit, range, set_bit};
 use super::glob;
 use super::reply::Reply;
+use super::request;
 use crate::bitmap::{TILE_BYTES, Tile};
 use crate::clock::Clock;
-use crate::store::embedded::ReadTxn;
+use crate::store::StoreError;
+use crate::store::embedded::{ReadTxn, WriteTxn};
 
 /// The version of Redis that the commands imitate.
 pub(super) const VERSION: &str = "7.0.15";
@@ -30,12 +32,13 @@ pub(super) enum Kind {
     Read,
     /// Needs no bitmaps.
     Plain,
-    /// FLUSHDB, which the settings may forbid.
+    /// FLUSHDB and FLUSHALL, which the settings may forbid.
     Flush,
     /// Executed by the connection, like the following ones.
     Auth,
     Hello,
     Client,
+    Config,
     Info,
     Multi,
     Exec,
@@ -65,6 +68,8 @@ enum Keys {
     Two,
     /// All arguments from this index on.
     From(u8),
+    /// Every other argument, from the first on. Values are between them.
+    Pairs,
 }
 
 impl Keys {
@@ -75,11 +80,16 @@ impl Keys {
             Keys::One => [1, 1, 1],
             Keys::Two => [1, 2, 1],
             Keys::From(first) => [first.into(), -1, 1],
+            Keys::Pairs => [1, -1, 2],
         }
     }
 }
 
 impl Spec {
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Whether it computes new bitmaps from whole ones, which may take long.
     pub fn combines(&self) -> bool {
         self.name == "bitop"
@@ -93,13 +103,15 @@ impl Spec {
     /// The keys among its arguments, whose number must have been checked. Arguments that cannot be
     /// names of keys are left out.
     pub fn keys<'a>(&self, arguments: &[&'a [u8]]) -> Vec<&'a str> {
-        let keys = match self.keys {
-            Keys::None => &[],
-            Keys::One => &arguments[1..2],
-            Keys::Two => &arguments[1..3],
-            Keys::From(first) => &arguments[first.into()..],
+        let (keys, step) = match self.keys {
+            Keys::None => (&[][..], 1),
+            Keys::One => (&arguments[1..2], 1),
+            Keys::Two => (&arguments[1..3], 1),
+            Keys::From(first) => (&arguments[first.into()..], 1),
+            Keys::Pairs => (&arguments[1..], 2),
         };
-        keys.iter().filter_map(|bytes| key(bytes).ok()).collect()
+        let keys = keys.iter().step_by(step);
+        keys.filter_map(|bytes| key(bytes).ok()).collect()
     }
 }
 
@@ -130,8 +142,19 @@ static COMMANDS: &[Spec] = &[
     spec("get", 2, Kind::Read, Keys::One, get),
     spec("getrange", 4, Kind::Read, Keys::One, get_range),
     spec("set", -3, Kind::Write, Keys::One, set),
+    spec("setnx", 3, Kind::Write, Keys::One, set_if_new),
+    spec("setex", 4, Kind::Write, Keys::One, |a, access| {
+        set_expiring(a, access, "setex", SECOND)
+    }),
+    spec("psetex", 4, Kind::Write, Keys::One, |a, access| {
+        set_expiring(a, access, "psetex", MILLISECOND)
+    }),
+    spec("getex", -2, Kind::Write, Keys::One, get_expiring),
+    spec("mget", -2, Kind::Read, Keys::From(1), get_many),
+    spec("mset", -3, Kind::Write, Keys::Pairs, set_many),
     spec("strlen", 2, Kind::Read, Keys::One, strlen),
     spec("exists", -2, Kind::Read, Keys::From(1), exists),
+    spec("touch", -2, Kind::Read, Keys::From(1), exists),
     spec("del", -2, Kind::Write, Keys::From(1), delete),
     spec("unlink", -2, Kind::Write, Keys::From(1), delete),
     spec("type", 2, Kind::Read, Keys::One, type_of),
@@ -139,16 +162,28 @@ static COMMANDS: &[Spec] = &[
     spec("scan", -2, Kind::Read, Keys::None, scan),
     spec("dbsize", 1, Kind::Read, Keys::None, dbsize),
     spec("expire", -3, Kind::Write, Keys::One, |a, access| {
-        expire(a, access, "expire", SECOND)
+        expire(a, access, "expire", IN_SECONDS)
     }),
     spec("pexpire", -3, Kind::Write, Keys::One, |a, access| {
-        expire(a, access, "pexpire", MILLISECOND)
+        expire(a, access, "pexpire", IN_MILLISECONDS)
+    }),
+    spec("expireat", -3, Kind::Write, Keys::One, |a, access| {
+        expire(a, access, "expireat", AT_SECOND)
+    }),
+    spec("pexpireat", -3, Kind::Write, Keys::One, |a, access| {
+        expire(a, access, "pexpireat", AT_MILLISECOND)
     }),
     spec("ttl", 2, Kind::Read, Keys::One, |a, access| {
-        time_to_live(a, access, SECOND)
+        expiry(a, access, IN_SECONDS)
     }),
     spec("pttl", 2, Kind::Read, Keys::One, |a, access| {
-        time_to_live(a, access, MILLISECOND)
+        expiry(a, access, IN_MILLISECONDS)
+    }),
+    spec("expiretime", 2, Kind::Read, Keys::One, |a, access| {
+        expiry(a, access, AT_SECOND)
+    }),
+    spec("pexpiretime", 2, Kind::Read, Keys::One, |a, access| {
+        expiry(a, access, AT_MILLISECOND)
     }),
     spec("persist", 2, Kind::Write, Keys::One, persist),
     spec("rename", 3, Kind::Write, Keys::Two, |a, access| {
@@ -158,6 +193,7 @@ static COMMANDS: &[Spec] = &[
         rename(a, access, true)
     }),
     spec("flushdb", -1, Kind::Flush, Keys::None, flush),
+    spec("flushall", -1, Kind::Flush, Keys::None, flush),
     spec("ping", -1, Kind::Plain, Keys::None, ping),
     spec("echo", 2, Kind::Plain, Keys::None, |a, _| {
         Ok(Reply::bulk(a[1]))
@@ -168,6 +204,7 @@ static COMMANDS: &[Spec] = &[
     spec("auth", -2, Kind::Auth, Keys::None, by_connection),
     spec("hello", -1, Kind::Hello, Keys::None, by_connection),
     spec("client", -2, Kind::Client, Keys::None, by_connection),
+    spec("config", -2, Kind::Config, Keys::None, by_connection),
     spec("multi", 1, Kind::Multi, Keys::None, by_connection),
     spec("exec", 1, Kind::Exec, Keys::None, by_connection),
     spec("discard", 1, Kind::Discard, Keys::None, by_connection),
@@ -177,6 +214,11 @@ static COMMANDS: &[Spec] = &[
 /// The units of times, in milliseconds.
 const SECOND: i64 = 1000;
 const MILLISECOND: i64 = 1;
+
+const IN_SECONDS: ExpiryUnit = ExpiryUnit::new(SECOND, false);
+const IN_MILLISECONDS: ExpiryUnit = ExpiryUnit::new(MILLISECOND, false);
+const AT_SECOND: ExpiryUnit = ExpiryUnit::new(SECOND, true);
+const AT_MILLISECOND: ExpiryUnit = ExpiryUnit::new(MILLISECOND, true);
 
 /// The function of commands that the connection executes itself.
 fn by_connection(_: &[&[u8]], _: &mut Access<'_, '_>) -> CommandResult {
@@ -249,11 +291,19 @@ fn quote(bytes: &[u8], max: usize) -> String {
 /// A subcommand with its arity, as in [`Spec`].
 type Subcommand = (&'static str, i32);
 
-const SUBCOMMANDS: [(&str, &[Subcommand]); 2] = [
+const SUBCOMMANDS: [(&str, &[Subcommand]); 3] = [
     (
         "client",
-        &[("id", 2), ("getname", 2), ("setname", 3), ("setinfo", 4)],
+        &[
+            ("id", 2),
+            ("getname", 2),
+            ("setname", 3),
+            ("setinfo", 4),
+            ("info", 2),
+            ("list", -2),
+        ],
     ),
+    ("config", &[("get", -3)]),
     (
         "command",
         &[("count", 2), ("list", -2), ("docs", -2), ("info", -2)],
@@ -320,11 +370,13 @@ struct SetOptions<'a> {
     only_existing: bool,
     return_old: bool,
     keep_ttl: bool,
-    /// The time and its unit.
-    expiry: Option<(&'a [u8], ExpiryUnit)>,
+    expiry: Option<Expiry<'a>>,
 }
 
-/// The unit of an expiry in SET.
+/// A time of expiry with its unit.
+type Expiry<'a> = (&'a [u8], ExpiryUnit);
+
+/// The unit of a time of expiry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct ExpiryUnit {
     /// The length in milliseconds.
@@ -334,28 +386,56 @@ struct ExpiryUnit {
 }
 
 impl ExpiryUnit {
-    fn parse(option: &[u8]) -> Option<Self> {
-        let (unit, is_absolute) = match option {
-            b"EX" => (SECOND, false),
-            b"PX" => (MILLISECOND, false),
-            b"EXAT" => (SECOND, true),
-            b"PXAT" => (MILLISECOND, true),
-            _ => return None,
-        };
-        Some(ExpiryUnit { unit, is_absolute })
+    const fn new(unit: i64, is_absolute: bool) -> Self {
+        ExpiryUnit { unit, is_absolute }
     }
 
-    /// The time in milliseconds since 1970.
-    fn expires_at(self, time: &[u8]) -> Result<u64, CommandError> {
-        let invalid = || CommandError::from(Reply::error("invalid expire time in 'set' command"));
-        let time = integer(time)?;
+    /// The unit that an option of SET and GETEX names, in upper case.
+    fn parse(option: &[u8]) -> Option<Self> {
+        match option {
+            b"EX" => Some(IN_SECONDS),
+            b"PX" => Some(IN_MILLISECONDS),
+            b"EXAT" => Some(AT_SECOND),
+            b"PXAT" => Some(AT_MILLISECOND),
+            _ => None,
+        }
+    }
+
+    /// Reads an option with its time. Returns the arguments after it. The same unit may be given
+    /// again, and then the last time counts.
+    fn option<'a, 'b>(
+        option: &[u8],
+        rest: &'b [&'a [u8]],
+        before: Option<Expiry<'a>>,
+    ) -> Result<(Expiry<'a>, &'b [&'a [u8]]), CommandError> {
+        let unit = ExpiryUnit::parse(option).ok_or_else(syntax_error)?;
+        match rest {
+            [time, rest @ ..] if before.is_none_or(|(_, before)| before == unit) => {
+                Ok(((time, unit), rest))
+            }
+            _ => Err(syntax_error()),
+        }
+    }
+
+    /// The time in milliseconds since 1970. It may be over.
+    fn moment(self, time: i64, command: &str) -> Result<i64, CommandError> {
         let start = if self.is_absolute { 0 } else { now() };
         time.checked_mul(self.unit)
-            .filter(|_| time > 0)
             .and_then(|millis| millis.checked_add(start))
-            .map(i64::unsigned_abs)
-            .ok_or_else(invalid)
+            .ok_or_else(|| invalid_time(command))
     }
+
+    /// Like [`moment`](Self::moment), for commands that refuse times of 0 and below.
+    fn positive_moment(self, time: &[u8], command: &str) -> Result<u64, CommandError> {
+        match integer(time)? {
+            ..=0 => Err(invalid_time(command)),
+            time => Ok(self.moment(time, command)?.unsigned_abs()),
+        }
+    }
+}
+
+fn invalid_time(command: &str) -> CommandError {
+    Reply::error(format!("invalid expire time in '{command}' command")).into()
 }
 
 impl<'a> SetOptions<'a> {
@@ -369,17 +449,10 @@ impl<'a> SetOptions<'a> {
                 b"XX" if !options.only_new => options.only_existing = true,
                 b"GET" => options.return_old = true,
                 b"KEEPTTL" if options.expiry.is_none() => options.keep_ttl = true,
+                _ if options.keep_ttl => return Err(syntax_error()),
                 option => {
-                    let unit = ExpiryUnit::parse(option).ok_or_else(syntax_error)?;
-                    let [time, rest @ ..] = rest else {
-                        return Err(syntax_error());
-                    };
-                    // The same unit may be given again, and then the last time counts.
-                    let is_other = options.expiry.is_some_and(|(_, before)| before != unit);
-                    if options.keep_ttl || is_other {
-                        return Err(syntax_error());
-                    }
-                    options.expiry = Some((time, unit));
+                    let (expiry, rest) = ExpiryUnit::option(option, rest, options.expiry)?;
+                    options.expiry = Some(expiry);
                     arguments = rest;
                 }
             }
@@ -392,7 +465,7 @@ fn set(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
     let options = SetOptions::parse(&arguments[3..])?;
     let expires_at = options
         .expiry
-        .map(|(time, unit)| unit.expires_at(time))
+        .map(|(time, unit)| unit.positive_moment(time, "set"))
         .transpose()?;
     let name = key(arguments[1])?;
     let txn = access.write()?;
@@ -406,20 +479,111 @@ fn set(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
         return Ok(old.unwrap_or(Reply::Null));
     }
     let before = txn.read().expires_at(name);
-    let value = arguments[2];
-    let tile_bytes = usize::try_from(TILE_BYTES).expect("a tile has 8 KiB");
-    let tiles = (0..)
-        .zip(value.chunks(tile_bytes))
-        .map(|(number, bytes)| (number, Arc::new(Tile::of_bytes(bytes))))
-        .filter(|(_, tile)| !tile.is_empty())
-        .collect();
-    txn.put(name, value.len() as u64, tiles)?;
+    put(txn, name, arguments[2])?;
     if let Some(expires_at) = expires_at {
         txn.set_expires_at(name, Some(expires_at))?;
     } else if options.keep_ttl {
         txn.set_expires_at(name, before)?;
     }
     Ok(old.unwrap_or(Reply::OK))
+}
+
+/// Stores a value, which never expires.
+fn put(txn: &mut WriteTxn<'_>, name: &str, value: &[u8]) -> Result<(), StoreError> {
+    let tile_bytes = usize::try_from(TILE_BYTES).expect("a tile has 8 KiB");
+    let tiles = (0..)
+        .zip(value.chunks(tile_bytes))
+        .map(|(number, bytes)| (number, Arc::new(Tile::of_bytes(bytes))))
+        .filter(|(_, tile)| !tile.is_empty())
+        .collect();
+    txn.put(name, value.len() as u64, tiles)
+}
+
+fn set_if_new(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let name = key(arguments[1])?;
+    let txn = access.write()?;
+    let is_new = !txn.read().exists(name)?;
+    if is_new {
+        put(txn, name, arguments[2])?;
+    }
+    Ok(Reply::from(is_new))
+}
+
+fn set_expiring(
+    arguments: &[&[u8]],
+    access: &mut Access<'_, '_>,
+    command: &str,
+    unit: i64,
+) -> CommandResult {
+    let expires_at = ExpiryUnit::new(unit, false).positive_moment(arguments[2], command)?;
+    let name = key(arguments[1])?;
+    let txn = access.write()?;
+    put(txn, name, arguments[3])?;
+    txn.set_expires_at(name, Some(expires_at))?;
+    Ok(Reply::OK)
+}
+
+fn set_many(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let (pairs, rest) = arguments[1..].as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(Reply::error("wrong number of arguments for 'mset' command").into());
+    }
+    let txn = access.write()?;
+    for [name, _] in pairs {
+        key(name)?;
+    }
+    for [name, value] in pairs {
+        put(txn, key(name)?, value)?;
+    }
+    Ok(Reply::OK)
+}
+
+fn get_many(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let txn = access.read()?;
+    let values = arguments[1..].iter().map(|name| whole(txn, key(name)?));
+    Ok(Reply::Array(values.collect::<Result<_, _>>()?))
+}
+
+/// GETEX: returns a value and changes when it expires.
+fn get_expiring(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
+    let mut persists = false;
+    let mut expiry = None;
+    let mut options = &arguments[2..];
+    while let [option, rest @ ..] = options {
+        let option = option.to_ascii_uppercase();
+        options = rest;
+        match option.as_slice() {
+            b"PERSIST" if expiry.is_none() => persists = true,
+            _ if persists => return Err(syntax_error()),
+            option => {
+                let (given, rest) = ExpiryUnit::option(option, rest, expiry)?;
+                expiry = Some(given);
+                options = rest;
+            }
+        }
+    }
+    let name = key(arguments[1])?;
+    let txn = access.write()?;
+    let value = whole(txn.read(), name)?;
+    if matches!(value, Reply::Null) {
+        return Ok(value);
+    }
+    match expiry {
+        Some((time, unit)) => expire_at(txn, name, unit.positive_moment(time, "getex")?)?,
+        None if persists => drop(txn.set_expires_at(name, None)?),
+        None => {}
+    }
+    Ok(value)
+}
+
+/// Makes a bitmap that exists expire at this time, in milliseconds since 1970.
+fn expire_at(txn: &mut WriteTxn<'_>, name: &str, expires_at: u64) -> Result<(), StoreError> {
+    if expires_at <= now().unsigned_abs() {
+        txn.delete(&[name.to_owned()])?;
+    } else {
+        txn.set_expires_at(name, Some(expires_at))?;
+    }
+    Ok(())
 }
 
 fn exists(arguments: &[&[u8]], access: &mut Access<'_, '_>) -> CommandResult {
@@ -493,7 +657,7 @@ fn now() -> i64 {
     Clock::System.now().timestamp_millis()
 }
 
-/// The options of EXPIRE and PEXPIRE.
+/// The options of EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT.
 #[derive(Default)]
 struct ExpireOptions {
     /// Only if the key has no expiry.
@@ -547,13 +711,10 @@ fn expire(
     arguments: &[&[u8]],
     access: &mut Access<'_, '_>,
     command: &str,
-    unit: i64,
+    unit: ExpiryUnit,
 ) -> CommandResult {
     let options = ExpireOptions::parse(&arguments[3..])?;
-    let expires_at = integer(arguments[2])?
-        .checked_mul(unit)
-        .and_then(|span| span.checked_add(now()))
-        .ok_or_else(|| Reply::error(format!("invalid expire time in '{command}' command")))?;
+    let expires_at = unit.moment(integer(arguments[2])?, command)?;
     let name = key(arguments[1])?;
     let txn = access.write()?;
     if !txn.read().exists(name)? {
@@ -563,15 +724,13 @@ fn expire(
     if !options.allow(before, expires_at) {
         return Ok(Reply::Number(0));
     }
-    if expires_at <= now() {
-        txn.delete(&[name.to_owned()])?;
-    } else {
-        txn.set_expires_at(name, Some(expires_at.unsigned_abs()))?;
-    }
+    // A time before 1970 is over as well.
+    expire_at(txn, name, expires_at.max(0).unsigned_abs())?;
     Ok(Reply::Number(1))
 }
 
-fn time_to_live(arguments: &[&[u8]], access: &mut Access<'_, '_>, unit: i64) -> CommandResult {
+/// Returns when a bitmap expires, or in how long.
+fn expiry(arguments: &[&[u8]], access: &mut Access<'_, '_>, unit: ExpiryUnit) -> CommandResult {
     let txn = access.read()?;
     let name = key(arguments[1])?;
     if !txn.exists(name)? {
@@ -580,9 +739,10 @@ fn time_to_live(arguments: &[&[u8]], access: &mut Access<'_, '_>, unit: i64) -> 
     Ok(Reply::Number(match txn.expires_at(name) {
         None => -1,
         Some(expires_at) => {
-            let left = saturating_i64(expires_at).saturating_sub(now()).max(0);
+            let start = if unit.is_absolute { 0 } else { now() };
+            let millis = saturating_i64(expires_at).saturating_sub(start).max(0);
             // Rounded, as in Redis.
-            left.saturating_add(unit / 2) / unit
+            millis.saturating_add(unit.unit / 2) / unit.unit
         }
     }))
 }
@@ -689,6 +849,9 @@ pub(super) enum ClientCommand {
     SetName(Vec<u8>),
     /// SETINFO, which has no effect.
     SetInfo,
+    Info,
+    /// LIST, of the clients with these ids if any are given, or of no client.
+    List(Option<Vec<u64>>),
 }
 
 impl ClientCommand {
@@ -710,8 +873,35 @@ impl ClientCommand {
                     String::from_utf8_lossy(option)
                 ))),
             },
+            (b"INFO", []) => Ok(ClientCommand::Info),
+            (b"LIST", filter) => Ok(ClientCommand::List(ClientCommand::filter(filter)?)),
             // Not reached, because `find` checks subcommands and their arity.
             _ => Err(unknown_subcommand("client", arguments[1])),
+        }
+    }
+    /// Reads the filter of CLIENT LIST.
+    fn filter(filter: &[&[u8]]) -> Result<Option<Vec<u64>>, Reply> {
+        match filter {
+            [] => Ok(None),
+            [option, kind] if option.eq_ignore_ascii_case(b"TYPE") => {
+                match kind.to_ascii_lowercase().as_slice() {
+                    b"normal" => Ok(None),
+                    b"master" | b"slave" | b"replica" | b"pubsub" => Ok(Some(Vec::new())),
+                    _ => Err(Reply::error(format!(
+                        "Unknown client type '{}'",
+                        String::from_utf8_lossy(kind)
+                    ))),
+                }
+            }
+            [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
+                let ids = ids.iter().map(|id| {
+                    let id = request::number(id).filter(|id| *id > 0);
+                    id.map(i64::unsigned_abs)
+                        .ok_or_else(|| Reply::error("Invalid client ID"))
+                });
+                ids.collect::<Result<_, _>>().map(Some)
+            }
+            _ => Err(Reply::error("syntax error")),
         }
     }
 }

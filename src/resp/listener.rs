@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::session::Session;
-use super::shared::{CLIENT_BYTES, OpenConnections, Settings, Shared};
+use super::shared::{CLIENT_BYTES, Connection, OpenConnections, Settings, Shared};
 use crate::listen::Port;
 use crate::peers::{AuthFailures, Endpoint, Peers};
 use crate::store::budget::Reservation;
@@ -78,6 +78,7 @@ impl Listener {
         keyspace: Keyspace,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        let write_failure = keyspace.write_failure();
         let shared = Arc::new(Shared {
             max_clients: settings.max_clients(),
             settings,
@@ -90,6 +91,7 @@ impl Listener {
             wrong_passwords: AuthFailures::new(Endpoint::Resp),
             other_protocols: Peers::default(),
             combining: Mutex::default(),
+            write_failure: Box::new(write_failure),
         });
         let thread = std::thread::Builder::new().name("resp".into()).spawn({
             let shared = Arc::clone(&shared);
@@ -127,8 +129,8 @@ impl Drop for Listener {
         }
         let open = self.shared.open.lock();
         // No more requests are read. Those that were read are answered.
-        for stream in open.values() {
-            let _ = stream.shutdown(Shutdown::Read);
+        for connection in open.values() {
+            let _ = connection.stream.shutdown(Shutdown::Read);
         }
         let _ = self
             .shared
@@ -190,10 +192,10 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) -> Result
     if configure(&stream).is_err() {
         return Ok(());
     }
-    let stream = Arc::new(stream);
-    let Some(memory) = register(&stream, id, shared) else {
+    let connection = Arc::new(Connection::new(stream));
+    let Some(memory) = register(&connection, id, shared) else {
         // Clients recognize this message of Redis.
-        let _ = (&*stream).write_all(b"-ERR max number of clients reached\r\n");
+        let _ = (&connection.stream).write_all(b"-ERR max number of clients reached\r\n");
         return Err(format!(
             "the maximum of {} clients is reached; it depends on --resp-connections, --memory-mb and the limit of open files (ulimit -n)",
             shared.max_clients
@@ -213,8 +215,8 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) -> Result
             let shared = shared;
             let keyspace = keyspace;
             // This fails if the client disconnects.
-            let _ = Session::new(&shared, &keyspace, id, memory).run(&stream);
-            drop(stream);
+            let _ = Session::new(&shared, &keyspace, &connection, id, memory).run();
+            drop(connection);
         }
     };
     std::thread::Builder::new()
@@ -234,13 +236,13 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Adds a connection to the open ones and reserves its memory. Returns `None` if there are too many.
-fn register(stream: &Arc<TcpStream>, id: u64, shared: &Shared) -> Option<Reservation> {
+fn register(connection: &Arc<Connection>, id: u64, shared: &Shared) -> Option<Reservation> {
     let mut open = shared.open.lock();
     if open.len() >= shared.max_clients {
         return None;
     }
     let memory = shared.settings.memory.reserve(CLIENT_BYTES)?;
-    open.insert(id, Arc::clone(stream));
+    open.insert(id, Arc::clone(connection));
     Some(memory)
 }
 

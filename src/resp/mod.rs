@@ -15,6 +15,7 @@ mod bits;
 mod client;
 mod command;
 pub mod glob;
+mod info;
 mod listener;
 mod reply;
 pub mod request;

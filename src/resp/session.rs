@@ -13,7 +13,7 @@ use super::client::{Client, Needs};
 use super::command::{self, Kind, Spec};
 use super::reply::Reply;
 use super::request::{self, AUTHENTICATED, Argument, Parsed, UNAUTHENTICATED};
-use super::shared::{CLIENT_BYTES, Shared};
+use super::shared::{CLIENT_BYTES, Connection, Shared};
 use crate::store::StoreError;
 use crate::store::budget::Reservation;
 use crate::store::embedded::{Keyspace, Precomputed};
@@ -48,6 +48,7 @@ const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Session<'a> {
     shared: &'a Shared,
     keyspace: &'a Keyspace,
+    connection: &'a Connection,
     client: Client<'a>,
     /// The commands since MULTI.
     queue: Option<Queue>,
@@ -93,11 +94,18 @@ impl<'b> SetBits<'b> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(shared: &'a Shared, keyspace: &'a Keyspace, id: u64, memory: Reservation) -> Self {
+    pub fn new(
+        shared: &'a Shared,
+        keyspace: &'a Keyspace,
+        connection: &'a Connection,
+        id: u64,
+        memory: Reservation,
+    ) -> Self {
         Session {
             shared,
             keyspace,
-            client: Client::new(shared, id),
+            connection,
+            client: Client::new(shared, connection, id),
             queue: None,
             is_closing: false,
             memory,
@@ -105,7 +113,8 @@ impl<'a> Session<'a> {
     }
 
     /// Answers requests until the connection is closed.
-    pub fn run(mut self, stream: &TcpStream) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<()> {
+        let stream = &self.connection.stream;
         self.client.peer = stream.peer_addr().ok().map(|peer| peer.ip());
         let mut out = BufWriter::with_capacity(REPLY_BYTES, stream);
         let mut buffer: Vec<u8> = Vec::new();
@@ -247,7 +256,13 @@ impl<'a> Session<'a> {
             .map(|argument| argument.bytes(bytes))
             .collect();
         let reply = match command::find(&given) {
-            Ok(spec) => self.answer(spec, &given),
+            Ok(spec) => {
+                self.connection.used_now(spec.name());
+                let reply = self.answer(spec, &given);
+                let queued = self.queue.as_ref().map(|queue| queue.commands.len());
+                self.connection.activity().queued = queued;
+                reply
+            }
             Err(_) if request::is_http_word(given[0]) => {
                 self.reject();
                 return Ok(());
@@ -285,6 +300,7 @@ impl<'a> Session<'a> {
             keys,
             bits,
         } = std::mem::take(set_bits);
+        self.connection.used_now("setbit");
         let started = Instant::now();
         let replies: Vec<Result<bool, StoreError>> =
             match self.keyspace.set_bits(keys, bits.clone()) {

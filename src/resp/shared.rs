@@ -1,11 +1,12 @@
 //! What the connections of a listener share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::reply::Protocol;
 use crate::peers::{AuthFailures, Peers};
 use crate::store::budget::Budget;
 
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     /// Held by the client whose bitmaps are being combined, because the results take memory.
     pub(super) combining: Mutex<()>,
     pub(super) max_clients: usize,
+    /// Why the store cannot be written at the moment. Locks nothing that a command may hold.
+    pub(super) write_failure: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 impl Shared {
@@ -69,16 +72,66 @@ impl Shared {
     }
 }
 
-/// The open connections by their ids. Streams are shared with the sessions and not cloned, so that
-/// each client needs only one file descriptor.
+/// The open connections by their ids.
 #[derive(Default)]
 pub(super) struct OpenConnections {
-    pub(super) streams: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
     pub(super) closed: Condvar,
 }
 
 impl OpenConnections {
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Connection>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open connection. Its session shares the stream and does not clone it, so that each client
+/// needs only one file descriptor.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) opened: Instant,
+    activity: Mutex<Activity>,
+}
+
+/// What the client of a connection did last.
+#[derive(Clone)]
+pub(super) struct Activity {
+    /// The name that the client gave itself.
+    pub(super) name: Vec<u8>,
+    pub(super) protocol: Protocol,
+    /// The last command, or `NULL`.
+    pub(super) command: &'static str,
+    pub(super) at: Instant,
+    /// The number of commands since MULTI.
+    pub(super) queued: Option<usize>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        let now = Instant::now();
+        Connection {
+            stream,
+            opened: now,
+            activity: Mutex::new(Activity {
+                name: Vec::new(),
+                protocol: Protocol::Two,
+                command: "NULL",
+                at: now,
+                queued: None,
+            }),
+        }
+    }
+
+    /// Records that the client sent a command.
+    pub(super) fn used_now(&self, command: &'static str) {
+        let mut activity = self.activity();
+        activity.command = command;
+        activity.at = Instant::now();
+    }
+
+    pub(super) fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,7 +31,6 @@ mod metrics;
 mod outgoing;
 mod page_cache;
 pub mod pages;
-mod process;
 pub mod query;
 mod request_id;
 mod respond;

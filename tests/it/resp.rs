@@ -2,6 +2,7 @@
 //! load.
 
 use std::collections::BTreeSet;
+use std::io::BufRead;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,7 +94,16 @@ fn command() -> impl Strategy<Value = Line> {
         Just("x")
     ]
     .prop_map(str::to_owned);
-    let span = prop_oneof![1 => long, 1 => odd];
+    let span = prop_oneof![1 => long, 1 => odd.clone()];
+    // Over, and still to come, in seconds and in milliseconds.
+    let instant = prop_oneof![
+        Just("1000000000"),
+        Just("4102444800"),
+        Just("4102444800123"),
+        Just("9223372036854775"),
+        Just("9223372036854776"),
+    ];
+    let instant = prop_oneof![3 => instant.prop_map(str::to_owned), 1 => odd];
     let condition = prop_oneof![Just("NX"), Just("xx"), Just("GT"), Just("LT"), Just("ZZ")]
         .prop_map(str::to_owned);
     let option = prop_oneof![
@@ -106,6 +116,9 @@ fn command() -> impl Strategy<Value = Line> {
         Just("EX 0"),
         Just("EX x"),
         Just("EXAT 4102444800"),
+        Just("PXAT 4102444800123"),
+        Just("EXAT 1000000000"),
+        Just("PXAT 0"),
         Just("EX"),
         Just("nonsense")
     ];
@@ -135,11 +148,29 @@ fn command() -> impl Strategy<Value = Line> {
             }),
         4 => name().prop_map(move |key| args(vec!["GET".into(), key])),
         3 => (name(), place(), place()).prop_map(move |(key, from, to)| args(vec!["GETRANGE".into(), key, from, to])),
-        6 => (name(), bytes, prop::collection::vec(option, 0..3)).prop_map(|(key, value, options)| {
+        6 => (name(), bytes.clone(), prop::collection::vec(option.clone(), 0..3)).prop_map(|(key, value, options)| {
             let mut line = vec![b"SET".to_vec(), key.into_bytes(), value];
             line.extend(options.iter().flat_map(|option| option.split(' ')).map(|word| word.as_bytes().to_vec()));
             line
         }),
+        2 => (name(), bytes.clone()).prop_map(|(key, value)| vec![b"SETNX".to_vec(), key.into_bytes(), value]),
+        3 => (prop_oneof![Just("SETEX"), Just("PSETEX")], name(), span.clone(), bytes.clone()).prop_map(|(word, key, span, value)| {
+            let span = if word == "PSETEX" && span.len() == 7 { span + "000" } else { span };
+            vec![word.into(), key.into_bytes(), span.into_bytes(), value]
+        }),
+        3 => prop::collection::vec((name(), bytes), 1..4).prop_map(|pairs| {
+            let pairs = pairs.into_iter().flat_map(|(key, value)| [key.into_bytes(), value]);
+            std::iter::once(b"MSET".to_vec()).chain(pairs).collect()
+        }),
+        3 => (prop_oneof![Just("MGET"), Just("TOUCH"), Just("MSET")], prop::collection::vec(name(), 1..4))
+            .prop_map(move |(word, keys)| args([vec![word.into()], keys].concat())),
+        4 => (name(), prop::collection::vec(prop_oneof![2 => Just("PERSIST"), 5 => option.clone()], 0..3)).prop_map(move |(key, options)| {
+            let options = options.iter().flat_map(|option| option.split(' ')).map(str::to_owned);
+            args(["GETEX".to_owned(), key].into_iter().chain(options).collect())
+        }),
+        4 => (prop_oneof![Just("EXPIREAT"), Just("PEXPIREAT")], name(), instant, prop::collection::vec(condition.clone(), 0..3))
+            .prop_map(move |(word, key, instant, more)| args([vec![word.into(), key, instant], more].concat())),
+        4 => (prop_oneof![Just("EXPIRETIME"), Just("PEXPIRETIME")], name()).prop_map(move |(word, key)| args(vec![word.into(), key])),
         6 => (prop_oneof![Just("STRLEN"), Just("TYPE"), Just("TTL"), Just("PERSIST"), Just("EXISTS"), Just("DEL"), Just("UNLINK")], name())
             .prop_map(move |(word, key)| args(vec![word.into(), key])),
         2 => prop::collection::vec(name(), 1..4).prop_map(move |keys| args([vec!["EXISTS".into()], keys].concat())),
@@ -155,7 +186,9 @@ fn command() -> impl Strategy<Value = Line> {
             Just("DBSIZE"), Just("SELECT 0"), Just("SELECT x"), Just("KEYS *"), Just("KEYS trackist_[a-b]*"),
             Just("NOSUCH a b"), Just("GET"), Just("SETBIT a 1"), Just("CLIENT SETNAME me"), Just("CLIENT GETNAME"),
             Just("CLIENT NOSUCH"), Just("SCAN x"), Just("SCAN 0 COUNT 0"), Just("SCAN 0 COUNT 1000 MATCH *_a_*"), Just("FLUSHDB"),
-            Just("FLUSHDB WHEN"), Just("HELLO 4"), Just("HELLO x"), Just("AUTH x"), Just("AUTH a b"), Just("SCAN 0 TYPE"),
+            Just("FLUSHDB WHEN"), Just("FLUSHALL"), Just("FLUSHALL async"), Just("CLIENT LIST TYPE nosuch"), Just("CLIENT LIST ID x"),
+            Just("CLIENT LIST ID"), Just("CLIENT LIST WHAT"), Just("CLIENT INFO x"), Just("CONFIG"), Just("CONFIG GET"), Just("CONFIG NOSUCH x"),
+            Just("CONFIG GET nosuch"), Just("SETEX a 1"), Just("MSET a"), Just("HELLO 4"), Just("HELLO x"), Just("AUTH x"), Just("AUTH a b"), Just("SCAN 0 TYPE"),
             Just("PING a b"), Just("EXPIRE a"), Just("SCAN 0 COUNT 1000 TYPE string"), Just("SCAN 0 COUNT 1000 TYPE list"),
         ].prop_map(line),
     ]
@@ -163,6 +196,9 @@ fn command() -> impl Strategy<Value = Line> {
 
 /// What lifetimes are at the least, in seconds, and no other number of these tests comes near.
 const LONG: u32 = 1_000_000;
+
+/// The year 2000, in milliseconds since 1970.
+const MILLENNIUM_MS: i64 = 946_684_800_000;
 
 /// Whether two replies are the same, except for seconds in the rest of a lifetime: a wrong password
 /// delays only our listener's replies.
@@ -183,6 +219,8 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     };
     let (a, b) = (lines(a), lines(b));
     let close = |a: &[u8], b: &[u8]| match (left(a), left(b)) {
+        // Milliseconds since 1970.
+        (Some(a), Some(b)) if a.min(b) > MILLENNIUM_MS => (a - b).abs() <= 30_000,
         (Some(a), Some(b)) => a.min(b) > i64::from(LONG) - 60 && (a - b).abs() <= 30,
         _ => false,
     };
@@ -944,4 +982,118 @@ fn few_people_far_apart_take_little_room() {
         (100_000..10_000_000).contains(&disk),
         "{disk} bytes on disk"
     );
+}
+
+/// The names of the fields of `name=value` pairs.
+fn fields(line: &str) -> Vec<&str> {
+    let pairs = line.split_whitespace();
+    pairs.map(|pair| pair.split_once('=').unwrap().0).collect()
+}
+
+#[test]
+fn clients_are_listed_in_the_format_of_redis() {
+    let server = RedisServer::start();
+    let (_listener, address) = listen(settings());
+    let mut theirs = Wire::unix(&server.url());
+    let (mut one, mut other) = (Wire::tcp(&address), Wire::tcp(&address));
+    one.say("CLIENT SETNAME first");
+    other.say("HELLO 3");
+    other.say("MULTI");
+    other.say("SETBIT a 1 1");
+    let list = one.say("CLIENT LIST");
+    let lines: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with("id="))
+        .collect();
+    assert_eq!(lines.len(), 2, "{list}");
+    let theirs = theirs.say("CLIENT LIST");
+    let theirs = theirs.lines().find(|line| line.starts_with("id=")).unwrap();
+    for line in &lines {
+        assert_eq!(fields(line), fields(theirs));
+    }
+    for (line, wanted) in [
+        (
+            lines[0],
+            "id=1 name=first flags=N multi=-1 cmd=client resp=2",
+        ),
+        (lines[1], "id=2 name= flags=x multi=1 cmd=setbit resp=3"),
+    ] {
+        for wanted in wanted.split(' ') {
+            assert!(
+                line.split(' ').any(|pair| pair == wanted),
+                "{wanted}: {line}"
+            );
+        }
+    }
+    assert!(
+        lines[0].contains(&format!("laddr={address} ")),
+        "{}",
+        lines[0]
+    );
+    let told = one.say("CLIENT INFO");
+    assert!(told.contains("id=1 ") && !told.contains("id=2 "), "{told}");
+    let listed = |list: &str| list.matches("id=").count();
+    assert_eq!(listed(&one.say("CLIENT LIST ID 2 7")), 1);
+    assert_eq!(listed(&one.say("CLIENT LIST TYPE normal")), 2);
+    assert_eq!(listed(&one.say("CLIENT LIST TYPE replica")), 0);
+    drop(other);
+    let until = Instant::now() + Duration::from_secs(60);
+    while listed(&one.say("CLIENT LIST")) == 2 {
+        assert!(Instant::now() < until, "a client that left is still listed");
+    }
+    assert_eq!(
+        one.say("CONFIG GET save append*"),
+        "*4\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$4\r\nsave\r\n$0\r\n\r\n"
+    );
+}
+
+/// `redis-cli --stat` and `redis-benchmark` ask for memory, persistence and settings.
+#[test]
+fn the_tools_of_redis_run() {
+    let (_listener, address) = listen(settings());
+    let port = address.rsplit(':').next().unwrap();
+    Wire::tcp(&address).say("SETBIT a 1 1");
+    let mut stat = Command::new("redis-cli")
+        .args(["-p", port, "--stat", "-i", "0.1"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(stat.stdout.take().unwrap()).lines();
+    let shown: Vec<String> = lines.by_ref().take(4).map(Result::unwrap).collect();
+    stat.kill().unwrap();
+    stat.wait().unwrap();
+    // keys, memory, clients, blocked, requests, connections
+    let numbers: Vec<&str> = shown[3].split_whitespace().collect();
+    assert_eq!(numbers[0], "1", "{shown:?}");
+    let unit = numbers[1].chars().last().unwrap();
+    assert!("KMG".contains(unit), "{shown:?}");
+    let benchmark = Command::new("redis-benchmark")
+        .args([
+            "-p",
+            port,
+            "-q",
+            "-n",
+            "500",
+            "-r",
+            "100",
+            "-t",
+            "ping,set,get,mset",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&benchmark.stdout).replace('\r', "\n");
+    assert!(benchmark.status.success(), "{benchmark:?}");
+    for name in [
+        "PING_INLINE:",
+        "PING_MBULK:",
+        "SET:",
+        "GET:",
+        "MSET (10 keys):",
+    ] {
+        let done = said
+            .lines()
+            .any(|line| line.starts_with(name) && line.contains("requests per second"));
+        assert!(done, "{name} {said}");
+    }
+    assert!(benchmark.stderr.is_empty(), "{benchmark:?}");
 }

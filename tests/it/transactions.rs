@@ -58,9 +58,9 @@ fn table(address: &str) -> Vec<Row> {
 }
 
 /// What stands where no key does: numbers, options and subcommands of one command or another.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 24] = [
     "0", "1", "6", "-1", "100000", "x", "AND", "XOR", "NX", "GT", "EX", "string", "MATCH", "COUNT",
-    "LIST", "ID", "GETNAME", "SETNAME", "keyspace", "BIT", "3", "SYNC",
+    "LIST", "ID", "GETNAME", "SETNAME", "keyspace", "BIT", "3", "SYNC", "GET", "*",
 ];
 
 /// A command with arguments that `bytes` choose, as many as it takes.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse};
 
+use crate::process::Process;
 use crate::reports::clamped_counts;
 use crate::server::exposition::{CONTENT_TYPE, Exposition};
 use crate::server::metrics::{EXPIRY, ROUTES, lock};
-use crate::server::process::Process;
 use crate::server::respond::answer;
 use crate::server::work::block;
 use crate::server::{NamedStore, State};

@@ -45,6 +45,17 @@ impl Keyspace {
         }
     }
 
+    /// Returns a function that tells why the store cannot be written, if so. It waits for no
+    /// transaction.
+    pub fn write_failure(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let engine = Arc::downgrade(&self.engine);
+        move || {
+            let engine = engine.upgrade()?;
+            let disk = engine.disk.as_ref()?;
+            disk.write_health.lock().reason()
+        }
+    }
+
     /// Reads some bitmaps as of one moment. `work` sees no other bitmaps. Writes are not blocked in
     /// the meantime.
     ///

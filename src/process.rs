@@ -14,6 +14,8 @@ pub struct Process {
     pub cpu_seconds: f64,
     /// Memory in use, in bytes.
     pub resident_bytes: u64,
+    /// The most memory that was in use, in bytes.
+    pub peak_bytes: u64,
     /// Address space in use, in bytes.
     pub virtual_bytes: u64,
     /// Open file descriptors.
@@ -68,6 +70,7 @@ impl Process {
         Some(Process {
             cpu_seconds: (field(14)? + field(15)?) / TICKS,
             resident_bytes: kib("VmRSS")?,
+            peak_bytes: kib("VmHWM")?,
             virtual_bytes: kib("VmSize")?,
             open_fds: u64::try_from(open).ok()?,
             max_fds: limit.split_whitespace().next()?.parse().ok(),
@@ -84,7 +87,8 @@ mod tests {
     #[test]
     fn odd_names_and_missing_limits_are_read() {
         let stat = "77 (a b) (c) S 1 77 77 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 9 0 12345 1000 20 18446744073709551615";
-        let status = "Name:\ta b) (c\nVmSize:\t    2000 kB\nVmRSS:\t    1000 kB\n";
+        let status =
+            "Name:\ta b) (c\nVmSize:\t    2000 kB\nVmRSS:\t    1000 kB\nVmHWM:\t    1500 kB\n";
         let limits = |soft| {
             format!(
                 "Limit   Soft Limit  Hard Limit  Units\nMax open files   {soft}   4096  files\n"
@@ -94,6 +98,7 @@ mod tests {
         let expected = Process {
             cpu_seconds: 3.0,
             resident_bytes: 1_024_000,
+            peak_bytes: 1_536_000,
             virtual_bytes: 2_048_000,
             open_fds: 12,
             max_fds: Some(1024),
