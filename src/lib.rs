@@ -123,8 +123,8 @@ mod tracker;
 
 pub use chrono;
 pub use tracker::{
-    Answered, Asked, Batch, Counted, Error, Extent, Ids, IdsError, Members, Result, Run, Systems,
-    Tracker, Written,
+    Answered, Asked, Batch, Counted, Error, Extent, Forgotten, Ids, IdsError, Members, Result, Run,
+    Systems, Tracker, Written,
 };
 
 /// The examples of the README and the book, run as tests.

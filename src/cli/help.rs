@@ -33,7 +33,7 @@ STORES
 
 Every option of every command is also an environment variable: --store is COHORTIST_STORE, and \
 --listen is COHORTIST_LISTEN. The exceptions are options that choose what to delete, overwrite or \
-give up: those of `delete` and `expire`, --accept-loss, --overwrite and --ids-may-repeat.
+give up: those of `delete`, `expire` and `forget`, --accept-loss, --overwrite and --ids-may-repeat.
 
 COHORTIST_LOG sets the log level: error, warn, info or debug. To serve without the access log, \
 use info,cohortist::access=off.

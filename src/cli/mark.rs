@@ -191,7 +191,7 @@ impl Config {
 }
 
 /// A wrong user id is a mistake on the command line.
-fn usage(error: Error) -> anyhow::Error {
+pub(super) fn usage(error: Error) -> anyhow::Error {
     match error {
         Error::Ids(error) => Usage(error.to_string()).into(),
         error => error.into(),

@@ -15,6 +15,7 @@ mod demo;
 mod events;
 mod expire;
 mod expiry;
+mod forget;
 mod help;
 mod id_batches;
 mod import;
@@ -246,6 +247,7 @@ enum CommandArgs {
     Info(info::Args),
     Compact(compact::Args),
     Delete(delete::Args),
+    Forget(forget::Args),
     Expire(expire::Args),
 }
 
@@ -271,6 +273,7 @@ enum Command {
     Info(info::Config),
     Compact,
     Delete(delete::Config),
+    Forget(forget::Args),
     Expire(expire::Config),
 }
 
@@ -350,6 +353,7 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Info(args) => Command::Info(args.into()),
                 CommandArgs::Compact(compact::Args {}) => Command::Compact,
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
+                CommandArgs::Forget(args) => Command::Forget(args),
                 CommandArgs::Expire(args) => {
                     Command::Expire(expire::Config::new(args, &stores.all[0])?)
                 }
@@ -393,6 +397,7 @@ impl Command {
             Command::Info(config) => config.run(store),
             Command::Compact => compact::run(store),
             Command::Delete(config) => config.run(store),
+            Command::Forget(args) => forget::run(args, store),
             Command::Expire(config) => config.run(store, clock),
         }
     }
@@ -508,7 +513,7 @@ mod tests {
     /// Options that decide what is deleted or overwritten must be visible on the command line.
     /// `--allow-flush` has a variable: it deletes nothing, and a server's permissions are part of
     /// its configuration.
-    const WITHOUT_VARIABLE: [(&str, &[&str]); 5] = [
+    const WITHOUT_VARIABLE: [(&str, &[&str]); 6] = [
         ("cohortist", &["accept-loss"]),
         ("copy", &["overwrite"]),
         ("delete", &["period", "all", "yes", "dry-run"]),
@@ -516,6 +521,7 @@ mod tests {
             "expire",
             &["hours", "days", "weeks", "months", "yes", "even-the-newest"],
         ),
+        ("forget", &["dry-run"]),
         ("import", &["ids-may-repeat"]),
     ];
 

@@ -7,7 +7,7 @@ use actix_web::http::header::{
     Encoding, HeaderValue, LOCATION, Preference, Quality, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
-use actix_web::web::{ServiceConfig, post, resource, scope, to};
+use actix_web::web::{ServiceConfig, delete, post, resource, scope, to};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Route, guard};
 
 use crate::endpoints;
@@ -78,6 +78,11 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
 fn routes(config: &mut ServiceConfig) {
     let marks = resource("/api/v1/marks").route(post().to(api::marks::post));
     config.service(marks.default_service(to(method_not_allowed)));
+    let user = resource("/api/v1/users/{id}").route(delete().to(api::users::delete));
+    config.service(
+        user.default_service(to(method_not_allowed))
+            .wrap(no_store()),
+    );
     // All other addresses are read-only, except that people can be saved as a segment.
     let people = resource("/people")
         .route(reading().to(people::page))

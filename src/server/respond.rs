@@ -150,6 +150,7 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         let allow = match state_and_path(request).1 {
             "/people" => "GET, HEAD, POST",
             "/api/v1/marks" => "POST",
+            path if path.starts_with("/api/v1/users/") => "DELETE",
             _ => "GET, HEAD",
         };
         response.insert_header((ALLOW, allow));

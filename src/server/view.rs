@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
+use percent_encoding::percent_decode_str;
 
 use crate::calendar::Calendar;
 use crate::render::words;
@@ -31,6 +32,19 @@ pub(super) fn here(request: &HttpRequest) -> String {
         .query()
         .map_or_else(String::new, |query| format!("?{query}"));
     format!("{path}{query}")
+}
+
+/// Returns the last part of a request's path as sent: escaped slashes belong to it.
+pub(super) fn last_part(request: &HttpRequest) -> &str {
+    let path = request.uri().path();
+    path.rsplit('/')
+        .next()
+        .expect("rsplit returns at least one part")
+}
+
+/// Returns a part of a path without escapes.
+pub(super) fn decoded(part: &str) -> String {
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 /// Removes the part of an unknown store from a path. The rest is the same for every store.

@@ -395,12 +395,19 @@ pub trait IdMap: Send + Sync {
     /// If the store cannot be read.
     fn texts(&self, users: &[UserId]) -> Result<Option<Vec<Option<String>>>>;
 
+    /// Deletes texts; those without a number are ignored. Their numbers are never assigned again,
+    /// and a deleted text gets a new number when it is assigned again.
+    ///
+    /// # Errors
+    /// If some of the texts may still exist.
+    fn remove(&self, texts: &[&str]) -> Result<()>;
+
     /// Deletes all texts; returns how many numbers had been assigned. New texts get the same
     /// numbers again, so this is only for stores without bitmaps.
     ///
     /// # Errors
     /// If some texts may still exist.
-    fn forget(&self) -> Result<u64>;
+    fn clear(&self) -> Result<u64>;
 }
 
 /// The [`IdMap`] of a store that has numeric ids only.
@@ -436,7 +443,11 @@ impl IdMap for NumericIds {
         Ok(None)
     }
 
-    fn forget(&self) -> Result<u64> {
+    fn remove(&self, _: &[&str]) -> Result<()> {
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<u64> {
         Ok(0)
     }
 }

@@ -74,7 +74,7 @@ impl Tracker {
         {
             return deleted;
         }
-        self.store.string_ids().forget()?;
+        self.store.string_ids().clear()?;
         deleted
     }
 

@@ -16,7 +16,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "serve",
     "demo",
     "import",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 13] = [
     "people",
     "events",
     "delete",
+    "forget",
     "check",
     "info",
     "compact",

@@ -483,7 +483,7 @@ fn texts_get_the_same_numbers_whoever_asks() {
     );
     assert_eq!(
         (
-            store.string_ids().forget().unwrap(),
+            store.string_ids().clear().unwrap(),
             store.string_ids().next().unwrap()
         ),
         (3000, None)

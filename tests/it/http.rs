@@ -830,7 +830,10 @@ impl cohortist::store::IdMap for Away {
     fn texts(&self, _: &[UserId]) -> Result<Option<Vec<Option<String>>>, StoreError> {
         Self::error()
     }
-    fn forget(&self) -> Result<u64, StoreError> {
+    fn remove(&self, _: &[&str]) -> Result<(), StoreError> {
+        Self::error()
+    }
+    fn clear(&self) -> Result<u64, StoreError> {
         Self::error()
     }
 }

@@ -40,6 +40,7 @@ mod ends;
 mod events;
 mod expire;
 mod features;
+mod forget;
 mod frequency;
 mod full_disk;
 mod golden;

@@ -88,7 +88,7 @@ fn texts_get_numbers_in_order_on_every_store() {
                 }
                 model.check(&*store);
                 assert_eq!(
-                    store.string_ids().forget().unwrap(),
+                    store.string_ids().clear().unwrap(),
                     model.texts.len() as u64
                 );
                 Model::default().check(&*store);
@@ -209,7 +209,7 @@ fn they_are_there_after_a_restart_and_in_a_backup() {
         Some(vec![Some(1)])
     );
     // Forgotten is forgotten, whatever the file still held.
-    assert_eq!(store.string_ids().forget().unwrap(), 977);
+    assert_eq!(store.string_ids().clear().unwrap(), 977);
     Model::default().check(&store);
     assert_eq!(store.string_ids().assign(&["first-9"]).unwrap(), [0]);
     store.checkpoint().unwrap();

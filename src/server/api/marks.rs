@@ -147,7 +147,7 @@ fn memory_for(request: &HttpRequest) -> Result<Reservation, WebError> {
 }
 
 /// Checks the token, and whether the store accepts marks at all.
-async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
+pub(super) async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
     let view = View::of(request)?;
     if view.read_only {
         return Err(WebError::Forbidden(

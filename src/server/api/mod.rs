@@ -1,9 +1,10 @@
-//! `/api/v1`: the same numbers for programs, and recording marks.
+//! `/api/v1`: the same numbers for programs, recording marks, and erasing people.
 //!
 //! `static/openapi.json` describes this API and is served with it; `tests/it/api.rs` checks that
 //! both agree.
 
 pub mod marks;
+pub mod users;
 
 use std::sync::LazyLock;
 

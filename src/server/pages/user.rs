@@ -7,7 +7,6 @@ use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use chrono::NaiveDate;
-use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period, Zone};
@@ -18,7 +17,7 @@ use crate::server::error::WebError;
 use crate::server::pages::links;
 use crate::server::query::{Field, Problem};
 use crate::server::respond::{answer, html};
-use crate::server::view::state_and_path;
+use crate::server::view::{decoded, last_part, state_and_path};
 use crate::server::work::block;
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment, UserId, UserIdError};
@@ -132,17 +131,11 @@ pub async fn moved(request: HttpRequest) -> HttpResponse {
 
 /// `/users/{id}` and `/users/{id}.json`
 pub async fn page(request: HttpRequest) -> HttpResponse {
-    // The raw path: escaped characters belong to the id.
-    let sent = request
-        .uri()
-        .path()
-        .rsplit('/')
-        .next()
-        .expect("rsplit returns at least one part");
+    let sent = last_part(&request);
     let (sent, as_json) = sent
         .strip_suffix(JSON)
         .map_or((sent, false), |id| (id, true));
-    let raw = percent_decode_str(sent).decode_utf8_lossy().into_owned();
+    let raw = decoded(sent);
     let found = block(&request, move |view| {
         if as_json {
             json(view, &raw)

@@ -60,7 +60,7 @@ impl Memtables {
             if let Some(number) = changes.number(id) {
                 return InMemory::Number(number);
             }
-            if changes.hides_older {
+            if changes.hides_older || changes.removed.contains(id) {
                 return InMemory::NoNumber;
             }
         }
@@ -108,7 +108,7 @@ impl Memtables {
             if let Some(id) = changes.id(user) {
                 return Ok(Some(id.to_string()));
             }
-            if changes.hides_older {
+            if changes.hides_older || changes.removed_numbers.contains(&user) {
                 return Ok(None);
             }
         }
@@ -152,6 +152,15 @@ impl Memtables {
                 ..PrefixIds::default()
             },
         );
+    }
+
+    /// Removes string ids, given with their numbers, in memory. `next` is the next number of the
+    /// prefix. Cannot fail.
+    pub fn remove_ids(&mut self, prefix: &str, next: u64, ids: Vec<(String, UserId)>) {
+        self.id_maps
+            .entry(prefix.into())
+            .or_default()
+            .remove(next, ids);
     }
 
     /// Ensures that the number of a user is not assigned to another string id. The user is in the
@@ -327,7 +336,31 @@ impl IdMap for EmbeddedStore {
         })
     }
 
-    fn forget(&self) -> Result<u64> {
+    fn remove(&self, texts: &[&str]) -> Result<()> {
+        let prefix = self.prefix.as_str();
+        let mut memtables = self.engine.lock_with_room()?;
+        let table = self.engine.table();
+        let Some(next) = memtables.next_number(prefix, table.as_deref())? else {
+            return Ok(());
+        };
+        let numbers = memtables.numbers(prefix, texts, table.as_deref())?;
+        let known = texts.iter().zip(numbers);
+        let ids: Vec<(String, UserId)> = known
+            .filter_map(|(text, number)| Some(((*text).to_owned(), number?)))
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let change = Change::RemoveIds {
+            prefix: prefix.to_owned(),
+            ids: ids.clone(),
+        };
+        self.engine.append(&mut memtables, change)?;
+        memtables.remove_ids(prefix, next, ids);
+        self.engine.after_append(memtables)
+    }
+
+    fn clear(&self) -> Result<u64> {
         let prefix = self.prefix.as_str();
         let Some(assigned) = self.next()? else {
             self.engine.numeric_prefixes().remove(prefix);
@@ -520,7 +553,7 @@ mod tests {
                     .contains_key(store.prefix.as_str())
             );
             if round == 1 {
-                assert_eq!(store.string_ids().forget().unwrap(), model.len() as u64);
+                assert_eq!(store.string_ids().clear().unwrap(), model.len() as u64);
                 model.clear();
             }
             drop(store);

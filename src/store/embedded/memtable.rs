@@ -479,6 +479,12 @@ impl Memtables {
                 self.assign_ids(&prefix, first, ids.iter().map(String::as_str));
             }
             Change::DeleteIds { prefix } => self.delete_ids(&prefix),
+            Change::RemoveIds { prefix, ids } => {
+                let next = self
+                    .next_number(&prefix, Some(reader.version()))?
+                    .unwrap_or(0);
+                self.remove_ids(&prefix, next, ids);
+            }
             Change::All(changes) => changes
                 .into_iter()
                 .try_for_each(|change| self.replay(change, reader))?,

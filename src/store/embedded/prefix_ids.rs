@@ -1,6 +1,6 @@
 //! The changes of string ids in one memtable, and the entries that a checkpoint writes for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fastbloom::BloomFilter;
 use hashbrown::DefaultHashBuilder;
@@ -52,6 +52,10 @@ impl IdFilter {
 pub struct PrefixIds {
     /// Whether all older string ids of the prefix were deleted.
     pub(super) hides_older: bool,
+    /// String ids that were removed. One that has got a new number since is in `ids` too.
+    pub(super) removed: BTreeSet<Box<str>>,
+    /// The numbers of removed string ids, which never have a string id again.
+    pub(super) removed_numbers: BTreeSet<UserId>,
     /// The number of the next new string id. 0 if the prefix no longer has string ids.
     pub(super) next: u64,
     /// The new string ids.
@@ -89,6 +93,28 @@ impl PrefixIds {
         self.memory() - before
     }
 
+    /// Removes string ids, given with their numbers. `next` is the next number of the prefix, which
+    /// stays the same.
+    pub(super) fn remove(&mut self, next: u64, removed: Vec<(String, UserId)>) {
+        self.next = self.next.max(next);
+        for (id, user) in removed {
+            self.removed.insert(id.into());
+            self.removed_numbers.insert(user);
+        }
+        let is_kept = |user: UserId| !self.removed_numbers.contains(&user);
+        if self.numbers.iter().copied().all(is_kept) {
+            return;
+        }
+        let mut kept = Interner::default();
+        let mut numbers = Vec::new();
+        for (user, id) in self.iter().filter(|(user, _)| is_kept(*user)) {
+            kept.insert(id);
+            numbers.push(user);
+        }
+        self.ids = kept;
+        self.numbers = numbers;
+    }
+
     pub(super) fn memory(&self) -> usize {
         // A checkpoint writes two entries for each string id.
         2 * self.ids.memory()
@@ -105,6 +131,30 @@ impl PrefixIds {
             .binary_search(&user)
             .ok()
             .map(|index| self.ids.get(index))
+    }
+
+    /// Returns the removals that a checkpoint writes: of string ids, and of numbers. Entries that
+    /// are written again need no removal.
+    fn removals(&self, table: &Version, prefix: &str) -> Result<(Vec<Entry>, Vec<Entry>)> {
+        if self.hides_older {
+            let ids = removals(table, ID, prefix, |id| {
+                std::str::from_utf8(id).is_ok_and(|id| self.number(id).is_some())
+            })?;
+            let numbers = removals(table, NUMBER, prefix, |number| {
+                number
+                    .try_into()
+                    .is_ok_and(|number| self.id(UserId::from_be_bytes(number)).is_some())
+            })?;
+            return Ok((ids, numbers));
+        }
+        let ids = self.removed.iter().filter(|id| self.number(id).is_none());
+        let numbers = self.removed_numbers.iter();
+        Ok((
+            ids.map(|id| (id_key(prefix, id), None)).collect(),
+            numbers
+                .map(|user| (number_key(prefix, *user), None))
+                .collect(),
+        ))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (UserId, &str)> {
@@ -178,19 +228,10 @@ pub fn entries<'a>(table: Option<&Version>, id_maps: &'a IdMaps) -> Result<IdEnt
     let mut in_order: Vec<_> = id_maps.iter().collect();
     in_order.sort_by_key(|(prefix, _)| key_of(ID, prefix, &[]));
     for (prefix, changes) in in_order {
-        let mut removed_ids = Vec::new();
-        let mut removed_numbers = Vec::new();
-        if let Some(table) = table.filter(|_| changes.hides_older) {
-            // Entries that are written again need no removal.
-            removed_ids = removals(table, ID, prefix, |id| {
-                std::str::from_utf8(id).is_ok_and(|id| changes.number(id).is_some())
-            })?;
-            removed_numbers = removals(table, NUMBER, prefix, |number| {
-                number
-                    .try_into()
-                    .is_ok_and(|number| changes.id(UserId::from_be_bytes(number)).is_some())
-            })?;
-        }
+        let (removed_ids, removed_numbers) = match table {
+            Some(table) => changes.removals(table, prefix)?,
+            None => (Vec::new(), Vec::new()),
+        };
         let mut sorted: Vec<(u128, u32)> = (0..)
             .zip(changes.ids.iter())
             .map(|(index, id)| (first_bytes(id), index))

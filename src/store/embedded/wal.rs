@@ -22,6 +22,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bitmap::{Operation, Tile};
+use crate::sets::UserId;
 use crate::store::embedded::delta::DeltaBatch;
 use crate::store::embedded::log_files::log_path;
 use crate::store::embedded::table::Manifest;
@@ -106,6 +107,13 @@ pub enum Change<K = String> {
         /// The keys of the bitmaps, and the users.
         batches: Vec<(K, DeltaBatch)>,
     },
+    /// Single string ids deleted. Their numbers are never assigned again.
+    RemoveIds {
+        /// Their prefix.
+        prefix: String,
+        /// The string ids, each with its number.
+        ids: Vec<(String, UserId)>,
+    },
 }
 
 impl<K> Change<K> {
@@ -145,6 +153,7 @@ impl<K> Change<K> {
             ),
             Change::AssignIds { prefix, first, ids } => Change::AssignIds { prefix, first, ids },
             Change::DeleteIds { prefix } => Change::DeleteIds { prefix },
+            Change::RemoveIds { prefix, ids } => Change::RemoveIds { prefix, ids },
             Change::Add { batches } => {
                 let batches = batches
                     .into_iter()

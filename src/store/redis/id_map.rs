@@ -66,6 +66,17 @@ if redis.call('HGET', KEYS[1], '') == '0' then return redis.call('DEL', KEYS[1])
 return 0
 ";
 
+/// Deletes texts and their numbers. The field of the next number is kept.
+const REMOVE: &str = "
+for place, number in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV))) do
+  if number then
+    redis.call('HDEL', KEYS[1], ARGV[place])
+    redis.call('HDEL', KEYS[2], number)
+  end
+end
+return {}
+";
+
 /// How long a process that marks numeric ids keeps the prefix from switching to string ids. By then
 /// its bitmaps exist, and they prevent the switch.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -279,7 +290,24 @@ impl IdMap for RedisStore {
         })
     }
 
-    fn forget(&self) -> Result<u64> {
+    fn remove(&self, texts: &[&str]) -> Result<()> {
+        let (numbers, names) = (numbers_key(&self.prefix), texts_key(&self.prefix));
+        let parts = texts.chunks(AT_ONCE).map(|texts| {
+            let mut command = cmd("EVAL");
+            command.arg(REMOVE).arg(2).arg(&numbers).arg(&names);
+            command.arg(texts);
+            command
+        });
+        self.with(|conn, capabilities| {
+            if capabilities.hashes {
+                answers(conn, parts.clone(), &numbers, true, |_| Ok(()))?;
+                self.route.confirm(conn)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn clear(&self) -> Result<u64> {
         let given = self.next()?;
         let keys = [
             numbers_key(&self.prefix),
