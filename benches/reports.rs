@@ -71,6 +71,7 @@ fn questions() -> Vec<Question> {
     };
     let rolling = |rolling| Trends {
         segments: vec![active()],
+        breakdown: None,
         range: days(90),
         rolling: Some(rolling),
     };

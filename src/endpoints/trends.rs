@@ -3,6 +3,7 @@
 use crate::endpoints::Description;
 use crate::endpoints::endpoint::Plain;
 use crate::endpoints::range::{BY, FROM, ROWS, range};
+use crate::reports::comparison::BREAKDOWN;
 use crate::reports::trends::{Rolling, Trends as Report};
 use crate::reports::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 
@@ -19,6 +20,7 @@ const FIELDS: &[Field] = &[
         kind: Kind::Segment,
         arity: Arity::Several,
     },
+    BREAKDOWN,
     BY,
     Field {
         name: "rolling",
@@ -35,10 +37,12 @@ const FIELDS: &[Field] = &[
 fn read(params: &Params) -> Result<Report, Vec<Problem>> {
     let mut read = Reader::new(FIELDS, params);
     let segments = read.several_segments("event");
+    let breakdown = read.parsed(BREAKDOWN.name);
     let rolling: Option<Rolling> = read.parsed("rolling");
     let range = range(&mut read);
     read.finish(Some(Report {
         segments,
+        breakdown,
         range,
         rolling,
     }))
@@ -53,6 +57,10 @@ static DESCRIPTION: Description = Description {
         (
             "trends active signup --by week --rows 12",
             "two lines, 12 weeks",
+        ),
+        (
+            "trends active --breakdown 'plan:*' --by week",
+            "a line for each plan",
         ),
         (
             "trends active --rolling 28d --rows 90",

@@ -6,7 +6,7 @@ use crate::render::drawing::Drawing;
 use crate::render::groups::short_name;
 use crate::render::plot::{COLOURS, DASHES, Label, Plot};
 use crate::render::{groups, words};
-use crate::reports::comparison::{Compared, Group};
+use crate::reports::comparison::{Compared, Group, GroupKind};
 use crate::reports::retention::Average;
 
 /// The longest name at the end of a line, in characters.
@@ -28,6 +28,15 @@ pub struct Look {
 }
 
 impl Look {
+    /// The attributes of a line.
+    pub(super) fn attributes(&self) -> String {
+        let stroke = self.stroke;
+        match self.dash {
+            "" => format!(r#"stroke="{stroke}""#),
+            dash => format!(r#"stroke="{stroke}" stroke-dasharray="{dash}""#),
+        }
+    }
+
     /// The dashes of a key: as long as fit into one.
     pub fn short_dash(&self) -> &'static str {
         match self.dash {
@@ -43,18 +52,17 @@ impl Look {
 
 /// Returns how each group is drawn; `None` for those that have no line. The rest is drawn too as
 /// long as there are at most six lines.
-pub fn looks(compared: &Compared) -> Vec<Option<Look>> {
+pub fn looks<'a>(groups: impl IntoIterator<Item = &'a GroupKind>) -> Vec<Option<Look>> {
     const CLASSES: [&str; 6] = ["c1", "c2", "c3", "c4", "c5", "c6"];
     let (mut coloured, mut lines) = (0, 0);
-    let look = |group: &Group| {
-        let look = if group.kind.is_rest() {
+    let look = |group: &GroupKind| {
+        let look = if group.is_rest() {
             Look {
                 class: "c0",
                 stroke: GREY,
-                dash: if matches!(group.kind, crate::reports::comparison::GroupKind::None) {
-                    "4 6"
-                } else {
-                    "14 6 4 6"
+                dash: match group {
+                    GroupKind::None => "4 6",
+                    _ => "14 6 4 6",
                 },
             }
         } else {
@@ -69,7 +77,12 @@ pub fn looks(compared: &Compared) -> Vec<Option<Look>> {
         lines += 1;
         (lines <= LINES).then_some(look)
     };
-    compared.groups.iter().map(look).collect()
+    groups.into_iter().map(look).collect()
+}
+
+/// Returns how each group of a comparison is drawn.
+pub fn looks_of(compared: &Compared) -> Vec<Option<Look>> {
+    looks(compared.groups.iter().map(|group| &group.kind))
 }
 
 /// Draws the curves as a standalone file.
@@ -79,7 +92,7 @@ pub fn file(compared: &Compared) -> String {
 
 /// Draws the curves for a page.
 pub fn drawing(compared: &Compared) -> Drawing {
-    let drawn = looks(compared).iter().flatten().count();
+    let drawn = looks_of(compared).iter().flatten().count();
     let some = if drawn < compared.groups.len() {
         format!("; {drawn} of {} groups", compared.groups.len())
     } else {
@@ -104,7 +117,7 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         right: canvas.right - 230,
         ..*canvas
     };
-    let looks = looks(compared);
+    let looks = looks_of(compared);
     let lines: Vec<(&Group, Look, Vec<Option<Average>>)> = compared
         .groups
         .iter()
@@ -129,16 +142,7 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
             .iter()
             .map(|average| Some(average.as_ref()?.rate * 100.0))
             .collect();
-        let dash = match look.dash {
-            "" => String::new(),
-            dash => format!(r#" stroke-dasharray="{dash}""#),
-        };
-        let stroke = look.stroke;
-        plot.line(
-            &format!("line {}", look.class),
-            &format!(r#"stroke="{stroke}"{dash}"#),
-            &values,
-        );
+        plot.line(&format!("line {}", look.class), &look.attributes(), &values);
         let last = values
             .iter()
             .enumerate()
@@ -147,7 +151,7 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         let Some((at, value)) = last else {
             continue;
         };
-        let name = words::shortened(&short_name(compared, &group.kind), NAMED);
+        let name = words::shortened(&short_name(&compared.grouping, &group.kind), NAMED);
         labels.push(Label {
             x: plot.middle(at) + 12.0,
             y: plot.y(value) + 7.0,
@@ -205,7 +209,7 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
 }
 
 /// Moves names apart that would touch: from the lowest up.
-fn moved_apart(labels: &mut [Label]) {
+pub(super) fn moved_apart(labels: &mut [Label]) {
     const APART: f64 = 28.0;
     labels.sort_by(|a, b| b.y.total_cmp(&a.y));
     for at in 1..labels.len() {

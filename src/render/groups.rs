@@ -2,12 +2,16 @@
 
 use crate::render::{many, thousands, words};
 use crate::reports::comparison::{
-    Basis, Compared, Difference, FEWEST_PEOPLE, GroupKind, Grouping, NoTest,
+    Basis, Compared, Difference, FEWEST_PEOPLE, GroupKind, Grouping, NoTest, Values,
 };
 use crate::reports::coverage::State;
 
 /// The longest name of a group in a sentence, in characters.
 const NAMED: usize = 40;
+
+/// What there is to know about groups as known today.
+pub(super) const KNOWN_TODAY: &str =
+    "Grouped as known today. People who stay for long enough get a value";
 
 /// Returns the name of a group, as long as a sentence allows.
 pub fn name(kind: &GroupKind) -> String {
@@ -15,17 +19,20 @@ pub fn name(kind: &GroupKind) -> String {
 }
 
 /// Returns the name of a group in a chart or table: a value without the beginning that all have.
-pub fn short_name(compared: &Compared, kind: &GroupKind) -> String {
+pub fn short_name(grouping: &Grouping, kind: &GroupKind) -> String {
     let name = kind.name();
-    match (&compared.grouping, kind) {
-        (Grouping::Breakdown(values), GroupKind::Value(_)) => {
-            match name.strip_prefix(&values.start) {
-                Some(rest) if !rest.is_empty() => rest.to_owned(),
-                _ => name,
-            }
-        }
+    match (grouping, kind) {
+        (Grouping::Breakdown(values), GroupKind::Value(_)) => short_value(values, name),
         (Grouping::Split(date), GroupKind::Before) => format!("before {}", date.format("%-d %b")),
         (Grouping::Split(date), GroupKind::After) => format!("since {}", date.format("%-d %b")),
+        _ => name,
+    }
+}
+
+/// Returns the name of a value without the beginning that all have.
+pub(super) fn short_value(values: &Values, name: String) -> String {
+    match name.strip_prefix(&values.start) {
+        Some(rest) if !rest.is_empty() => rest.to_owned(),
         _ => name,
     }
 }
@@ -35,11 +42,7 @@ pub fn basis(compared: &Compared) -> String {
     let grain = compared.query.grain;
     match compared.basis {
         Basis::KnownThen => format!("Grouped by what was known in each cohort’s {grain}."),
-        Basis::KnownToday => {
-            "Grouped as known today. People who stay for long enough get a value, so its group \
-             looks loyal."
-                .to_owned()
-        }
+        Basis::KnownToday => format!("{KNOWN_TODAY}, so its group looks loyal."),
         Basis::Segments => format!("Grouped by what people did in their cohort’s {grain}."),
         Basis::Date => format!("Cohorts before the date, and those from it on, by {grain}."),
     }
@@ -48,14 +51,9 @@ pub fn basis(compared: &Compared) -> String {
 /// Returns what a reader of the numbers has to know.
 pub fn notes(compared: &Compared) -> Vec<String> {
     let mut notes = vec![basis(compared)];
-    if compared.is_overlapping() {
-        notes.push(format!(
-            "Groups overlap: {} in all groups together, {} of them distinct.",
-            thousands(compared.people_of_groups),
-            thousands(compared.people)
-        ));
-    }
-    notes.extend(values(compared));
+    notes.extend(overlap(compared.people_of_groups, compared.people));
+    let kinds = compared.groups.iter().map(|group| &group.kind);
+    notes.extend(values(kinds, compared.empty_values, "these cohorts"));
     let empty = compared.groups.iter().filter(|group| {
         group.table.entries == 0 && !group.table.rows.is_empty() && !group.kind.is_rest()
     });
@@ -72,25 +70,37 @@ pub fn notes(compared: &Compared) -> Vec<String> {
     notes
 }
 
+/// Says how many people are in several groups.
+pub(super) fn overlap(people_of_groups: u64, people: u64) -> Option<String> {
+    (people < people_of_groups).then(|| {
+        format!(
+            "Groups overlap: {} in all groups together, {} of them distinct.",
+            thousands(people_of_groups),
+            thousands(people)
+        )
+    })
+}
+
 /// Says which values have no group of their own.
-fn values(compared: &Compared) -> Vec<String> {
+pub(super) fn values<'a>(
+    groups: impl IntoIterator<Item = &'a GroupKind>,
+    empty: usize,
+    periods: &str,
+) -> Vec<String> {
     let mut notes = Vec::new();
-    for group in &compared.groups {
-        if let GroupKind::Other(others) = group.kind {
-            notes.push(format!(
-                "(other): {} with fewer people.",
-                many(others as u64, "value")
-            ));
+    for group in groups {
+        if let GroupKind::Other(others) = group {
+            let others = many(*others as u64, "value");
+            notes.push(format!("(other): {others} with fewer people."));
         }
     }
-    if compared.empty_values > 0 {
-        notes.push(format!(
-            "{} nobody in these cohorts.",
-            match compared.empty_values {
-                1 => "1 value has".to_owned(),
-                values => format!("{} values have", thousands(values as u64)),
-            }
-        ));
+    match empty {
+        0 => {}
+        1 => notes.push(format!("1 value has nobody in {periods}.")),
+        more => notes.push(format!(
+            "{} values have nobody in {periods}.",
+            thousands(more as u64)
+        )),
     }
     notes
 }

@@ -2,12 +2,15 @@
 
 use crate::render::axis::{Axis, period_labels, periods_of};
 use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
+use crate::render::comparison::{Look, looks, moved_apart};
 use crate::render::drawing::{Drawing, Figure};
-use crate::render::plot::{COLOURS, DASHES, Label, Plot, height};
-use crate::render::{thousands, words};
+use crate::render::plot::{Label, Plot, height};
+use crate::render::{groups, thousands, words};
+use crate::reports::comparison::Basis;
 use crate::reports::coverage::State;
 use crate::reports::spans::compared;
-use crate::reports::trends::{Lines, Point, Series};
+use crate::reports::trends::{Breakdown, Lines, Point, Series};
+use crate::sets::Segment;
 
 /// The longest name at the end of a line, in characters.
 const NAMED: usize = 18;
@@ -15,7 +18,7 @@ const NAMED: usize = 18;
 /// Returns a figure for each segment, of its last complete period.
 pub fn figures(lines: &Lines) -> Vec<Figure> {
     let figure = |series: &Series| {
-        let name = words::shortened(&series.segment.to_string(), 60);
+        let name = words::shortened(&series.kind.name(), 60);
         let Some(point) = series.last_complete() else {
             return Figure {
                 value: None,
@@ -34,6 +37,12 @@ pub fn figures(lines: &Lines) -> Vec<Figure> {
         }
     };
     lines.series.iter().map(figure).collect()
+}
+
+/// The segment of the question that a series counts or divides.
+fn asked<'a>(lines: &'a Lines, series: &'a Series) -> Option<&'a Segment> {
+    let divided = lines.breakdown.as_ref().map(|breakdown| &breakdown.segment);
+    divided.or(series.segment.as_ref())
 }
 
 fn what(lines: &Lines) -> &'static str {
@@ -89,12 +98,19 @@ pub fn notes(lines: &Lines) -> Vec<String> {
         .series
         .iter()
         .filter(|series| series.is_on_the_same_day);
-    notes.extend(joined.map(|series| {
-        format!(
-            "{} means on the same day: each person meets all of it on one of the days.",
-            words::shortened(&series.segment.to_string(), 60)
-        )
-    }));
+    let mut joined: Vec<String> = joined
+        .filter_map(|series| {
+            let name = words::shortened(&asked(lines, series)?.to_string(), 60);
+            Some(format!(
+                "{name} means on the same day: each person meets all of it on one of the days."
+            ))
+        })
+        .collect();
+    joined.dedup();
+    notes.extend(joined);
+    if let Some(breakdown) = &lines.breakdown {
+        notes.extend(groups_of(lines, breakdown));
+    }
     let points = || lines.series.iter().flat_map(|series| &series.points);
     let has = |state| points().any(|point| point.state == state);
     if has(State::InProgress) {
@@ -104,8 +120,11 @@ pub fn notes(lines: &Lines) -> Vec<String> {
         let begins = lines
             .series
             .iter()
-            .filter_map(|series| Some(words::recorded_from(&series.segment, series.begins?)));
-        let begins = begins.collect::<Vec<_>>().join(", ");
+            .filter_map(|series| Some(words::recorded_from(asked(lines, series)?, series.begins?)));
+        let mut begins: Vec<String> = begins.collect();
+        // Groups begin with the segment that they divide.
+        begins.dedup();
+        let begins = begins.join(", ");
         notes.push(format!(
             "≥ at least: a part of the {} is not recorded. {begins}",
             what(lines)
@@ -117,6 +136,25 @@ pub fn notes(lines: &Lines) -> Vec<String> {
     notes
 }
 
+/// Returns what a reader of the groups has to know.
+fn groups_of(lines: &Lines, breakdown: &Breakdown) -> Vec<String> {
+    let mut notes = vec![match breakdown.basis {
+        Basis::KnownToday => format!("{}.", groups::KNOWN_TODAY),
+        _ => format!("Grouped by what was known in each {}.", lines.grain),
+    }];
+    notes.extend(groups::overlap(
+        breakdown.people_of_groups,
+        breakdown.people,
+    ));
+    let kinds = lines.series.iter().map(|series| &series.kind);
+    notes.extend(groups::values(
+        kinds,
+        breakdown.empty_values,
+        "these periods",
+    ));
+    notes
+}
+
 /// Draws the lines for a page.
 pub fn drawings(lines: &Lines) -> Vec<Drawing> {
     let detail = match lines.rolling {
@@ -124,9 +162,15 @@ pub fn drawings(lines: &Lines) -> Vec<Drawing> {
         Some(rolling) => format!("of the {} days up to each day", rolling.days()),
     };
     let pale = words::while_in_progress(lines.data_ends);
+    let drawn = looks_of(lines).iter().flatten().count();
+    let some = if drawn < lines.series.len() {
+        format!("; {drawn} of {} groups", lines.series.len())
+    } else {
+        String::new()
+    };
     vec![Drawing {
         caption: "People".to_owned(),
-        detail: format!("{detail}; pale {pale}, and where not recorded whole"),
+        detail: format!("{detail}; pale {pale}, and where not recorded whole{some}"),
         svg: draw(lines, &WHOLE, "trends", "chart whole roomy"),
         small: draw(lines, &SIZES, "trends-small", "chart sizes snug"),
         is_wide: false,
@@ -136,6 +180,10 @@ pub fn drawings(lines: &Lines) -> Vec<Drawing> {
 /// Draws the lines as a standalone file.
 pub fn file(lines: &Lines) -> String {
     draw(lines, &CURVE, "trends", "chart")
+}
+
+fn looks_of(lines: &Lines) -> Vec<Option<Look>> {
+    looks(lines.series.iter().map(|series| &series.kind))
 }
 
 fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
@@ -155,11 +203,18 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
     let periods: Vec<_> = lines.periods().collect();
     let mut plot = Plot::new(&canvas, (0.0, axis.top), periods.len());
     plot.rules(&axis.ticks, |tick| short_count(tick, axis.top));
-    for (at, series) in lines.series.iter().enumerate() {
-        line(&mut plot, at, series);
+    let drawn: Vec<(&Series, Look)> = lines
+        .series
+        .iter()
+        .zip(looks_of(lines))
+        .filter_map(|(series, look)| Some((series, look?)))
+        .collect();
+    for (series, look) in &drawn {
+        line(&mut plot, series, *look);
     }
     if !is_single {
-        let labels = names(&plot, lines, f64::from(canvas.right) + 10.0);
+        let drawn = drawn.iter().map(|(series, _)| *series);
+        let labels = names(&plot, lines, drawn, f64::from(canvas.right) + 10.0);
         plot.texts("labels numbers", labels);
     }
     let few = canvas.width <= SIZES.width;
@@ -172,7 +227,7 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
         let point = series.last_complete()?;
         Some(format!(
             "{}: {} {}",
-            series.segment,
+            series.kind.name(),
             words::people(point.people?),
             until(lines, point)
         ))
@@ -187,16 +242,12 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
 }
 
 /// Draws complete periods as a line, and the way to and between others pale.
-fn line(plot: &mut Plot<'_>, at: usize, series: &Series) {
+fn line(plot: &mut Plot<'_>, series: &Series, look: Look) {
     let points = &series.points;
     let value = |point: &Point| point.people.map(height);
     let is_final =
         |point: Option<&Point>| point.is_some_and(|point| point.state == State::Complete);
-    let (colour, dash, stroke) = (at + 1, DASHES[at], COLOURS[at]);
-    let dash = match dash {
-        "" => String::new(),
-        dash => format!(r#" stroke-dasharray="{dash}""#),
-    };
+    let attributes = look.attributes();
     let complete: Vec<Option<f64>> = points
         .iter()
         .map(|point| value(point).filter(|_| is_final(Some(point))))
@@ -213,38 +264,37 @@ fn line(plot: &mut Plot<'_>, at: usize, series: &Series) {
         })
         .collect();
     plot.line(
-        &format!("line c{colour} pale"),
-        &format!(r#"stroke="{stroke}" stroke-opacity="0.4"{dash}"#),
+        &format!("line {} pale", look.class),
+        &format!(r#"{attributes} stroke-opacity="0.4""#),
         &other,
     );
-    plot.line(
-        &format!("line c{colour}"),
-        &format!(r#"stroke="{stroke}"{dash}"#),
-        &complete,
-    );
+    plot.line(&format!("line {}", look.class), &attributes, &complete);
 }
 
 /// The names at the ends of the lines, moved apart.
-fn names(plot: &Plot<'_>, lines: &Lines, x: f64) -> Vec<Label> {
-    const APART: f64 = 30.0;
-    let mut labels: Vec<Label> = lines
-        .series
-        .iter()
+fn names<'a>(
+    plot: &Plot<'_>,
+    lines: &Lines,
+    drawn: impl Iterator<Item = &'a Series>,
+    x: f64,
+) -> Vec<Label> {
+    let mut labels: Vec<Label> = drawn
         .map(|series| {
             let last = series.points.iter().rev().find_map(|point| point.people);
+            let name = series.kind.name();
+            let name = match &lines.breakdown {
+                Some(breakdown) => groups::short_value(&breakdown.values, name),
+                None => name,
+            };
             Label {
                 x,
                 y: plot.y(height(last.unwrap_or(0))) + 7.0,
                 anchor: "start",
-                text: words::shortened(&series.segment.to_string(), NAMED),
+                text: words::shortened(&name, NAMED),
             }
         })
         .collect();
-    labels.sort_by(|a, b| b.y.total_cmp(&a.y));
-    // From the lowest up.
-    for at in 1..labels.len() {
-        labels[at].y = labels[at].y.min(labels[at - 1].y - APART);
-    }
+    moved_apart(&mut labels);
     labels
 }
 
@@ -268,7 +318,7 @@ fn describe(lines: &Lines, at: usize) -> String {
         };
         texts.push(match lines.series.len() {
             1 => people,
-            _ => format!("{} {people}", series.segment),
+            _ => format!("{} {people}", series.kind.name()),
         });
     }
     format!("{label}: {}", texts.join("; "))

@@ -44,8 +44,8 @@ pub struct People {
     pub count: u64,
     /// Whether it is final. For people, numbers in progress and lower bounds are marked.
     pub state: State,
-    /// The text of the set of these users.
-    pub set: String,
+    /// The text of the set of these users. `None` if it would be too long.
+    pub set: Option<String>,
 }
 
 impl Value {

@@ -43,6 +43,7 @@ fn range(grain: Grain, from: &str, rows: u32, zone: Zone) -> Range {
 fn trends(segment: &str, range: Range) -> Trends {
     Trends {
         segments: vec![segment.parse().unwrap()],
+        breakdown: None,
         range,
         rolling: None,
     }

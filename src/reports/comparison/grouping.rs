@@ -5,11 +5,19 @@ use std::str::FromStr;
 
 use chrono::NaiveDate;
 
-use crate::reports::params::{Problem, Reader};
+use crate::reports::params::{Arity, Field, Kind, Problem, Reader};
 use crate::sets::Segment;
 
 /// The maximum number of segments that are compared; the minimum is 2.
 pub const MAX_SEGMENTS: usize = 6;
+
+/// The field of a question that divides people by the values of a property.
+pub const BREAKDOWN: Field = Field {
+    name: "breakdown",
+    help: "A group for each event that begins so, such as `country:*`; the 8 largest",
+    kind: Kind::Text,
+    arity: Arity::Optional,
+};
 
 /// What the groups of a comparison are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +97,7 @@ impl Grouping {
             );
             read.reject(Problem::new(field.expect("it is one of them"), message));
         }
-        let breakdown = read.parsed("breakdown").map(Grouping::Breakdown);
+        let breakdown = read.parsed(BREAKDOWN.name).map(Grouping::Breakdown);
         let segments = read.segments("compare");
         let split = read.date("split").map(Grouping::Split);
         breakdown.or_else(|| compared(read, segments)).or(split)

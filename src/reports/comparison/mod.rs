@@ -9,9 +9,12 @@ mod export;
 mod grouping;
 mod json;
 mod plan;
+mod values;
 
 pub use answer::{Basis, Compared, Group, GroupKind};
 pub use difference::{Difference, FEWEST_PEOPLE, Method, NoTest, Test, Verdict};
 pub use export::ShownGroups;
-pub use grouping::{Grouping, MAX_SEGMENTS, Values};
-pub use plan::{Comparison, ComparisonQuestion, SHOWN_VALUES};
+pub use grouping::{BREAKDOWN, Grouping, MAX_SEGMENTS, Values};
+pub use plan::{Comparison, ComparisonQuestion};
+pub(in crate::reports) use values::KnownValues;
+pub use values::SHOWN_VALUES;

@@ -1,28 +1,19 @@
 //! Plans the tables of the groups, and what they have in common.
 
-use std::cmp::Reverse;
-use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::calendar::{Period, Zone};
 use crate::reports::comparison::answer::{Basis, Compared, Group, GroupKind};
 use crate::reports::comparison::difference::{Difference, NoTest, correct};
-use crate::reports::comparison::grouping::{Grouping, Values};
+use crate::reports::comparison::grouping::Grouping;
+use crate::reports::comparison::values::KnownValues;
 use crate::reports::coverage::State;
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Recorded, dated};
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::retention::{Members, Planner, Query, Question, Row, Table, are_independent};
-use crate::sets::{
-    Catalogue, CountId, Counts, EventName, Key, MAX_MATCHES, NodeId, Plan, Segment, Set,
-};
+use crate::sets::{CountId, Counts, EventName, NodeId, Plan, Segment, Set};
 use crate::stats::TwoByTwo;
-
-/// The maximum number of values of a breakdown that have a group of their own.
-pub const SHOWN_VALUES: usize = 8;
-
-/// The maximum number of values in the text of a set that links to its people.
-const LINKED_VALUES: usize = 30;
 
 /// Asks a retention question for each of several groups of people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +39,8 @@ pub struct ComparisonQuestion {
 enum Step {
     /// The people of each value are counted, to find the values with the most.
     Ranking {
-        values: Vec<(EventName, CountId)>,
+        values: KnownValues,
+        people: Vec<CountId>,
         unlisted: Vec<CountId>,
     },
     /// The groups are counted.
@@ -100,8 +92,8 @@ impl Report for Comparison {
         let plan = &mut request.plan;
         let (basis, step) = match &self.grouping {
             Grouping::Breakdown(values) => {
-                let (names, basis) = events_of(values, context)?;
-                (basis, ranking(plan, &expanded, names, basis, context)?)
+                let values = KnownValues::of(values, context)?;
+                (values.basis, ranking(plan, &expanded, values, context)?)
             }
             Grouping::Compare(segments) => {
                 let asked = compared(plan, self, &expanded, segments, context)?;
@@ -136,26 +128,13 @@ impl Report for Comparison {
         results: &Results,
         context: &Context<'_>,
     ) -> Result<Option<Request>, QueryError> {
-        let (Step::Ranking { values, .. }, Grouping::Breakdown(pattern)) =
-            (&planned.step, &planned.grouping)
-        else {
+        let Step::Ranking { values, people, .. } = &planned.step else {
             return Ok(None);
         };
-        let mut ranked: Vec<(u64, &EventName)> = values
-            .iter()
-            .map(|(name, people)| (results.counts[*people], name))
-            .collect();
-        ranked.sort_by_key(|(people, name)| (Reverse(*people), *name));
-        let (with_people, empty) = {
-            let some = ranked.partition_point(|(people, _)| *people > 0);
-            (some, ranked.len() - some)
-        };
-        let names: Vec<EventName> = ranked[..with_people]
-            .iter()
-            .map(|(_, name)| (*name).clone())
-            .collect();
+        let mut values = values.clone();
+        let empty = values.rank(people, &results.counts);
         let mut request = Request::default();
-        let asked = broken_down(&mut request.plan, planned, pattern, &names, empty, context)?;
+        let asked = broken_down(&mut request.plan, planned, &values, empty, context)?;
         planned.step = Step::Groups(asked);
         Ok(Some(request))
     }
@@ -165,124 +144,14 @@ impl Report for Comparison {
     }
 }
 
-/// Returns the events of a breakdown, and since when their users count as known.
-fn events_of(
-    values: &Values,
-    context: &Context<'_>,
-) -> Result<(Vec<EventName>, Basis), QueryError> {
-    let wrong = |message: String| QueryError::Field {
-        field: "breakdown",
-        message,
-    };
-    let matching = |pattern: &Segment| {
-        let expanded = context.sets().expand(pattern);
-        let expanded = expanded.map_err(|error| wrong(error.to_string()))?;
-        Ok::<Vec<EventName>, QueryError>(expanded.names().into_iter().cloned().collect())
-    };
-    let dated = match values.is_today {
-        true => Vec::new(),
-        false => matching(&Segment::Names(values.start.clone()))?,
-    };
-    let (names, basis) = if dated.is_empty() {
-        let ever = matching(&Segment::NamesEver(values.start.clone()))?;
-        (ever, Basis::KnownToday)
-    } else {
-        (dated, Basis::KnownThen)
-    };
-    if names.len() > MAX_MATCHES {
-        return Err(wrong(format!(
-            "`{values}` matches {} events; at most {MAX_MATCHES} are allowed. Write a longer beginning",
-            names.len()
-        )));
-    }
-    // Without bitmaps the question is only checked.
-    if names.is_empty() && !context.catalogue.is_empty() {
-        let ever = if values.is_today {
-            " with an undated bitmap"
-        } else {
-            ""
-        };
-        return Err(wrong(format!(
-            "no event{ever} begins with `{}`: write the beginning of the values' names, such as \
-             `country:*`",
-            values.start
-        )));
-    }
-    Ok((names, basis))
-}
-
-/// Everybody who is known by some events: in one of their undated bitmaps, or marked with one of
-/// them up to and including a period.
-struct KnownBy<'a> {
-    names: &'a [EventName],
-    basis: Basis,
-    catalogue: &'a Catalogue,
-    seen: HashSet<Key>,
-    so_far: Option<NodeId>,
-}
-
-impl<'a> KnownBy<'a> {
-    fn new(names: &'a [EventName], basis: Basis, catalogue: &'a Catalogue) -> Self {
-        KnownBy {
-            names,
-            basis,
-            catalogue,
-            seen: HashSet::new(),
-            so_far: None,
-        }
-    }
-
-    /// Adds those of a period to the plan. Periods are asked for in ascending order: what is known
-    /// in one remains known, so that each bitmap is joined once.
-    fn at(&mut self, plan: &mut Plan, period: Period) -> Result<NodeId, QueryError> {
-        if self.basis == Basis::KnownToday {
-            return Ok(*self.so_far.get_or_insert_with(|| {
-                let ever: Vec<NodeId> = self
-                    .names
-                    .iter()
-                    .map(|name| plan.key(Key::ever(name.clone())))
-                    .collect();
-                plan.or(ever)
-            }));
-        }
-        let mut joined: Vec<NodeId> = self.so_far.into_iter().collect();
-        for name in self.names {
-            let set = known_then(Segment::event(name)).at(period, self.catalogue)?;
-            for key in set.keys() {
-                if !self.seen.contains(key) {
-                    self.seen.insert(key.clone());
-                    joined.push(plan.key(key.clone()));
-                }
-            }
-        }
-        let known = plan.or(joined);
-        self.so_far = Some(known);
-        Ok(known)
-    }
-}
-
-/// Returns the events of a breakdown whose dated bitmaps are used.
-fn dated_values(names: &[EventName], basis: Basis) -> Vec<&EventName> {
-    match basis {
-        Basis::KnownThen => names.iter().collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// Everybody who was in a segment up to and including a period.
-fn known_then(of: Segment) -> Segment {
-    Segment::Or(vec![Segment::Before(Box::new(of.clone())), of])
-}
-
 /// Plans the number of people of each value.
 fn ranking(
     plan: &mut Plan,
     query: &Query,
-    names: Vec<EventName>,
-    basis: Basis,
+    values: KnownValues,
     context: &Context<'_>,
 ) -> Result<Step, QueryError> {
-    let planner = Planner::new(query, context, &dated_values(&names, basis))?;
+    let planner = Planner::new(query, context, &values.dated())?;
     let mut cohorts: Vec<(Period, NodeId)> = Vec::new();
     let mut unlisted = Vec::new();
     let dated = dated([&query.cohort, &query.returning]);
@@ -296,32 +165,12 @@ fn ranking(
             unlisted.push(plan.count_set(&Set::Or(anybody.collect()))?);
         }
     }
-    let all = plan.or(cohorts.iter().map(|(_, who)| *who).collect::<Vec<_>>());
-    let mut values = Vec::with_capacity(names.len());
-    for name in names {
-        let of = std::slice::from_ref(&name);
-        let mut known = KnownBy::new(of, basis, context.catalogue);
-        let people = match basis {
-            Basis::KnownThen => {
-                let mut people = Vec::with_capacity(cohorts.len());
-                for (period, who) in &cohorts {
-                    let known = known.at(plan, *period)?;
-                    people.push(plan.and([*who, known]));
-                }
-                plan.or(people)
-            }
-            _ => match cohorts.last() {
-                Some((period, _)) => {
-                    let known = known.at(plan, *period)?;
-                    plan.and([all, known])
-                }
-                None => plan.empty(),
-            },
-        };
-        let people = plan.count(people);
-        values.push((name, people));
-    }
-    Ok(Step::Ranking { values, unlisted })
+    let people = values.counted(plan, &cohorts, context.catalogue)?;
+    Ok(Step::Ranking {
+        values,
+        people,
+        unlisted,
+    })
 }
 
 /// Plans groups one after the other.
@@ -510,89 +359,20 @@ fn split(
 fn broken_down(
     plan: &mut Plan,
     planned: &ComparisonQuestion,
-    values: &Values,
-    names: &[EventName],
+    values: &KnownValues,
     empty_values: usize,
     context: &Context<'_>,
 ) -> Result<Asked, QueryError> {
-    let basis = planned.basis;
-    let cohort = &planned.query.cohort;
-    let base = &planned.expanded.cohort;
-    let mut groups = Groups::new(
-        plan,
-        &planned.query,
-        &planned.expanded,
-        context,
-        &dated_values(names, basis),
-    )?;
+    let expanded = &planned.expanded;
+    let mut groups = Groups::new(plan, &planned.query, expanded, context, &values.dated())?;
     let rows = 0..groups.planner.periods().len();
-    groups.is_undated = basis == Basis::KnownToday;
-    let of_names = |names: &[EventName]| {
-        let leaf = |name: &EventName| match basis {
-            Basis::KnownToday => Segment::Ever(name.clone()),
-            _ => Segment::event(name),
-        };
-        let mut leaves: Vec<Segment> = names.iter().map(leaf).collect();
-        let union = if leaves.len() == 1 {
-            leaves.remove(0)
-        } else {
-            Segment::Or(leaves)
-        };
-        match basis {
-            Basis::KnownToday => union,
-            _ => known_then(union),
-        }
-    };
-    let (shown, others) = names.split_at(names.len().min(SHOWN_VALUES));
-    for name in shown {
-        let name = std::slice::from_ref(name);
-        let mut known = KnownBy::new(name, basis, context.catalogue);
+    groups.is_undated = values.basis == Basis::KnownToday;
+    for mut group in values.groups(&planned.query.cohort, context.catalogue) {
         groups.add(
-            GroupKind::Value(name[0].clone()),
-            (Some(cohort.clone().and_all([of_names(name)])), base),
+            group.kind.clone(),
+            (group.segment.clone(), &expanded.cohort),
             rows.clone(),
-            &mut |plan, who, period| {
-                let known = known.at(plan, period)?;
-                Ok(plan.and([who, known]))
-            },
-        )?;
-    }
-    let pattern = match basis {
-        Basis::KnownToday => Segment::NamesEver(values.start.clone()),
-        _ => Segment::Names(values.start.clone()),
-    };
-    // A pattern with special characters cannot be written.
-    let any = match pattern.to_string().parse::<Segment>() {
-        Ok(read) if read == pattern => Some(match basis {
-            Basis::KnownToday => pattern,
-            _ => known_then(pattern),
-        }),
-        _ if names.len() <= LINKED_VALUES => Some(of_names(names)),
-        _ => None,
-    };
-    let without = any.map(|any| Segment::Diff(Box::new(cohort.clone()), Box::new(any)));
-    let mut known = KnownBy::new(names, basis, context.catalogue);
-    groups.add(
-        GroupKind::None,
-        (without, base),
-        rows.clone(),
-        &mut |plan, who, period| {
-            let known = known.at(plan, period)?;
-            Ok(plan.diff(who, known))
-        },
-    )?;
-    if !others.is_empty() {
-        let is_short = others.len() <= LINKED_VALUES;
-        let other = is_short.then(|| cohort.clone().and_all([of_names(others)]));
-        let mut known = KnownBy::new(others, basis, context.catalogue);
-        groups.add(
-            GroupKind::Other(others.len()),
-            (other, base),
-            rows,
-            &mut |plan, who, period| {
-                let known = known.at(plan, period)?;
-                Ok(plan.and([who, known]))
-            },
+            &mut |plan, who, period| group.within(plan, who, period),
         )?;
     }
     Ok(groups.finish(empty_values, None))

@@ -19,7 +19,7 @@ fn people(curve: &Curve, count: Option<u64>, set: impl FnOnce() -> String) -> Va
     let people = |count| People {
         count,
         state: curve.state,
-        set: set(),
+        set: Some(set()),
     };
     count.map(people).into()
 }

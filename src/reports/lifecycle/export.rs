@@ -14,7 +14,7 @@ fn cell(growth: &Growth, stage: &Stage, class: Class) -> Value {
     let people = |count| People {
         count,
         state: stage.state,
-        set: growth.members(class, stage.period),
+        set: Some(growth.members(class, stage.period)),
     };
     stage.count(class).map(people).into()
 }

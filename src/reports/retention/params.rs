@@ -1,6 +1,6 @@
 //! The fields of a retention question.
 
-use crate::reports::comparison::Grouping;
+use crate::reports::comparison::{BREAKDOWN, Grouping};
 use crate::reports::limits::{MAX_COLS, MAX_ROWS};
 use crate::reports::params::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
 use crate::reports::retention::query::{Averaging, Measure, Query, Show};
@@ -86,12 +86,7 @@ pub const FIELDS: &[Field] = &[
         kind: Kind::Word(&["weighted", "simple", "survival"]),
         arity: Arity::Optional,
     },
-    Field {
-        name: "breakdown",
-        help: "A group for each event that begins so, such as `country:*`; the 8 largest",
-        kind: Kind::Text,
-        arity: Arity::Optional,
-    },
+    BREAKDOWN,
     Field {
         name: "compare",
         help: "A segment as a group; 2 to 6 of them are compared with the first",

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value as Json, json};
 
 use crate::calendar::Calendar;
+use crate::reports::comparison::Basis;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Frame, People, Value, bounds};
@@ -28,26 +29,44 @@ impl Lines {
     }
 
     fn names(&self) -> impl Iterator<Item = String> + '_ {
-        self.series.iter().map(|series| series.segment.to_string())
+        self.series.iter().map(|series| series.kind.name())
+    }
+
+    /// The segments of the question.
+    fn asked(&self) -> Vec<&Segment> {
+        match &self.breakdown {
+            Some(breakdown) => vec![&breakdown.segment],
+            None => self
+                .series
+                .iter()
+                .filter_map(|series| series.segment.as_ref())
+                .collect(),
+        }
+    }
+
+    /// The segments of the question, and its breakdown: `active, by plan:*`.
+    fn of(&self) -> Vec<String> {
+        let segments = self.asked().into_iter().map(ToString::to_string);
+        let by = self.breakdown.iter();
+        segments
+            .chain(by.map(|breakdown| format!("by {}", breakdown.values)))
+            .collect()
     }
 }
 
 impl Exports for Lines {
     fn title(&self) -> String {
-        let names = self.names().collect::<Vec<_>>().join(", ");
+        let of = self.of().join(", ");
         match self.rolling {
-            None => format!("{names}, people by {}", self.grain),
-            Some(rolling) => format!(
-                "{names}, people of the {} days up to each day",
-                rolling.days()
-            ),
+            None => format!("{of}, people by {}", self.grain),
+            Some(rolling) => format!("{of}, people of the {} days up to each day", rolling.days()),
         }
     }
 
     /// `trends_active_by_day_28d_2026-10-25`, the period being the first one.
     fn name(&self) -> Vec<String> {
         let mut parts = vec!["trends".to_owned()];
-        parts.extend(self.names());
+        parts.extend(self.of());
         parts.extend(["by".to_owned(), self.grain.to_string()]);
         parts.extend(self.rolling.map(|rolling| rolling.to_string()));
         parts.extend(self.periods().next().map(|period| period.to_string()));
@@ -105,7 +124,7 @@ impl Exports for Lines {
                     start,
                     end,
                     Value::word(point.state.as_str()),
-                    Value::Text(series.segment.to_string()),
+                    Value::Text(series.kind.name()),
                     point.people.into(),
                 ]);
             }
@@ -117,7 +136,8 @@ impl Exports for Lines {
         let series = self.series.iter().map(|series| {
             let sticky = series.points.iter().map(|point| point.stickiness);
             json!({
-                "event": series.segment.to_string(),
+                "series": series.kind.name(),
+                "event": series.segment.as_ref().map(ToString::to_string),
                 "first_recorded": series.begins.map(|period| period.to_string()),
                 "on_the_same_day": series.is_on_the_same_day,
                 "stickiness": self.is_sticky().then(|| sticky.collect::<Json>()),
@@ -129,6 +149,17 @@ impl Exports for Lines {
             "rolling": self.rolling.map(|rolling| rolling.to_string()),
             "zone": self.calendar().zone.name(),
             "week": self.calendar().week.as_str(),
+            "breakdown": self.breakdown.as_ref().map(|breakdown| json!({
+                "event": breakdown.segment.to_string(),
+                "values": breakdown.values.to_string(),
+                "grouped": match breakdown.basis {
+                    Basis::KnownToday => Basis::KnownToday.as_str(),
+                    _ => "known_by_period",
+                },
+                "people": breakdown.people,
+                "people_of_groups": breakdown.people_of_groups,
+                "empty_values": breakdown.empty_values,
+            })),
             "data_ends": self.data_ends.map(|period| period.to_string()),
             "may_include_later_marks": self.may_include_later_marks,
             "series": series.collect::<Json>(),
@@ -146,14 +177,20 @@ impl Exports for Lines {
     }
 
     fn segments(&self) -> Vec<&Segment> {
-        let is_empty = |series: &&Series| {
+        let is_empty = |series: &Series| {
             let mut points = series.points.iter();
             points.all(|point| {
                 point.people.is_none_or(|people| people == 0) || point.state == State::NotRecorded
             })
         };
-        let empty = self.series.iter().filter(is_empty);
-        empty.map(|series| &series.segment).collect()
+        let asked = self.asked();
+        if self.breakdown.is_some() {
+            let is_empty = self.series.iter().all(is_empty);
+            return asked.into_iter().filter(|_| is_empty).collect();
+        }
+        let series = self.series.iter().zip(asked);
+        let empty = series.filter(|(series, _)| is_empty(series));
+        empty.map(|(_, segment)| segment).collect()
     }
 
     /// Whether any segment has only zeros.

@@ -1,9 +1,10 @@
 //! The answer of the trends report.
 
 use crate::calendar::{Grain, Period, Zone};
+use crate::reports::comparison::{Basis, GroupKind, Values};
 use crate::reports::coverage::State;
 use crate::reports::trends::rolling::Rolling;
-use crate::sets::{Offsets, Segment};
+use crate::sets::Segment;
 
 /// How many users were in some segments, period by period.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,19 +15,41 @@ pub struct Lines {
     pub zone: Zone,
     /// The length of the window that ends with each day. `None` if periods are counted.
     pub rolling: Option<Rolling>,
-    /// The segments, at least one, each with the same periods.
+    /// The segments or groups, at least one, each with the same periods.
     pub series: Vec<Series>,
+    /// How the groups divide a segment. `None` if the series are segments.
+    pub breakdown: Option<Breakdown>,
     /// When the store's data ends, if before now.
     pub data_ends: Option<Period>,
     /// Whether numbers may include marks made after a chosen *now*.
     pub may_include_later_marks: bool,
 }
 
-/// One segment of [`Lines`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series {
+/// How the groups of [`Lines`] divide the users of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breakdown {
     /// The segment.
     pub segment: Segment,
+    /// The values.
+    pub values: Values,
+    /// When it was known who belongs to a group.
+    pub basis: Basis,
+    /// The distinct users of all groups in all periods.
+    pub people: u64,
+    /// The distinct users of each group, added up.
+    pub people_of_groups: u64,
+    /// How many values have nobody in the periods.
+    pub empty_values: usize,
+}
+
+/// One segment or group of [`Lines`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// What it is: a segment, or a group of a breakdown.
+    pub kind: GroupKind,
+    /// The segment whose users are counted, from which lists of them are made. `None` if its text
+    /// would be too long.
+    pub segment: Option<Segment>,
     /// Since when it is recorded: a day if there are daily bitmaps.
     pub begins: Option<Period>,
     /// Whether the users of a window are the union of those who were in the whole segment on one of
@@ -58,13 +81,14 @@ impl Series {
 }
 
 impl Lines {
-    /// Returns the text of the set of the users of a series in a period or window.
-    pub fn members(&self, series: &Series, period: Period) -> String {
-        let Some(rolling) = self.rolling else {
-            return series.segment.in_period(period);
-        };
-        let offsets = Offsets::last(rolling.days()).expect("a window has 7 to 30 days");
-        Segment::Within(Box::new(series.segment.clone()), offsets).in_period(period)
+    /// Returns the text of the set of the users of a series in a period or window. `None` if it
+    /// would be too long.
+    pub fn members(&self, series: &Series, period: Period) -> Option<String> {
+        let segment = series.segment.as_ref()?;
+        Some(match self.rolling {
+            None => segment.in_period(period),
+            Some(rolling) => rolling.window_of(segment.clone()).in_period(period),
+        })
     }
 
     /// The periods, oldest first.

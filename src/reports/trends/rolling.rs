@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::reports::error::QueryError;
+use crate::sets::{Offsets, Segment};
 
 /// The length of a rolling window: 7, 28 or 30 days.
 ///
@@ -34,6 +35,13 @@ impl Rolling {
             Rolling::FourWeeks => 28,
             Rolling::Month => 30,
         }
+    }
+
+    /// Returns the segment of the users who were in a segment on any day of the window that ends
+    /// with a day.
+    pub fn window_of(self, segment: Segment) -> Segment {
+        let offsets = Offsets::last(self.days()).expect("a window has 7 to 30 days");
+        Segment::Within(Box::new(segment), offsets)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The answer to a comparison as the page shows it: figures, curves, average rows, differences, and
 //! the cohorts of one group.
 
-use crate::render::comparison::{Look, drawing, looks};
+use crate::render::comparison::{Look, drawing, looks_of};
 use crate::render::drawing::Drawing;
 use crate::render::{groups, thousands, words};
 use crate::reports::comparison::{
@@ -123,9 +123,9 @@ impl Groups {
         let open = open_group(compared, asked);
         let tables: Vec<&Table> = compared.groups.iter().map(|group| &group.table).collect();
         let shades = Shades::new(&tables, asked);
-        let looks = looks(compared);
+        let looks = looks_of(compared);
         let short = |at: usize| {
-            let name = groups::short_name(compared, &compared.groups[at].kind);
+            let name = groups::short_name(&compared.grouping, &compared.groups[at].kind);
             words::shortened(&name, 32)
         };
         let lines = compared.groups.iter().enumerate().map(|(at, group)| {
@@ -279,7 +279,7 @@ fn tiles(compared: &Compared, column: Option<usize>) -> Vec<Tile> {
     let first = &compared.groups[0].table;
     let when = words::column(first, place);
     let name = |at: usize| {
-        let name = groups::short_name(compared, &compared.groups[at].kind);
+        let name = groups::short_name(&compared.grouping, &compared.groups[at].kind);
         words::shortened(&name, 24)
     };
     let mut tiles = Vec::new();
@@ -338,7 +338,7 @@ pub fn unfolded(compared: &Compared, open: usize) -> String {
     match group.kind {
         GroupKind::Before | GroupKind::After => format!(
             "{}, by {grain} of {cohort}",
-            groups::short_name(compared, &group.kind)
+            groups::short_name(&compared.grouping, &group.kind)
         ),
         _ => format!("{}, by {grain} of {cohort}", groups::name(&group.kind)),
     }

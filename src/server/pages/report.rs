@@ -204,7 +204,8 @@ fn report(
     let cell = |value: &Value| Cell {
         people: match value {
             Value::People(people) if people.count > 0 => {
-                Some(links::people(view, &people.set, zone))
+                let set = people.set.as_deref();
+                set.map(|set| links::people(view, set, zone))
             }
             _ => None,
         },
