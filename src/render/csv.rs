@@ -14,7 +14,7 @@ pub fn frame(frame: &Frame) -> String {
             frame
                 .columns
                 .iter()
-                .map(|column| guard(column).into_owned()),
+                .map(|column| guard(column.name()).into_owned()),
         )?;
         for row in &frame.rows {
             csv.write_record(row.iter().map(field))?;

@@ -76,7 +76,7 @@ pub fn frame(frame: &Frame, width: Option<usize>) -> String {
     let heads = frame
         .columns
         .iter()
-        .map(|column| column.escape_debug().to_string());
+        .map(|column| column.name().escape_debug().to_string());
     let mut lines = vec![heads.collect::<Vec<_>>()];
     lines.extend(frame.rows.iter().map(|row| row.iter().map(cell).collect()));
     let widest = |k: usize| lines.iter().map(|line| chars(&line[k])).max();

@@ -1,7 +1,5 @@
 //! Answers as typed tables, the source of every file format.
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value as Json};
 
 use crate::calendar::Period;
@@ -10,10 +8,35 @@ use crate::reports::coverage::State;
 /// A table of typed values.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Frame {
-    /// The names of the columns. An owned one is a text from outside, such as a segment.
-    pub columns: Vec<Cow<'static, str>>,
+    /// The names of the columns.
+    pub columns: Vec<Column>,
     /// The rows, each with a value for every column.
     pub rows: Vec<Vec<Value>>,
+}
+
+/// The name of a column of a [`Frame`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Column {
+    /// A fixed word, with `_` between its parts.
+    Word(&'static str),
+    /// A text that depends on the question or comes from outside, such as a segment.
+    Text(String),
+}
+
+impl Column {
+    /// The name as files have it.
+    pub fn name(&self) -> &str {
+        match self {
+            Column::Word(word) => word,
+            Column::Text(text) => text,
+        }
+    }
+}
+
+impl From<&'static str> for Column {
+    fn from(word: &'static str) -> Self {
+        Column::Word(word)
+    }
 }
 
 /// One value of a [`Frame`].
@@ -81,7 +104,7 @@ impl From<People> for Value {
 
 impl Frame {
     /// A table without rows.
-    pub fn new(columns: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
+    pub fn new(columns: impl IntoIterator<Item = impl Into<Column>>) -> Self {
         Frame {
             columns: columns.into_iter().map(Into::into).collect(),
             rows: Vec::new(),
@@ -101,7 +124,7 @@ impl Frame {
     pub fn to_json(&self) -> Json {
         let object = |row: &Vec<Value>| {
             let values = self.columns.iter().zip(row);
-            let members = values.map(|(name, value)| (name.clone().into_owned(), value.to_json()));
+            let members = values.map(|(name, value)| (name.name().to_owned(), value.to_json()));
             Json::Object(members.collect::<Map<_, _>>())
         };
         self.rows.iter().map(object).collect()

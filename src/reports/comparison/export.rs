@@ -1,12 +1,10 @@
 //! The files of a comparison.
 
-use std::borrow::Cow;
-
 use crate::reports::comparison::answer::{Compared, Group};
 use crate::reports::comparison::difference::{Difference, Verdict};
 use crate::reports::comparison::json::ComparedJson;
 use crate::reports::export::{Chart, Exports};
-use crate::reports::frame::{Frame, Value};
+use crate::reports::frame::{Column, Frame, Value};
 use crate::reports::retention::{Average, Show, Shown, Table};
 use crate::sets::Segment;
 
@@ -114,7 +112,7 @@ impl Exports for ShownGroups {
         let compared = &self.compared;
         let columns = compared.query.columns();
         let fixed = ["group".into(), "people".into()];
-        let headings = columns.map(|column| Cow::Owned(column.label()));
+        let headings = columns.map(|column| Column::Text(column.label()));
         let mut frame = Frame::new(fixed.into_iter().chain(headings));
         for (at, group) in compared.groups.iter().enumerate() {
             let mut row = vec![Value::Text(group.kind.name()), group.table.people.into()];

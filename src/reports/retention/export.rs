@@ -1,11 +1,9 @@
 //! The files of a retention table.
 
-use std::borrow::Cow;
-
 use crate::calendar::Calendar;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
-use crate::reports::frame::{Frame, Value, bounds};
+use crate::reports::frame::{Column, Frame, Value, bounds};
 use crate::reports::retention::columns::Brackets;
 use crate::reports::retention::json::TableJson;
 use crate::reports::retention::query::{Measure, Show};
@@ -58,7 +56,9 @@ impl Exports for Shown {
     fn wide(&self) -> Frame {
         let columns = ["cohort".into(), "size".into()];
         let query = &self.table.query;
-        let numbered = query.columns().map(|column| Cow::Owned(column.to_string()));
+        let numbered = query
+            .columns()
+            .map(|column| Column::Text(column.to_string()));
         let mut frame = Frame::new(columns.into_iter().chain(numbered));
         for row in &self.table.rows {
             let mut values = vec![Value::Word(row.period.label()), row.size.into()];

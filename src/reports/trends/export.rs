@@ -1,14 +1,12 @@
 //! Trends as a table, for every format.
 
-use std::borrow::Cow;
-
 use serde_json::{Value as Json, json};
 
 use crate::calendar::Calendar;
 use crate::reports::comparison::Basis;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
-use crate::reports::frame::{Frame, People, Value, bounds};
+use crate::reports::frame::{Column, Frame, People, Value, bounds};
 use crate::reports::trends::lines::{Lines, Point, Series};
 use crate::sets::Segment;
 
@@ -82,12 +80,12 @@ impl Exports for Lines {
 
     fn wide(&self) -> Frame {
         let is_single = self.series.len() == 1;
-        let mut columns: Vec<Cow<'static, str>> = vec![self.grain.as_str().into()];
-        columns.extend(self.names().map(Cow::Owned));
+        let mut columns: Vec<Column> = vec![self.grain.as_str().into()];
+        columns.extend(self.names().map(Column::Text));
         if self.is_sticky() {
             columns.extend(self.names().map(|name| match is_single {
-                true => Cow::Borrowed("stickiness"),
-                false => Cow::Owned(format!("{name} stickiness")),
+                true => Column::Word("stickiness"),
+                false => Column::Text(format!("{name} stickiness")),
             }));
         }
         // The states of several segments differ. The tidy table has each of them.

@@ -1,7 +1,5 @@
 //! The page of a report without a page of its own: fields as a form, chart, table and files.
 
-use std::borrow::Cow;
-
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -11,7 +9,7 @@ use crate::endpoints::{AnswerError, Endpoint};
 use crate::render::charts::{self, Drawing, Figure};
 use crate::render::{text, words};
 use crate::reports::coverage::State;
-use crate::reports::frame::{Frame, Value};
+use crate::reports::frame::{Column, Frame, Value};
 use crate::reports::{Exports, Field, Kind, Params, Problem};
 use crate::server::error::WebError;
 use crate::server::export::params;
@@ -235,8 +233,8 @@ fn report(
         columns: columns
             .iter()
             .map(|column| match column {
-                Cow::Borrowed(ours) => ours.replace('_', " "),
-                Cow::Owned(segment) => segment.clone(),
+                Column::Word(word) => word.replace('_', " "),
+                Column::Text(text) => text.clone(),
             })
             .collect(),
         rows: rows.map(|row| row.iter().map(cell).collect()).collect(),
