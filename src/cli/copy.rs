@@ -1,6 +1,9 @@
 //! `cohortist copy`.
 
 mod all;
+mod bitmaps;
+mod by_size;
+mod mismatch;
 mod progress;
 mod string_ids;
 
@@ -11,14 +14,16 @@ use anyhow::bail;
 use clap::builder::FalseyValueParser;
 use indicatif::ProgressBar;
 
+use self::bitmaps::{Copier, Side};
+use self::mismatch::Mismatch;
 use self::progress::{list, visible_in_terminal};
 use crate::cli::config::File;
 use crate::cli::notes;
-use crate::cli::output::{Out, Usage, status, warn_if_unsynced};
+use crate::cli::output::{Out, Usage, status};
 use crate::cli::store::{StoreConfig, Stores};
 use crate::render::{many, thousands};
 use crate::sets::{Key, Prefix, Set};
-use crate::store::{Mark, Options};
+use crate::store::Options;
 use crate::tracker::{Ids, Tracker};
 
 const EXAMPLES: &str = "\
@@ -45,9 +50,6 @@ on both sides. Between two Redis servers this includes all types. Between a path
 includes only strings, and other keys are listed. If a key has another value in TO, it is kept and \
 the copy fails in the end; with --overwrite, it is replaced. Temporary keys (PREFIXbitop_…) are not \
 copied.";
-
-/// The number of bits written in one batch.
-const BATCH_BITS: usize = 65_536;
 
 /// The number of bitmaps counted in one batch.
 const BATCH_COUNTS: usize = 2_000;
@@ -135,25 +137,27 @@ impl Config {
         if let Some(settings) = self.all {
             return all::copy(&self.from, &self.to, settings, started);
         }
-        let from = self.from.open_to_read()?;
+        let source = Side::open_to_read(&self.from)?;
+        let from = &source.tracker;
         from.check_types()?;
         let keys = from.keys("")?;
         if keys.is_empty() {
-            notes::nothing_found(&from)?;
+            notes::nothing_found(from)?;
             bail!(
                 "{} has no events under the prefix `{}`: nothing was copied",
                 self.from.display(),
                 self.from.prefix()
             );
         }
-        notes::other_prefix(&from)?;
-        let to = self.to.open()?;
+        notes::other_prefix(from)?;
+        let target = Side::open(&self.to)?;
+        let to = &target.tracker;
         let shown = self.to.display();
         // Before the bitmaps, which mean nothing without the ids.
-        string_ids::copy(&from, &to, &shown)?;
+        string_ids::copy(from, to, &shown)?;
         let mut copied = 0;
         let mut users = 0;
-        let mut mismatches = compare(&from, &to, &keys)?;
+        let mut mismatches = compare(from, to, &keys)?;
         let equal = keys.len() - mismatches.len();
         if equal > 0 {
             status!(
@@ -162,7 +166,7 @@ impl Config {
                 many(keys.len() as u64, "bitmap")
             );
         }
-        for _ in 0..PASSES {
+        for pass in 0..PASSES {
             // Copying cannot fix a copy that has more users than its original.
             let behind: Vec<&Mismatch> = mismatches
                 .iter()
@@ -171,19 +175,25 @@ impl Config {
             if behind.is_empty() {
                 break;
             }
-            let bar = progress_bar(behind.iter().map(|mismatch| mismatch.original).sum());
-            for mismatch in &behind {
-                users += copy_bitmap(&from, &to, &mismatch.key, &bar)?;
-                copied += 1;
-            }
-            bar.finish_and_clear();
+            let copier = Copier {
+                from: &source,
+                to: &target,
+                bar: progress_bar(behind.iter().map(|mismatch| mismatch.original).sum()),
+            };
+            users += match pass {
+                0 => copier.copy(&behind)?,
+                // A bitmap may have another name, or may have changed while it was read.
+                _ => copier.copy_users(&behind)?,
+            };
+            copied += behind.len() as u64;
+            copier.bar.finish_and_clear();
             // The bitmaps may contain users who are new since the last time.
-            string_ids::copy(&from, &to, &shown)?;
+            string_ids::copy(from, to, &shown)?;
             let keys: Vec<Key> = mismatches
                 .into_iter()
                 .map(|mismatch| mismatch.key)
                 .collect();
-            mismatches = compare(&from, &to, &keys)?;
+            mismatches = compare(from, to, &keys)?;
         }
         self.check_equal(&mismatches)?;
         let events: BTreeSet<_> = keys.iter().map(Key::event).collect();
@@ -229,20 +239,6 @@ impl Config {
     }
 }
 
-/// A bitmap with different counts in the two stores.
-#[derive(Debug)]
-struct Mismatch {
-    key: Key,
-    original: u64,
-    copy: u64,
-}
-
-impl std::fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({} of {})", self.key, self.copy, self.original)
-    }
-}
-
 /// Counts bitmaps in both stores and returns those that differ.
 fn compare(from: &Tracker, to: &Tracker, keys: &[Key]) -> anyhow::Result<Vec<Mismatch>> {
     let mut mismatches = Vec::new();
@@ -262,34 +258,6 @@ fn compare(from: &Tracker, to: &Tracker, keys: &[Key]) -> anyhow::Result<Vec<Mis
         }
     }
     Ok(mismatches)
-}
-
-/// Marks every user of a bitmap in the other store. Returns the number of users.
-fn copy_bitmap(from: &Tracker, to: &Tracker, key: &Key, bar: &ProgressBar) -> anyhow::Result<u64> {
-    let mut marks = Vec::with_capacity(BATCH_BITS);
-    let mut users = 0;
-    for user in from.members(&Set::Key(key.clone())) {
-        marks.push(Mark {
-            key: key.clone(),
-            user: user?,
-            value: true,
-        });
-        if marks.len() == BATCH_BITS {
-            users += flush(to, &mut marks, bar)?;
-        }
-    }
-    Ok(users + flush(to, &mut marks, bar)?)
-}
-
-/// Writes the marks and clears the buffer. Returns their number.
-fn flush(to: &Tracker, marks: &mut Vec<Mark>, bar: &ProgressBar) -> anyhow::Result<u64> {
-    if !marks.is_empty() {
-        warn_if_unsynced(to.apply(marks))?;
-    }
-    let users = marks.len() as u64;
-    bar.inc(users);
-    marks.clear();
-    Ok(users)
 }
 
 fn progress_bar(bits: u64) -> ProgressBar {

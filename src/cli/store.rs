@@ -1,7 +1,6 @@
 //! The stores a command works on.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -11,7 +10,7 @@ use crate::cli::output::{Usage, note, status};
 use crate::sets::{Prefix, Segments};
 use crate::store::budget::Shares;
 use crate::store::embedded::{self, Checked, EmbeddedStore};
-use crate::store::{self, Options, Place, Store, StoreError};
+use crate::store::{self, Options, Place, Store};
 use crate::tracker::{Ids, Tracker};
 
 /// The store if none is named.
@@ -19,13 +18,6 @@ pub const DEFAULT_STORE: &str = "./cohortist.db";
 
 /// The name of a store on the dashboard and in metrics if the configuration gives it none.
 const UNNAMED: &str = "store";
-
-/// How long a command waits for another process that has the store open. Most commands are done
-/// sooner.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The time between two attempts to open a store that another process has open.
-const LOCK_RETRY: Duration = Duration::from_millis(25);
 
 /// A store as named on the command line.
 #[derive(Debug, Clone)]
@@ -171,7 +163,7 @@ impl StoreConfig {
     /// Checks the files of a store at a path.
     pub fn check(&self) -> anyhow::Result<Checked> {
         let path = self.require_path("checked")?;
-        Ok(wait_for_lock(|| embedded::check(path))?)
+        Ok(embedded::check(path)?)
     }
 
     /// Opens a Redis server as a space of keys of any type.
@@ -185,7 +177,7 @@ impl StoreConfig {
             create,
             ..self.options.clone()
         };
-        self.wait_and_open(&options)?
+        self.open_if_embedded(&options)?
             .with_context(|| self.not_embedded())
     }
 
@@ -209,7 +201,7 @@ impl StoreConfig {
     }
 
     fn open_with(&self, options: &Options) -> anyhow::Result<(Tracker, Option<EmbeddedStore>)> {
-        let embedded = self.wait_and_open(options)?;
+        let embedded = self.open_if_embedded(options)?;
         let store = match &embedded {
             Some(embedded) => embedded.clone().shared(),
             None => store::open(&self.text, options)?,
@@ -222,8 +214,8 @@ impl StoreConfig {
     }
 
     /// Opens an embedded store. Returns `None` if the store is a server.
-    fn wait_and_open(&self, options: &Options) -> anyhow::Result<Option<EmbeddedStore>> {
-        let embedded = wait_for_lock(|| store::open_embedded(&self.text, options))?;
+    fn open_if_embedded(&self, options: &Options) -> anyhow::Result<Option<EmbeddedStore>> {
+        let embedded = store::open_embedded(&self.text, options)?;
         if let Some(embedded) = &embedded
             && self.path().is_some()
         {
@@ -237,19 +229,6 @@ impl StoreConfig {
     /// Removes the password, if any, from a message that may contain the store's text.
     pub fn without_password(&self, message: &str) -> String {
         message.replace(&self.text, &self.display())
-    }
-}
-
-/// Tries again for a while if another process has the store open.
-fn wait_for_lock<T>(mut open: impl FnMut() -> store::Result<T>) -> store::Result<T> {
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match open() {
-            Err(StoreError::Locked(_)) if Instant::now() < deadline => {
-                std::thread::sleep(LOCK_RETRY);
-            }
-            result => return result,
-        }
     }
 }
 

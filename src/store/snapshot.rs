@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::bitmap::{TILE_BYTES, Tile};
+use crate::bitmap::{TILE_BYTES, Tile, user};
+use crate::sets::UserId;
 
 /// A tile with its number.
 type NumberedTile = (u16, Arc<Tile>);
@@ -42,6 +43,18 @@ impl Snapshot {
                 self.tiles.push((number, Arc::new(tile)));
             }
         }
+    }
+
+    /// Returns the users, in ascending order.
+    pub fn users(&self) -> impl Iterator<Item = UserId> {
+        self.tiles.iter().flat_map(|(number, tile)| {
+            let mut places = Vec::new();
+            tile.visit(0, |place| {
+                places.push(user(*number, place));
+                true
+            });
+            places
+        })
     }
 
     /// Returns whether both have the same length and hold the same users.

@@ -93,6 +93,7 @@ fn everything_arrives_from_redis_into_a_path_and_back_and_nothing_is_written_to_
         .done();
     let arrived = redis(&new, "bitmapist_");
     assert_eq!(content(&arrived), content(&source));
+    assert_eq!(new.calls("setbit"), 0, "whole bitmaps are written");
     assert!(
         new.keys().iter().all(|key| key.starts_with("bitmapist_")),
         "only events are copied"
@@ -115,6 +116,35 @@ fn everything_arrives_from_redis_into_a_path_and_back_and_nothing_is_written_to_
     );
     assert_eq!(old.calls("setbit"), 0);
     assert_eq!(content(&redis(&old, "bitmapist_")), content(&source));
+}
+
+#[test]
+fn many_small_bitmaps_take_few_trips_and_add_to_what_is_there() {
+    let (old, new, shop) = (RedisServer::start(), RedisServer::start(), Shop::new());
+    let (source, target) = (redis(&old, "trackist_"), redis(&new, "trackist_"));
+    let mut batch = source.batch();
+    for number in 0..1500_u32 {
+        let event = name(&format!("event{number}"));
+        (0..5).for_each(|user| {
+            batch.mark_ever(&event, number * 7 + user * 3);
+        });
+    }
+    batch.commit().unwrap();
+    // One has other users there, and one the same ones.
+    target.mark_ever(&name("event3"), 21).unwrap();
+    target.mark_ever(&name("event4"), 1).unwrap();
+    source.mark_ever(&name("event4"), 1).unwrap();
+    new.reset_statistics();
+    shop.run(&["copy", &old.url(), &new.url()]).done();
+    assert_eq!(content(&target), content(&source));
+    let trips = new.calls("ping");
+    assert!((1..100).contains(&trips), "{trips}");
+    let to = ["./copy.db", "./copy2.db"];
+    shop.run(&["copy", &new.url(), to[0]]).done();
+    shop.run(&["copy", to[0], to[1]]).done();
+    let copy = shop.path(to[1]);
+    let copy = store::open(copy.to_str().unwrap(), &Options::default()).unwrap();
+    assert_eq!(content(&Tracker::new(copy)), content(&source));
 }
 
 #[test]

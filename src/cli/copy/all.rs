@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::bail;
 use indicatif::ProgressBar;
 
+use super::by_size::by_size;
 use super::progress::{list, visible_in_terminal};
 use crate::cli::output::{Out, status};
 use crate::cli::store::StoreConfig;
@@ -642,15 +643,7 @@ fn size(group: &[TypedKey<'_>]) -> u64 {
 
 /// Divides keys into groups of at most [`BATCH_BYTES`]. A larger value has its own group.
 fn groups<'k, 'a>(keys: &'k [TypedKey<'a>]) -> impl Iterator<Item = &'k [TypedKey<'a>]> {
-    let mut sum = 0_u64;
-    keys.chunk_by(move |(_, before), (_, next)| {
-        sum = sum.saturating_add(before.bytes);
-        let fits = sum.saturating_add(next.bytes) <= BATCH_BYTES;
-        if !fits {
-            sum = 0;
-        }
-        fits
-    })
+    by_size(keys, BATCH_BYTES, |(_, kind)| kind.bytes)
 }
 
 fn progress_bar(keys: usize, action: &str) -> ProgressBar {

@@ -18,8 +18,12 @@ pub(super) const OWNER: &str = "owner";
 /// The name of the file that is locked while a process has the store open.
 pub(super) const LOCK: &str = "lock";
 
-/// The time during which a new child process may hold copies of this process's open files.
-pub(super) const STARTED_WITHIN: Duration = Duration::from_millis(200);
+/// How long opening a store waits for its lock. The process that had the store open may just be
+/// ending, and a new child process of this one may still hold a copy of a lock that was released.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often opening a store tries to get its lock meanwhile.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
     let path = path.display().to_string();
@@ -127,18 +131,17 @@ pub(super) fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Acquires a lock. A new child process briefly holds a copy of every open file, including a lock
-/// that was just released. This function waits until that copy is closed.
+/// Acquires a lock, and waits for it for at most [`LOCK_TIMEOUT`].
 pub(super) fn acquire(
     directory: &Path,
     lock: impl Fn() -> std::result::Result<(), TryLockError>,
 ) -> Result<()> {
-    let until = Instant::now() + STARTED_WITHIN;
+    let until = Instant::now() + LOCK_TIMEOUT;
     loop {
         match lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                std::thread::sleep(STARTED_WITHIN / 50)
+                std::thread::sleep(LOCK_RETRY);
             }
             Err(TryLockError::WouldBlock) => return Err(locked_error(directory)),
             Err(TryLockError::Error(error)) => return Err(cannot_open(directory, &error)),

@@ -234,6 +234,25 @@ impl Server {
         Ok(Some(read(self)? == read(other)?))
     }
 
+    /// The lengths of strings in bytes; 0 for keys that do not exist.
+    ///
+    /// # Errors
+    /// If any could not be read or is not a string.
+    pub fn lengths(&self, names: &[String]) -> Result<Vec<u64>> {
+        self.0.with(|conn, _| {
+            let mut batch = Batch::default();
+            names
+                .iter()
+                .for_each(|name| batch.push(cmd("STRLEN").arg(name)));
+            let replies = conn.trip(&batch)?;
+            let lengths = names
+                .iter()
+                .zip(replies)
+                .map(|(name, reply)| natural("STRLEN", &accept(reply, Some(name.clone()))?));
+            lengths.collect()
+        })
+    }
+
     /// Reads strings as bitmaps, each given with about how many bytes it has; the short ones in one
     /// trip. `None` for a key that was deleted meanwhile. A string that changes meanwhile may be
     /// read partly in its old state.
