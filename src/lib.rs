@@ -122,7 +122,7 @@ mod tracker;
 pub use chrono;
 pub use tracker::{
     Answered, Asked, Batch, Counted, Error, Extent, Ids, IdsError, Members, Result, Run, Systems,
-    Tracker, Written,
+    Tracker, Written, ZoneError,
 };
 
 /// The examples of the README and the book, run as tests.

@@ -130,9 +130,29 @@ impl Config {
         Ok(Config { from, to, all })
     }
 
+    /// Makes sure that both stores are kept in the same zone: an empty one will be in that of FROM.
+    fn same_zone(&self, from: &Tracker, to: Tracker) -> anyhow::Result<Tracker> {
+        let zone = from.kept_in()?;
+        let to = match self.to.kept_in() {
+            None => to.with_zone(zone),
+            Some(asked) if asked == zone.asked() => to,
+            Some(asked) => bail!(
+                "FROM is kept in {}, and TO in {asked}: their periods cannot be mixed. Copy to a \
+                 store that is kept in {}",
+                zone.name(),
+                zone.name()
+            ),
+        };
+        to.settle_zone()?;
+        Ok(to)
+    }
+
     pub fn run(self) -> anyhow::Result<()> {
         let started = Instant::now();
         if let Some(settings) = self.all {
+            let from = self.from.open_to_read()?;
+            self.same_zone(&from, self.to.open()?)?;
+            drop(from);
             return all::copy(&self.from, &self.to, settings, started);
         }
         let from = self.from.open_to_read()?;
@@ -147,7 +167,7 @@ impl Config {
             );
         }
         notes::other_prefix(&from)?;
-        let to = self.to.open()?;
+        let to = self.same_zone(&from, self.to.open()?)?;
         let shown = self.to.display();
         // Before the bitmaps, which mean nothing without the ids.
         string_ids::copy(&from, &to, &shown)?;
