@@ -124,7 +124,7 @@ mod tracker;
 pub use chrono;
 pub use tracker::{
     Answered, Asked, Batch, Counted, Error, Extent, Forgotten, Ids, IdsError, Members, Result, Run,
-    Systems, Tracker, Written,
+    Systems, Tracker, Written, ZoneError,
 };
 
 /// The examples of the README and the book, run as tests.

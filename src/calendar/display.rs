@@ -17,8 +17,8 @@ impl Calendar {
     /// weeks from Sunday`.
     pub fn words(self) -> String {
         match self.week {
-            WeekStart::Monday => self.zone.name().to_owned(),
-            week => format!("{}, weeks from {}", self.zone, week.name()),
+            WeekStart::Monday => self.zone.words(),
+            week => format!("{}, weeks from {}", self.zone.words(), week.name()),
         }
     }
 }

@@ -6,7 +6,8 @@
 //! [`MAX_YEAR`], as in Python's `datetime`, which bitmapist uses.
 //!
 //! A period knows its zone and on which day its week begins, so it never means two things. Bitmaps
-//! exist for hours, days, ISO weeks and months in UTC; [`Period::stored`] writes every other period
+//! exist for hours, days, ISO weeks and months in UTC, or in the zone in which a store is
+//! [kept](Zone::kept); [`Period::stored`] writes every other period
 //! as a union of those.
 //!
 //! This module is pure: it does not read the clock. Time zone rules are compiled in.

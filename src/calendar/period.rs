@@ -30,7 +30,8 @@ pub struct Period {
     grain: Grain,
     zone: Zone,
     /// The number of units since the one that contains 1970-01-01T00:00, by the clocks of the zone;
-    /// hours are counted in UTC, because one may come twice. For years, the year itself. A small
+    /// hours are counted in UTC, because one may come twice, unless the zone is kept: then both are
+    /// one bitmap. For years, the year itself. A small
     /// type, because a store has millions of keys; the hours of all supported years fit in 32 bits.
     number: i32,
 }
@@ -49,8 +50,12 @@ impl Zone {
     pub fn period(self, grain: Grain, moment: DateTime<Utc>) -> Result<Period, CalendarError> {
         match grain {
             Grain::Hour => {
-                let day = days_since_epoch(moment.date_naive());
-                Period::checked(grain, self, day * 24 + i64::from(moment.hour()))
+                let time = match self.is_kept() {
+                    true => self.local(moment),
+                    false => moment.naive_utc(),
+                };
+                let day = days_since_epoch(time.date());
+                Period::checked(grain, self, day * 24 + i64::from(time.hour()))
             }
             _ => Period::dated(grain, self, self.local(moment).date()),
         }
@@ -62,7 +67,7 @@ impl Zone {
     /// As for [`period`](Self::period).
     pub fn of_date(self, grain: Grain, date: NaiveDate) -> Result<Period, CalendarError> {
         match grain {
-            Grain::Hour => self.period(grain, self.start_of(date)),
+            Grain::Hour if !self.is_kept() => self.period(grain, self.start_of(date)),
             _ => Period::dated(grain, self, date),
         }
     }
@@ -73,8 +78,8 @@ impl Zone {
     /// # Errors
     /// As for [`period`](Self::period), for the year of `now`.
     pub fn earliest(self, grain: Grain, now: DateTime<Utc>) -> Result<Period, CalendarError> {
-        if self.is_utc() {
-            return Ok(Period::earliest(grain));
+        if self.has_bitmaps() {
+            return self.same_named(Period::earliest(grain));
         }
         let year = self.whole_hours_since(self.local(now).year());
         // A week that contains 1 January belongs to two years.
@@ -94,7 +99,10 @@ impl Zone {
         if period.grain != Grain::Hour {
             return Period::checked(period.grain, self, number);
         }
-        if !period.zone.is_utc() || self.is_utc() {
+        if self.is_kept() && period.zone != self && !period.zone.is_utc() {
+            return self.period(Grain::Hour, period.start());
+        }
+        if !period.zone.is_utc() || self.has_bitmaps() {
             return Period::checked(Grain::Hour, self, number);
         }
         let moments = self.moments_of(period.start().naive_utc());
@@ -197,7 +205,7 @@ impl Period {
             zone,
             number,
         };
-        if !zone.is_utc() {
+        if !zone.has_bitmaps() {
             let [from, to] = [0, 1].map(|by| naive_start_of(grain, i64::from(number) + by));
             let last = to - TimeDelta::seconds(1);
             zone.check_years(from.year(), last.year())?;
@@ -235,9 +243,8 @@ impl Period {
     fn start_after(self, by: i64) -> DateTime<Utc> {
         let start = naive_start_of(self.grain, i64::from(self.number) + by);
         match self.grain {
-            Grain::Hour => start.and_utc(),
-            _ if self.zone.is_utc() => start.and_utc(),
-            _ => self.zone.start_of(start.date()),
+            Grain::Hour if !self.zone.is_kept() => start.and_utc(),
+            _ => self.zone.first_moment(start),
         }
     }
 
@@ -256,7 +263,7 @@ impl Period {
     fn local_start_after(self, by: i64) -> NaiveDateTime {
         let start = naive_start_of(self.grain, i64::from(self.number) + by);
         match self.grain {
-            Grain::Hour => self.zone.local(start.and_utc()),
+            Grain::Hour if !self.zone.is_kept() => self.zone.local(start.and_utc()),
             _ => start,
         }
     }
@@ -275,11 +282,11 @@ impl Period {
         let bounds = [0, 1].map(|by| (self.start_after(by), self.local_start_after(by)));
         bounds.map(|(moment, local)| match self.grain {
             Grain::Hour if self.zone.is_utc() => local.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            Grain::Hour => format!(
-                "{}{}:00",
-                local.format("%Y-%m-%dT%H:%M:%S"),
-                self.zone.offset_text(moment)
-            ),
+            Grain::Hour => {
+                let offset = self.zone.offset_text(moment);
+                let minutes = if offset.contains(':') { "" } else { ":00" };
+                format!("{}{offset}{minutes}", local.format("%Y-%m-%dT%H:%M:%S"))
+            }
             _ => local.format("%Y-%m-%d").to_string(),
         })
     }
@@ -327,7 +334,8 @@ impl Period {
     /// Returns the period of another grain, in the same zone, that contains the start of this one.
     pub fn within(self, grain: Grain) -> Self {
         let within = match self.grain {
-            Grain::Hour => self.zone.period(grain, self.start()),
+            Grain::Hour if grain == Grain::Hour => Ok(self),
+            Grain::Hour if !self.zone.is_kept() => self.zone.period(grain, self.start()),
             _ => self.zone.of_date(grain, self.local_start().date()),
         };
         // The first week of other days than Monday begins before the supported years.
@@ -338,7 +346,7 @@ impl Period {
     /// year.
     pub fn split(self, grain: Grain) -> impl Iterator<Item = Period> {
         let starts_before = move |a: Period, bound: (DateTime<Utc>, NaiveDateTime)| match grain {
-            Grain::Hour => a.start() < bound.0,
+            Grain::Hour if !self.zone.is_kept() => a.start() < bound.0,
             // A day that the zone skips begins when it ends.
             _ => a.local_start() < bound.1,
         };
@@ -366,20 +374,22 @@ impl Period {
     /// recorded: the shortest of those that [`stored`](Self::stored) may name, but months for years.
     pub fn unit(self) -> Grain {
         match self.grain {
-            _ if !self.zone.is_utc() => Grain::Hour,
+            _ if !self.zone.has_bitmaps() => Grain::Hour,
             Grain::Year => Grain::Month,
             Grain::Week(start) if start != WeekStart::Monday => Grain::Day,
             grain => grain,
         }
     }
 
-    /// Whether there are bitmaps for exactly such periods: hours, days, ISO weeks and months in UTC.
+    /// Whether there are bitmaps for exactly such periods: hours, days, ISO weeks and months in UTC,
+    /// or in the zone in which a store is [kept](Zone::kept).
     pub fn is_stored(self) -> bool {
-        self.zone.is_utc() && self.unit() == self.grain
+        self.zone.has_bitmaps() && self.unit() == self.grain
     }
 
-    /// Returns the fewest hours, days and months in UTC whose union it is; only itself if there are
-    /// [bitmaps](Self::is_stored) for it. Empty if the zone skips the whole period.
+    /// Returns the fewest hours, days and months in UTC whose union it is, or those of the zone in
+    /// which a store is [kept](Zone::kept); only itself if there are [bitmaps](Self::is_stored) for
+    /// it. Empty if the zone skips the whole period.
     ///
     /// ```
     /// use cohortist::calendar::{Period, Zone};
@@ -398,6 +408,9 @@ impl Period {
     pub fn stored(self) -> Vec<Period> {
         if self.is_stored() {
             return vec![self];
+        }
+        if self.zone.is_kept() {
+            return self.split(self.unit()).collect();
         }
         let grains: &[Grain] = match self.grain {
             Grain::Year => &[Grain::Month, Grain::Day, Grain::Hour],
@@ -461,7 +474,7 @@ impl Period {
     fn hour_label(self) -> String {
         let local = self.local_start();
         let label = local.format("%-d %b %H:%M").to_string();
-        if self.zone.is_utc() || self.zone.moments_of(local).len() == 1 {
+        if self.zone.has_bitmaps() || self.zone.moments_of(local).len() == 1 {
             label
         } else {
             format!("{label} {}", self.zone.offset_text(self.start()))
@@ -492,7 +505,7 @@ impl fmt::Display for Period {
         match self.grain {
             Grain::Hour => {
                 write!(f, "{year:04}-{month:02}-{day:02}T{:02}", start.hour())?;
-                if self.zone.is_utc() {
+                if self.zone.has_bitmaps() {
                     Ok(())
                 } else {
                     f.write_str(&self.zone.offset_text(self.start()))

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{LazyLock, OnceLock};
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use crate::calendar::error::{CalendarError, MAX_YEAR, MIN_YEAR};
 
@@ -22,8 +22,22 @@ use crate::calendar::error::{CalendarError, MAX_YEAR, MIN_YEAR};
 /// assert!(kolkata.period(Grain::Day, parse_moment("2026-10-24")?).is_err());
 /// # Ok::<(), cohortist::calendar::CalendarError>(())
 /// ```
+///
+/// A store may be *kept* in a zone: its bitmaps are those of hours, days, weeks and months by the
+/// clocks of the zone. Periods of the [`kept`](Self::kept) zone are such periods.
+///
+/// ```
+/// use cohortist::calendar::{Grain, Zone, parse_moment};
+/// let kolkata = "Asia/Kolkata".parse::<Zone>()?.kept();
+/// let day = kolkata.period(Grain::Day, parse_moment("2026-10-24T18:30:00Z")?)?;
+/// assert!(day.is_stored() && day.to_string() == "2026-10-25");
+/// # Ok::<(), cohortist::calendar::CalendarError>(())
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zone(u16);
+
+/// The bit of a zone that bitmaps are kept in.
+const KEPT: u16 = 1 << 15;
 
 /// A zone other than UTC.
 struct Entry {
@@ -73,6 +87,15 @@ impl Zone {
         self.entry().map_or("UTC", |entry| entry.name)
     }
 
+    /// Returns its name, and says if bitmaps are kept in it: `Europe/Berlin, in which this store is
+    /// kept`.
+    pub fn words(self) -> String {
+        match self.is_kept() {
+            true => format!("{}, in which this store is kept", self.name()),
+            false => self.name().to_owned(),
+        }
+    }
+
     /// Whether it is UTC.
     pub fn is_utc(self) -> bool {
         self == Zone::UTC
@@ -83,8 +106,36 @@ impl Zone {
         ZONES.iter().map(|entry| entry.name)
     }
 
+    /// Returns the same zone, of a store whose bitmaps are kept by its clocks.
+    #[must_use]
+    pub const fn kept(self) -> Zone {
+        // Bitmaps are kept in UTC unless something else is said.
+        if self.0 == 0 {
+            self
+        } else {
+            Zone(self.0 | KEPT)
+        }
+    }
+
+    /// Returns the same zone, as questions name it: whether bitmaps are kept in it makes no
+    /// difference.
+    #[must_use]
+    pub const fn asked(self) -> Zone {
+        Zone(self.0 & !KEPT)
+    }
+
+    /// Whether it is a [`kept`](Self::kept) zone.
+    pub const fn is_kept(self) -> bool {
+        self.0 & KEPT != 0
+    }
+
+    /// Whether there are bitmaps of its days, weeks and months: it is UTC or kept.
+    pub const fn has_bitmaps(self) -> bool {
+        self.0 == 0 || self.is_kept()
+    }
+
     fn entry(self) -> Option<&'static Entry> {
-        ZONES.get(usize::from(self.0).checked_sub(1)?)
+        ZONES.get(usize::from(self.asked().0).checked_sub(1)?)
     }
 
     fn rules(self) -> Option<&'static Rules> {
@@ -99,8 +150,7 @@ impl Zone {
 
     /// Returns how much later its clocks are than UTC at a moment, in seconds.
     fn offset(self, moment: DateTime<Utc>) -> i64 {
-        let Some(rules) = self.rules() else { return 0 };
-        rules.zone.to_offset(timestamp(moment)).seconds().into()
+        self.clock(moment.timestamp()) - moment.timestamp()
     }
 
     /// Returns what its clocks show at a moment.
@@ -108,23 +158,47 @@ impl Zone {
         moment.naive_utc() + TimeDelta::seconds(self.offset(moment))
     }
 
+    /// Returns what its clocks show at a moment, both in seconds since 1970-01-01T00:00.
+    pub fn clock(self, moment: i64) -> i64 {
+        match self.rules() {
+            None => moment,
+            Some(rules) => {
+                let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+                let at = Timestamp::from_second(moment.clamp(least, most));
+                let at = at.expect("it lies between the limits");
+                moment + i64::from(rules.zone.to_offset(at).seconds())
+            }
+        }
+    }
+
     /// Returns the first moment at which its calendar shows a date, or a later one where the date
     /// is skipped.
     pub(super) fn start_of(self, date: NaiveDate) -> DateTime<Utc> {
-        let midnight = date.and_time(NaiveTime::MIN).and_utc();
-        if self.is_utc() {
-            return midnight;
+        self.first_moment(date.and_time(NaiveTime::MIN))
+    }
+
+    /// Returns the first moment at which its clocks show a time, or a later one where they skip it.
+    pub(super) fn first_moment(self, local: NaiveDateTime) -> DateTime<Utc> {
+        let Some(rules) = self.rules() else {
+            return local.and_utc();
+        };
+        let before = |offset: Offset| local.and_utc() - TimeDelta::seconds(offset.seconds().into());
+        let Some(civil) = civil(local) else {
+            return local.and_utc() - TimeDelta::seconds(self.offset(local.and_utc()));
+        };
+        match rules.zone.to_ambiguous_timestamp(civil).offset() {
+            AmbiguousOffset::Unambiguous { offset } => before(offset),
+            AmbiguousOffset::Fold { before: first, .. } => before(first),
+            AmbiguousOffset::Gap { before: first, .. } => {
+                // The clocks are changed at this moment or before it.
+                let latest = before(first);
+                let next = timestamp(latest + TimeDelta::seconds(1));
+                let change = rules.zone.preceding(next).next();
+                change
+                    .and_then(|change| DateTime::from_timestamp(change.timestamp().as_second(), 0))
+                    .unwrap_or(latest)
+            }
         }
-        let hour = TimeDelta::hours(1);
-        let has_begun = |at: DateTime<Utc>| self.local(at).date() >= date;
-        let mut start = midnight - TimeDelta::seconds(self.offset(midnight));
-        while has_begun(start - hour) {
-            start -= hour;
-        }
-        while !has_begun(start) {
-            start += hour;
-        }
-        start
     }
 
     /// Returns the moments at which its clocks show the beginning of an hour: usually one.
@@ -145,9 +219,15 @@ impl Zone {
         name.parse().ok()
     }
 
-    /// Returns the offset at a moment as `+02` or `-11`.
+    /// Returns the offset at a moment as `+02` or `-11`, and as `+05:30` if it is not whole hours.
     pub(super) fn offset_text(self, moment: DateTime<Utc>) -> String {
-        format!("{:+03}", self.offset(moment) / 3600)
+        let minutes = self.offset(moment) / 60;
+        let sign = if minutes < 0 { '-' } else { '+' };
+        let (hours, rest) = (minutes.abs() / 60, minutes.abs() % 60);
+        match rest {
+            0 => format!("{sign}{hours:02}"),
+            _ => format!("{sign}{hours:02}:{rest:02}"),
+        }
     }
 
     /// Returns the first of the years up to this one in all of which the offsets are whole hours.
@@ -171,6 +251,21 @@ impl Zone {
             }),
         }
     }
+}
+
+/// The time of a calendar, if the database covers it.
+fn civil(local: NaiveDateTime) -> Option<jiff::civil::DateTime> {
+    let small = |part: u32| i8::try_from(part).ok();
+    jiff::civil::DateTime::new(
+        i16::try_from(local.year()).ok()?,
+        small(local.month())?,
+        small(local.day())?,
+        small(local.hour())?,
+        small(local.minute())?,
+        small(local.second())?,
+        0,
+    )
+    .ok()
 }
 
 /// The moment, if the database covers it; otherwise the nearest one that it covers.

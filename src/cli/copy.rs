@@ -132,9 +132,29 @@ impl Config {
         Ok(Config { from, to, all })
     }
 
+    /// Makes sure that both stores are kept in the same zone: an empty one will be in that of FROM.
+    fn same_zone(&self, from: &Tracker, to: Tracker) -> anyhow::Result<Tracker> {
+        let zone = from.kept_in()?;
+        let to = match self.to.kept_in() {
+            None => to.with_zone(zone),
+            Some(asked) if asked == zone.asked() => to,
+            Some(asked) => bail!(
+                "FROM is kept in {}, and TO in {asked}: their periods cannot be mixed. Copy to a \
+                 store that is kept in {}",
+                zone.name(),
+                zone.name()
+            ),
+        };
+        to.settle_zone()?;
+        Ok(to)
+    }
+
     pub fn run(self) -> anyhow::Result<()> {
         let started = Instant::now();
         if let Some(settings) = self.all {
+            let from = self.from.open_to_read()?;
+            self.same_zone(&from, self.to.open()?)?;
+            drop(from);
             return all::copy(&self.from, &self.to, settings, started);
         }
         let source = Side::open_to_read(&self.from)?;
@@ -150,7 +170,8 @@ impl Config {
             );
         }
         notes::other_prefix(from)?;
-        let target = Side::open(&self.to)?;
+        let mut target = Side::open(&self.to)?;
+        target.tracker = self.same_zone(from, target.tracker)?;
         let to = &target.tracker;
         let shown = self.to.display();
         // Before the bitmaps, which mean nothing without the ids.

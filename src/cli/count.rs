@@ -46,7 +46,33 @@ pub(super) struct ZoneArg {
 /// The sets to count, each with its text.
 pub struct Config {
     sets: Vec<String>,
-    zone: Zone,
+    zone: SetZone,
+}
+
+/// The zone of the periods in sets: the one that was given, or the usual one.
+pub(super) struct SetZone {
+    given: Option<Zone>,
+    usual: Zone,
+}
+
+impl SetZone {
+    pub(super) fn new(given: ZoneArg, usual: Zone) -> Self {
+        SetZone {
+            given: given.zone,
+            usual,
+        }
+    }
+
+    /// The zone, as far as it is known without the store.
+    pub(super) fn named(&self) -> Zone {
+        self.given.unwrap_or(self.usual)
+    }
+
+    /// The zone by which the store counts.
+    pub(super) fn of(&self, tracker: &Tracker) -> crate::Result<Zone> {
+        let usual = tracker.own_zone(self.usual)?;
+        tracker.in_zone(self.given.unwrap_or(usual))
+    }
 }
 
 /// Checks the text of a set as far as that is possible without a store. An error points at its
@@ -78,10 +104,10 @@ pub(super) fn set(text: &str, zone: Zone, tracker: &Tracker) -> anyhow::Result<S
 
 impl Config {
     pub fn new(args: Args, zone: Zone, saved: &Segments) -> Result<Self, Usage> {
-        let zone = args.zone.zone.unwrap_or(zone);
+        let zone = SetZone::new(args.zone, zone);
         let mut plan = Plan::new();
         for text in &args.sets {
-            let set = checked(text, zone, saved)?;
+            let set = checked(text, zone.named(), saved)?;
             // Each may be short enough, and all together too long.
             plan.count_set(&set)
                 .map_err(|error| Usage(error.to_string()))?;
@@ -94,15 +120,16 @@ impl Config {
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
+        let zone = self.zone.of(&tracker)?;
         let sets = self
             .sets
             .iter()
-            .map(|text| Ok((text, set(text, self.zone, &tracker)?)));
+            .map(|text| Ok((text, set(text, zone, &tracker)?)));
         let sets: Vec<(&String, Set)> = sets.collect::<anyhow::Result<_>>()?;
         let counts = tracker.counts(sets.iter().map(|(_, set)| set))?;
         let counted = sets.iter().zip(&counts);
         let counted = counted.map(|((text, set), count)| (text.as_str(), set, *count));
-        let sets = SetCount::all(&tracker, clock, self.zone, counted)?;
+        let sets = SetCount::all(&tracker, clock, zone, counted)?;
         let mut out = Out::new();
         for set in &sets {
             // A number would be wrong.

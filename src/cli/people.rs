@@ -34,13 +34,13 @@ pub struct Args {
 /// The set to list.
 pub struct Config {
     text: String,
-    zone: Zone,
+    zone: count::SetZone,
 }
 
 impl Config {
     pub fn new(args: Args, zone: Zone, saved: &Segments) -> Result<Self, Usage> {
-        let zone = args.zone.zone.unwrap_or(zone);
-        count::checked(&args.set, zone, saved)?;
+        let zone = count::SetZone::new(args.zone, zone);
+        count::checked(&args.set, zone.named(), saved)?;
         Ok(Config {
             text: args.set,
             zone,
@@ -49,7 +49,8 @@ impl Config {
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
-        let set = count::set(&self.text, self.zone, &tracker)?;
+        let zone = self.zone.of(&tracker)?;
+        let set = count::set(&self.text, zone, &tracker)?;
         let mut out = Out::new();
         let mut members = tracker.members(&set);
         let mut count = 0;
@@ -69,12 +70,7 @@ impl Config {
         }
         out.finish()?;
         let notes = Notes {
-            sets: SetCount::all(
-                &tracker,
-                clock,
-                self.zone,
-                [(self.text.as_str(), &set, count)],
-            )?,
+            sets: SetCount::all(&tracker, clock, zone, [(self.text.as_str(), &set, count)])?,
             ..Notes::default()
         };
         notes.print(&tracker, clock)

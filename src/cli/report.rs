@@ -33,6 +33,8 @@ enum Format {
 pub struct ReportArgs {
     endpoint: &'static dyn Endpoint,
     params: Params,
+    /// By which zone and weeks a question counts that names none.
+    usual: Calendar,
     format: Format,
     width: Option<usize>,
 }
@@ -139,6 +141,7 @@ impl FromArgMatches for ReportArgs {
         Ok(ReportArgs {
             endpoint,
             params,
+            usual: Calendar::default(),
             format: *given.get_one("format").expect("it has a default"),
             width: given.get_one("width").copied(),
         })
@@ -153,23 +156,33 @@ impl FromArgMatches for ReportArgs {
 impl ReportArgs {
     /// The same question; it is counted by this zone and these weeks unless it names others.
     pub fn by_default_in(mut self, calendar: Calendar) -> Self {
-        let fields = self.endpoint.fields();
-        self.params.default_calendar(fields, calendar);
+        self.usual = calendar;
         self
+    }
+
+    /// The fields with the usual zone and weeks where they are missing.
+    fn completed(&self, usual: Calendar) -> Params {
+        let mut params = self.params.clone();
+        params.default_calendar(self.endpoint.fields(), usual);
+        params
     }
 
     /// Prints the answer.
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
         // Before the store is opened, so that a mistake does not create one.
-        let checked = self.endpoint.check(&self.params, now);
+        let checked = self.endpoint.check(&self.completed(self.usual), now);
         checked.map_err(|problems| self.usage(problems.into()))?;
         let tracker = store.open_to_read()?;
         let run = Run {
             now_given: clock.is_given(),
             ..Run::at(now)
         };
-        let answer = self.endpoint.answer(&self.params, &tracker, &run);
+        let params = self.completed(Calendar {
+            zone: tracker.own_zone(self.usual.zone)?,
+            ..self.usual
+        });
+        let answer = self.endpoint.answer(&params, &tracker, &run);
         let answer = answer.map_err(|error| self.usage(error))?;
         let export = answer.export.as_ref();
         let mut out = Out::new();

@@ -356,6 +356,11 @@ impl Config {
             {
                 return Err(named.with_name(error.into()));
             }
+            if named.store.kept_in().is_some()
+                && let Err(error @ crate::Error::Zone(_)) = tracker.kept_in()
+            {
+                return Err(named.with_name(error.into()));
+            }
             let tracker = match self.cache {
                 Some(options) => tracker.with_cache(options, clock),
                 None => tracker,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::calendar::Zone;
 use crate::cli::config::{Entry, File};
 use crate::cli::expiry::Expiry;
 use crate::cli::output::{Usage, note, status};
@@ -26,6 +27,7 @@ pub struct StoreConfig {
     options: Options,
     segments: Segments,
     ids: Option<Ids>,
+    kept_in: Option<Zone>,
 }
 
 impl StoreConfig {
@@ -36,6 +38,7 @@ impl StoreConfig {
             options,
             segments: Segments::default(),
             ids: None,
+            kept_in: None,
         })
     }
 
@@ -45,6 +48,16 @@ impl StoreConfig {
 
     pub fn with_ids(self, ids: Option<Ids>) -> Self {
         StoreConfig { ids, ..self }
+    }
+
+    /// The same store, kept in this zone.
+    pub fn with_zone(self, kept_in: Option<Zone>) -> Self {
+        StoreConfig { kept_in, ..self }
+    }
+
+    /// The zone in which the store shall be kept, if the configuration names one.
+    pub fn kept_in(&self) -> Option<Zone> {
+        self.kept_in
     }
 
     /// The same store with its part of the memory that `stores` embedded stores share.
@@ -210,6 +223,15 @@ impl StoreConfig {
         if let Some(ids) = self.ids {
             tracker = tracker.with_ids(ids);
         }
+        if let Some(zone) = self.kept_in {
+            tracker = tracker.with_zone(zone);
+            // A server may be unreachable, and is asked later.
+            match options.create && embedded.is_some() {
+                true => tracker.settle_zone().map(drop)?,
+                false if embedded.is_some() => tracker.kept_in().map(drop)?,
+                false => {}
+            }
+        }
         Ok((tracker, embedded))
     }
 
@@ -308,7 +330,7 @@ impl Stores {
                 prefix: entry.prefix.clone().unwrap_or(options.prefix.clone()),
                 ..options.clone()
             };
-            let store = StoreConfig::new(entry.store.clone(), options)?;
+            let store = StoreConfig::new(entry.store.clone(), options)?.with_zone(entry.kept_in);
             Ok(NamedStoreConfig::new(
                 Some(&entry.name),
                 store,

@@ -39,6 +39,11 @@ const FIELDS: &[Field] = &[
     ZONE,
 ];
 
+/// The zone that was asked for. What is wrong with it is reported with the other fields.
+fn zone(params: &Params) -> Zone {
+    Reader::new(FIELDS, params).zone()
+}
+
 /// Reads the question except for `after`, which needs the store's ids.
 fn read(params: &Params, context: SetContext<'_>) -> Result<Report, Vec<Problem>> {
     let mut read = Reader::new(FIELDS, params);
@@ -46,8 +51,9 @@ fn read(params: &Params, context: SetContext<'_>) -> Result<Report, Vec<Problem>
     let limit = read.number("limit", 1, MAX_USERS).unwrap_or(USERS);
     // A set names its periods: a week as the text says when it begins.
     read.week_start();
-    let zone = read.zone();
-    let set = match parse_set(text, SetContext { zone, ..context }) {
+    read.zone();
+    let zone = context.zone;
+    let set = match parse_set(text, context) {
         Ok(set) => Some(set),
         Err(_) if text.is_empty() => {
             read.reject(Problem::new(
@@ -111,7 +117,11 @@ impl Endpoint for People {
     }
 
     fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {
-        read(params, SetContext::empty()).map(drop)
+        let context = SetContext {
+            zone: zone(params),
+            ..SetContext::empty()
+        };
+        read(params, context).map(drop)
     }
 
     fn answer(
@@ -125,7 +135,7 @@ impl Endpoint for People {
             segments: tracker.segments(),
             catalogue: &catalogue,
             hidden: run.hidden,
-            zone: Zone::UTC,
+            zone: tracker.in_zone(zone(params))?,
         };
         let report = Report {
             after: after(params, tracker)?,

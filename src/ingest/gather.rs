@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use rustc_hash::FxHashMap;
 
-use crate::calendar::{CalendarError, Grain, Period};
+use crate::calendar::{CalendarError, Grain, Period, Zone};
 use crate::ingest::names::Names;
 use crate::ingest::records::Row;
 use crate::sets::{EventName, Key, UserId};
@@ -19,6 +19,8 @@ const HOUR: i64 = 3_600;
 pub struct Gather {
     hourly: bool,
     ever: bool,
+    /// The zone by whose clocks bitmaps are kept.
+    zone: Zone,
     /// The index in `users` of each event and unit of time.
     indexes: FxHashMap<Slot, usize>,
     users: Vec<Vec<UserId>>,
@@ -40,6 +42,7 @@ impl Gather {
         Gather {
             hourly,
             ever,
+            zone: Zone::UTC,
             indexes: FxHashMap::default(),
             users: Vec::new(),
             last: None,
@@ -47,9 +50,21 @@ impl Gather {
         }
     }
 
+    /// Files rows under the hours, days, weeks and months of a zone in which the store is kept.
+    #[must_use]
+    pub fn kept_in(self, zone: Zone) -> Self {
+        Gather {
+            zone: zone.kept(),
+            ..self
+        }
+    }
+
     /// Adds a row, and the undated events that its user belongs to according to the row.
     pub fn add(&mut self, row: Row, undated: &[u32]) {
-        let unit = row.at.div_euclid(if self.hourly { HOUR } else { DAY });
+        let unit = self
+            .zone
+            .clock(row.at)
+            .div_euclid(if self.hourly { HOUR } else { DAY });
         self.push((row.event, unit), row.user);
         for event in undated {
             self.push((*event, UNDATED), row.user);
@@ -111,6 +126,7 @@ impl Gather {
         Gathered {
             hourly: self.hourly,
             ever: self.ever,
+            zone: self.zone,
             events,
             slots,
         }
@@ -123,6 +139,7 @@ impl Gather {
 pub struct Gathered {
     hourly: bool,
     ever: bool,
+    zone: Zone,
     /// The events, by ascending number.
     events: Vec<(u32, EventName)>,
     /// The users of the events, in ascending order of event and unit of time.
@@ -152,6 +169,8 @@ impl Gathered {
     pub fn bits(mut self) -> Result<Bits, CalendarError> {
         let mut bits = Bits::default();
         let mut sorter = Sorter::default();
+        let zone = self.zone;
+        let period = |grain, clock| zone.same_named(Period::containing(grain, clock)?);
         let slots_of_events = self.slots.chunk_by_mut(|a, b| a.0.0 == b.0.0);
         for ((number, event), slots) in self.events.iter().zip(slots_of_events) {
             let grains = [Grain::Day, Grain::WEEK, Grain::Month];
@@ -169,11 +188,11 @@ impl Gathered {
                 let at = DateTime::from_timestamp(at, 0).ok_or(CalendarError::OutOfRange)?;
                 if self.hourly {
                     sorter.sort(users);
-                    bits.push(event_in(event, Period::containing(Grain::Hour, at)?), users);
+                    bits.push(event_in(event, period(Grain::Hour, at)?), users);
                 }
-                for (grain, (period, of_period)) in grains.into_iter().zip(&mut current) {
-                    let new = Period::containing(grain, at)?;
-                    if let Some(before) = period.replace(new).filter(|before| *before != new) {
+                for (grain, (current, of_period)) in grains.into_iter().zip(&mut current) {
+                    let new = period(grain, at)?;
+                    if let Some(before) = current.replace(new).filter(|before| *before != new) {
                         bits.drain(event_in(event, before), of_period, &mut sorter);
                     }
                     of_period.extend_from_slice(users);

@@ -201,8 +201,8 @@ impl Coverage {
     /// returns whether any bitmap of the period has users: an empty bitmap is no mark. It is called
     /// for few periods, at both ends of the data.
     ///
-    /// In another zone than UTC only hours count: they show in which of its days, weeks and months
-    /// something is recorded.
+    /// In another zone than that of the bitmaps only hours count: they show in which of its days,
+    /// weeks and months something is recorded.
     ///
     /// # Errors
     /// When `now` is outside the supported years, or the zone cannot be used in its year; the first
@@ -222,7 +222,7 @@ impl Coverage {
         let at = (zone, now, now_given);
         let hours = End::of(&KEPT[..1], &by_grain, at, &mut holds)?;
         let days = match hours {
-            hours if !zone.is_utc() => hours.by_day(zone)?,
+            hours if !zone.has_bitmaps() => hours.by_day(zone)?,
             hours => match End::of(&KEPT[1..], &by_grain, at, &mut holds)? {
                 End { newest: None, .. } => hours,
                 days => days,
@@ -263,7 +263,7 @@ impl Coverage {
                 }
             };
             let gaps = match (grain, kept) {
-                (Grain::Year, _) if zone.is_utc() => Vec::new(),
+                (Grain::Year, _) if zone.has_bitmaps() => Vec::new(),
                 (_, None) => Vec::new(),
                 (_, Some(kept)) => gaps(unit, kept, &by_grain),
             };
@@ -305,7 +305,7 @@ impl Coverage {
         names: impl IntoIterator<Item = &'a EventName>,
         all: &Catalogue,
     ) -> Self {
-        if self.zone.is_utc() {
+        if self.zone.has_bitmaps() {
             return self.clone();
         }
         let gaps = names
@@ -495,7 +495,7 @@ impl End {
         for kept in &kept {
             let Some(any) = kept.first() else { continue };
             begun.push(
-                kept.range(..=Period::containing(any.grain(), now)?)
+                kept.range(..=any.zone().period(any.grain(), now)?)
                     .copied()
                     .collect(),
             );
@@ -596,8 +596,9 @@ fn missing<'a>(
             inside.is_none_or(|inside| inside.start() >= period.end())
         })
         .filter_map(|period| {
-            let last = Period::containing(grain, period.end() - TimeDelta::microseconds(1)).ok()?;
-            Some((period.within(grain).start(), last.end()))
+            let zone = period.zone();
+            let last = zone.period(grain, period.end() - TimeDelta::microseconds(1));
+            Some((period.within(grain).start(), last.ok()?.end()))
         });
     merged(gaps.collect())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::reports::spans::Span;
 use crate::sets::{Catalogue, EventName, Segment, When};
@@ -43,7 +43,7 @@ pub fn leaves(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Vec<(Se
 fn found(name: &EventName, ever: bool, all: &Catalogue, now: DateTime<Utc>) -> Found {
     let keys = all.of(name);
     let has_ever = keys.iter().any(|key| key.when() == When::Ever);
-    match (Span::of(keys, now), has_ever) {
+    match (Span::of_in(all.zone(), keys, now), has_ever) {
         (_, true) if ever => Found::Undated,
         (Some(span), _) if ever => Found::OnlyDated(span),
         (Some(span), _) => Found::Dated(span),
@@ -88,8 +88,11 @@ impl Dates {
             Segment::Event(name) => match found(name, false, all, now) {
                 Found::Dated(span) => {
                     // A month with remaining days ends today.
-                    let last = (span.last.end() - TimeDelta::days(1)).min(now);
-                    Dates::Between(span.first.local_start().date(), last.date_naive())
+                    let today = span.last.zone().local(now).date();
+                    Dates::Between(
+                        span.first.local_start().date(),
+                        span.last.last_day().min(today),
+                    )
                 }
                 _ => Dates::Never,
             },

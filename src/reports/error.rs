@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use crate::calendar::{CalendarError, Grain, Period};
+use crate::calendar::{CalendarError, Grain, Period, Zone};
 use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
 use crate::sets::{ExpandError, TooLarge};
 
@@ -83,6 +83,16 @@ pub enum QueryError {
         /// What is wrong, and a valid example.
         message: String,
     },
+    /// A zone other than that in which the store is kept.
+    #[error(
+        "this store is kept in {kept}: its periods begin and end there, and it cannot count by {asked}. Leave the zone away, or write {kept}"
+    )]
+    KeptIn {
+        /// The zone of the store.
+        kept: Zone,
+        /// The zone that was asked for.
+        asked: Zone,
+    },
     /// Its segments are too long for so many periods.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -113,7 +123,9 @@ impl QueryError {
             }
             QueryError::Date { field, .. } => Some(field),
             QueryError::Field { field, .. } => Some(field),
-            QueryError::Calendar(CalendarError::PartHours { .. }) => Some("zone"),
+            QueryError::Calendar(CalendarError::PartHours { .. }) | QueryError::KeptIn { .. } => {
+                Some("zone")
+            }
             QueryError::Word { .. } | QueryError::Calendar(_) | QueryError::Expand(_) => None,
         }
     }

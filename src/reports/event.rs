@@ -62,8 +62,8 @@ impl Report for Event {
     type Planned = EventQuestion;
     type Answer = EventDetail;
 
-    fn zone(&self) -> Zone {
-        self.calendar.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.calendar.zone)
     }
 
     fn plan(

@@ -30,8 +30,8 @@ impl Report for Events {
     type Planned = EventsQuestion;
     type Answer = Overview;
 
-    fn zone(&self) -> Zone {
-        self.calendar.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.calendar.zone)
     }
 
     fn plan(
@@ -105,7 +105,7 @@ impl EventsQuestion {
                 weeks: [None; 3],
                 months: [None; 3],
                 ever: None,
-                span: Span::of_in(calendar.zone, keys, coverage.now()),
+                span: Span::of_in(coverage.zone(), keys, coverage.now()),
             };
             let own: HashSet<Period> = keys
                 .iter()

@@ -374,8 +374,8 @@ impl Report for People {
     type Planned = PeopleQuestion;
     type Answer = PeopleList;
 
-    fn zone(&self) -> Zone {
-        self.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.zone)
     }
 
     fn plan(
@@ -418,7 +418,7 @@ impl Report for People {
             may_include_later_marks: planned.may_include_later_marks,
             unrecorded,
             data_ends: coverage.data_ends(Grain::Day),
-            zone: people.zone,
+            zone: coverage.zone(),
             text: people.text,
             count,
             users,

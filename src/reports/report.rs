@@ -21,10 +21,10 @@ pub trait Report {
     /// The answer.
     type Answer;
 
-    /// Returns the zone in which its periods begin and end. The coverage that it is planned with
-    /// speaks of periods of this zone.
-    fn zone(&self) -> Zone {
-        Zone::UTC
+    /// Returns the zone in which its periods begin and end; `None` for the one in which the store is
+    /// kept. The coverage that it is planned with speaks of periods of this zone.
+    fn zone(&self) -> Option<Zone> {
+        None
     }
 
     /// Adds to `request` what the answer needs.
@@ -71,7 +71,7 @@ pub fn plan_at<R: Report>(
 ) -> Result<(Plan, R::Planned), QueryError> {
     let mut request = Request::default();
     let context = Context {
-        coverage: &Coverage::whole_in(report.zone(), now)?,
+        coverage: &Coverage::whole_in(report.zone().unwrap_or_default(), now)?,
         catalogue: &Arc::default(),
         segments: &Segments::default(),
         labels: &Labels::new(),

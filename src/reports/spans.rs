@@ -51,11 +51,12 @@ impl Span {
             };
             let period = match period.grain() {
                 // Where the zone cannot be used, no period is asked about.
+                Grain::Hour if zone.is_kept() => period.within(Grain::Day),
                 Grain::Hour => match zone.period(Grain::Day, period.start()) {
                     Ok(day) => day,
                     Err(_) => continue,
                 },
-                _ if !zone.is_utc() => continue,
+                _ if !zone.has_bitmaps() => continue,
                 _ => period,
             };
             if period.start() > now {

@@ -33,8 +33,8 @@ impl Report for Trend {
     type Planned = TrendQuestion;
     type Answer = Activity;
 
-    fn zone(&self) -> Zone {
-        self.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.zone)
     }
 
     fn plan(

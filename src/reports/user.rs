@@ -41,7 +41,7 @@ impl Span {
             today: day,
             week,
             month,
-            since: Period::containing(Grain::Day, week.shift(1 - WEEKS)?.start())?,
+            since: week.shift(1 - WEEKS)?.within(Grain::Day),
         })
     }
 
@@ -242,8 +242,12 @@ impl UserQuestion {
                 .all
                 .event(&event)
                 .is_some_and(|known| known.last.is_none()),
-            recorded: spans::Span::of(self.all.of(&event), self.coverage.now())
-                .map(|span| span.first),
+            recorded: spans::Span::of_in(
+                self.coverage.zone(),
+                self.all.of(&event),
+                self.coverage.now(),
+            )
+            .map(|span| span.first),
             event,
             today: days.contains(&span.today),
             week: whens.contains(&When::In(span.week)),
@@ -389,7 +393,7 @@ impl Exports for NamedHistory {
             "week": history.span.week.to_string(),
             "month": history.span.month.to_string(),
             "days_since": history.span.since.to_string(),
-            "zone": "UTC",
+            "zone": history.coverage.zone().name(),
             "events": events.collect::<Vec<_>>(),
         });
         object.to_string()

@@ -95,6 +95,7 @@ impl From<crate::Error> for WebError {
             crate::Error::Ids(error) => {
                 WebError::Query(vec![Problem::new(Field::User, error.to_string())])
             }
+            crate::Error::Zone(error) => WebError::Forbidden(error.to_string()),
             crate::Error::NewestIsOver { .. } => WebError::Forbidden(error.to_string()),
             crate::Error::Calendar(error) => {
                 WebError::Query(vec![Problem::of_query(&error.into())])

@@ -23,7 +23,7 @@ pub fn params(state: &State, endpoint: &dyn Endpoint, query: &str) -> Result<Par
     }
     let pairs = form_urlencoded::parse(query.as_bytes());
     let mut params = Params::read(endpoint.fields(), pairs);
-    params.default_calendar(endpoint.fields(), state.dashboard.calendar);
+    params.default_calendar(endpoint.fields(), state.usual_calendar());
     Ok(params)
 }
 

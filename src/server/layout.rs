@@ -1,6 +1,6 @@
 //! The common parts of every page.
 
-use crate::calendar::{Calendar, WeekStart};
+use crate::calendar::{Calendar, WeekStart, Zone};
 use crate::server::assets;
 
 /// The common parts of every page: assets, navigation, and the source of the numbers.
@@ -22,6 +22,8 @@ pub struct Layout {
     pub notes: Vec<String>,
     /// In which zone periods begin and end, and on which day weeks do.
     pub calendar: Calendar,
+    /// The zone in which the store is kept.
+    pub kept_in: Zone,
 }
 
 /// A link to a store.
@@ -44,7 +46,10 @@ impl Layout {
 
     /// Says in which zone periods begin and end, and when weeks begin unless on Monday.
     pub fn periods(&self) -> String {
-        let zone = self.calendar.zone;
+        let zone = match self.kept_in.is_kept() {
+            true => self.kept_in.words(),
+            false => self.calendar.zone.words(),
+        };
         match self.calendar.week {
             WeekStart::Monday => format!("All periods begin and end in {zone}"),
             week => format!(

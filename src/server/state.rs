@@ -55,7 +55,8 @@ impl State {
 
     /// Returns the coverage of the store.
     pub(super) fn coverage(&self) -> Result<Coverage, WebError> {
-        self.coverage_in(Zone::UTC)
+        let (now, now_given) = self.as_asked();
+        Ok(self.tracker.coverage(now, now_given)?)
     }
 
     /// Returns the coverage of the store, in periods of a zone.
@@ -136,7 +137,7 @@ impl State {
             segments: self.tracker.segments(),
             catalogue,
             hidden: &self.dashboard.glossary.hidden,
-            zone: Zone::UTC,
+            zone: self.own_zone(),
         }
     }
 
@@ -155,22 +156,42 @@ impl State {
         Ok(self.tracker.coverage_of_set(set, zone, now, now_given)?)
     }
 
+    /// Returns the zone in which the store is kept.
+    pub(super) fn own_zone(&self) -> Zone {
+        // Only a default. An unreachable store is reported where its numbers are read.
+        self.tracker.kept_in().unwrap_or_default()
+    }
+
+    /// Returns by which zone and weeks numbers are counted unless an address says otherwise.
+    pub(super) fn usual_calendar(&self) -> Calendar {
+        let usual = self.dashboard.calendar;
+        match self.own_zone() {
+            zone if zone.is_kept() => Calendar {
+                zone: zone.asked(),
+                ..usual
+            },
+            _ => usual,
+        }
+    }
+
     /// Returns by which zone and weeks an address wants its numbers.
     pub(super) fn calendar(&self, query: &str) -> Result<Calendar, WebError> {
         let fields = [WEEK, ZONE];
         let mut params = Params::read(&fields, form_urlencoded::parse(query.as_bytes()));
-        params.default_calendar(&fields, self.dashboard.calendar);
+        params.default_calendar(&fields, self.usual_calendar());
         let mut read = Reader::new(&fields, &params);
         let calendar = read.calendar();
-        read.finish(Some(calendar)).map_err(|problems| {
+        let Calendar { zone, week } = read.finish(Some(calendar)).map_err(|problems| {
             WebError::Query(problems.into_iter().map(Problem::of_report).collect())
-        })
+        })?;
+        let zone = self.tracker.in_zone(zone)?;
+        Ok(Calendar { zone, week })
     }
 
     /// Returns what addresses must say so that pages are counted by a zone and its weeks.
     pub(super) fn calendar_pairs(&self, calendar: Calendar) -> Vec<(&'static str, &'static str)> {
-        let Calendar { zone, week } = self.dashboard.calendar;
-        let zone = (zone != calendar.zone).then(|| (ZONE.name, calendar.zone.name()));
+        let Calendar { zone, week } = self.usual_calendar();
+        let zone = (zone != calendar.zone.asked()).then(|| (ZONE.name, calendar.zone.name()));
         let week = (week != calendar.week).then(|| (WEEK.name, calendar.week.as_str()));
         week.into_iter().chain(zone).collect()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
 
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, Zone};
 use crate::render::words;
 use crate::server::error::WebError;
 use crate::server::{Layout, Live, NamedStore, State, StoreLink, TITLE, live};
@@ -109,6 +109,7 @@ impl Layout {
                 .unwrap_or_default(),
             notes: Vec::new(),
             calendar: Calendar::default(),
+            kept_in: Zone::UTC,
         }
     }
 
@@ -132,6 +133,7 @@ impl Layout {
             source,
             numbers,
             notes,
+            kept_in: view.own_zone(),
             ..Layout::bare(Some(view), &view.here)
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::sets::{EventName, Key, When};
 
 /// The keys of a store, grouped by event.
@@ -112,6 +112,12 @@ impl Catalogue {
         &self.periods
     }
 
+    /// Returns the zone in which the store is [kept](Zone::kept): UTC, unless its keys say otherwise.
+    pub fn zone(&self) -> Zone {
+        let any = self.periods.first();
+        any.map_or(Zone::UTC, |period| period.zone())
+    }
+
     /// Iterates over the keys of a period, for all events.
     pub fn in_period(&self, period: Period) -> impl Iterator<Item = &Key> {
         self.events.iter().filter_map(move |known| {
@@ -127,7 +133,8 @@ impl Catalogue {
     /// `now`. Such a bitmap cannot be limited to the marks before `now`.
     pub fn holding_later(&self, now: DateTime<Utc>) -> Vec<Grain> {
         let grains = [Grain::Day, Grain::WEEK, Grain::Month];
-        let periods = grains.map(|grain| Period::containing(grain, now));
+        let zone = self.zone();
+        let periods = grains.map(|grain| zone.period(grain, now));
         let periods: Vec<Period> = periods.into_iter().flatten().collect();
         self.later_in(self.events.iter().map(|known| &known.event), &periods, now)
     }

@@ -131,6 +131,7 @@ impl Segment {
             let keys = if ever { &[][..] } else { catalogue.of(name) };
             let dated = keys.iter().filter_map(|key| match key.when() {
                 // Where its zone cannot be used, no period is asked about.
+                When::In(at) if at.grain() == unit && at.zone() == zone => Some(at.within(grain)),
                 When::In(at) if at.grain() == unit => zone.period(grain, at.start()).ok(),
                 _ => None,
             });

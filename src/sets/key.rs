@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Timelike, Utc};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 
 /// The start of temporary keys, after the prefix. They do not belong to an event.
 pub const SCRATCH: &str = "bitop_";
@@ -187,7 +187,7 @@ impl Key {
     }
 
     /// Returns the keys of the bitmaps that a mark of `event` at `moment` changes: those of the
-    /// month, the week and the day, and that of the hour if `hourly`.
+    /// month, the week and the day, and that of the hour if `hourly`, in UTC.
     ///
     /// # Errors
     /// Returns [`CalendarError::OutOfRange`](crate::calendar::CalendarError::OutOfRange) if the
@@ -197,10 +197,24 @@ impl Key {
         moment: DateTime<Utc>,
         hourly: bool,
     ) -> Result<impl Iterator<Item = Key>, crate::calendar::CalendarError> {
+        Self::of_mark_in(Zone::UTC, event, moment, hourly)
+    }
+
+    /// Returns the same in a store that is kept in a zone.
+    ///
+    /// # Errors
+    /// As for [`of_mark`](Self::of_mark).
+    pub fn of_mark_in(
+        kept_in: Zone,
+        event: &EventName,
+        moment: DateTime<Utc>,
+        hourly: bool,
+    ) -> Result<impl Iterator<Item = Key>, crate::calendar::CalendarError> {
+        let zone = kept_in.kept();
         let grains = [Grain::Month, Grain::WEEK, Grain::Day, Grain::Hour];
         let mut keys = Vec::with_capacity(4);
         for grain in &grains[..if hourly { 4 } else { 3 }] {
-            let when = When::In(Period::containing(*grain, moment)?);
+            let when = When::In(zone.period(*grain, moment)?);
             keys.push(Key {
                 event: event.clone(),
                 when,
@@ -208,6 +222,26 @@ impl Key {
             });
         }
         Ok(keys.into_iter())
+    }
+
+    /// Returns the key that a store which is kept in a zone means by the same text.
+    #[must_use]
+    pub fn kept_in(self, zone: Zone) -> Self {
+        let when = match self.when {
+            When::In(period) => When::In(
+                zone.kept()
+                    .same_named(period)
+                    .expect("every name is one in every zone"),
+            ),
+            When::Ever => When::Ever,
+        };
+        Key { when, ..self }
+    }
+
+    /// Returns the key as its text alone reads: in UTC.
+    #[must_use]
+    pub fn as_read(self) -> Self {
+        self.kept_in(Zone::UTC)
     }
 
     /// Returns the event.
@@ -242,7 +276,7 @@ impl Key {
         let When::In(period) = self.when else {
             return None;
         };
-        let start = period.start();
+        let start = period.local_start();
         let has_short = match period.grain() {
             Grain::Week(_) => start.iso_week().week() < 10,
             grain => {
@@ -292,7 +326,7 @@ impl Key {
         let When::In(period) = self.when else {
             return text.push('u');
         };
-        let start = period.start();
+        let start = period.local_start();
         let mut digits = itoa::Buffer::new();
         // The year is never padded, not even the year 9.
         if period.grain() == Grain::WEEK {

@@ -810,6 +810,18 @@ impl KeyListing for CachedStore {
         self.store.keys(starting_with)
     }
 
+    fn kept_in(&self) -> Result<Option<String>> {
+        self.store.kept_in()
+    }
+
+    fn keep_in(&self, zone: &str) -> Result<String> {
+        self.store.keep_in(zone)
+    }
+
+    fn forget_zone(&self) -> Result<()> {
+        self.store.forget_zone()
+    }
+
     fn keys_version(&self) -> Option<u64> {
         self.store.keys_version()
     }

@@ -10,6 +10,7 @@ pub mod cost;
 pub mod embedded;
 mod error;
 mod health;
+mod kept_in;
 mod open;
 mod options;
 mod padded_keys;

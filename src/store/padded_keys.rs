@@ -107,7 +107,9 @@ impl PaddedKeys {
 
 /// The other spelling of a key, if a bitmap of that name exists.
 fn twin(key: &Key, padded: &HashSet<Key>) -> Option<Key> {
-    key.padded().filter(|other| padded.contains(other))
+    // Keys are listed by their text alone.
+    let other = key.padded()?.as_read();
+    padded.contains(&other).then_some(other)
 }
 
 fn respelled_plan(plan: &Plan, padded: &HashSet<Key>) -> Plan {
@@ -252,6 +254,18 @@ impl KeyListing for PaddedKeys {
         }
         let plain: BTreeSet<Key> = keys.iter().map(Key::plain).collect();
         Ok(plain.into_iter().collect())
+    }
+
+    fn kept_in(&self) -> Result<Option<String>> {
+        self.store.kept_in()
+    }
+
+    fn keep_in(&self, zone: &str) -> Result<String> {
+        self.store.keep_in(zone)
+    }
+
+    fn forget_zone(&self) -> Result<()> {
+        self.store.forget_zone()
     }
 
     fn keys_version(&self) -> Option<u64> {

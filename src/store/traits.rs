@@ -249,6 +249,33 @@ pub trait KeyListing {
     /// If the list would be incomplete.
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>>;
 
+    /// The name of the zone by whose clocks the store's periods are kept, if one is remembered.
+    /// `None` means UTC.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn kept_in(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// Remembers the zone in which the store is kept, unless one is remembered already; returns the
+    /// one that is. The caller makes sure that no periods of another zone are marked.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    fn keep_in(&self, zone: &str) -> Result<String> {
+        let _ = zone;
+        Err(StoreError::Unsupported("periods of a time zone"))
+    }
+
+    /// Forgets that zone. This is only for stores without bitmaps.
+    ///
+    /// # Errors
+    /// If it may still be remembered.
+    fn forget_zone(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// A number that changes after keys were created or deleted, so that a cached list can be
     /// validated. `None` if the store can only tell by listing its keys again.
     fn keys_version(&self) -> Option<u64> {

@@ -1,10 +1,12 @@
 //! [`Tracker`] itself, its settings, and counts of sets.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::tracker::remembered::{Covered, Listing};
 
+use crate::calendar::Zone;
 use crate::clock::Clock;
 use crate::sets::{Plan, Segments, Set, UserId};
 use crate::store::{
@@ -37,6 +39,12 @@ pub struct Tracker {
     pub(super) covered: Arc<Mutex<Vec<Covered>>>,
     pub(super) segments: Arc<Segments>,
     pub(super) ids: Option<Ids>,
+    /// The zone in which the store shall be kept.
+    pub(super) wanted_zone: Option<Zone>,
+    /// Whether the store remembers it.
+    pub(super) is_zone_settled: Arc<AtomicBool>,
+    /// The zone in which it is, and since when that is known.
+    pub(super) zone: Arc<Mutex<Option<(Instant, Zone)>>>,
 }
 
 impl Tracker {
@@ -50,6 +58,9 @@ impl Tracker {
             covered: Arc::default(),
             segments: Arc::default(),
             ids: None,
+            wanted_zone: None,
+            is_zone_settled: Arc::default(),
+            zone: Arc::default(),
         }
     }
 

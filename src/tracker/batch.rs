@@ -56,7 +56,8 @@ impl Tracker {
 
     /// The bitmaps that a mark sets.
     fn marked(&self, event: &EventName, at: DateTime<Utc>, extent: Extent) -> Result<Vec<Key>> {
-        let mut keys: Vec<Key> = Key::of_mark(event, at, extent.hourly)?.collect();
+        let mut keys: Vec<Key> =
+            Key::of_mark_in(self.settle_zone()?, event, at, extent.hourly)?.collect();
         if extent.ever {
             keys.push(Key::ever(event.clone()));
         }

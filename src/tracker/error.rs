@@ -7,6 +7,7 @@ use crate::reports::QueryError;
 use crate::sets::UserIdError;
 use crate::store::StoreError;
 use crate::tracker::ids::IdsError;
+use crate::tracker::kept_in::ZoneError;
 
 /// What can go wrong between a question and its answer.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,9 @@ pub enum Error {
     /// A retention query cannot be answered.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The store is kept in another zone than was asked for.
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
     /// A user id does not fit the store.
     #[error(transparent)]
     Ids(#[from] IdsError),

@@ -109,7 +109,9 @@ impl Tracker {
     /// # Errors
     /// If the list would be incomplete.
     pub fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        Ok(self.store.keys(starting_with)?)
+        let zone = self.kept_in()?;
+        let keys = self.store.keys(starting_with)?.into_iter();
+        Ok(keys.map(|key| key.kept_in(zone)).collect())
     }
 
     /// The keys under the prefix that are not bitmaps of an event, as found by the last listing of
@@ -193,6 +195,7 @@ impl Tracker {
     /// its result, also if that is an error: a store that hangs delays all of them once instead of
     /// one after the other.
     fn listing(&self, fresh_for: Duration) -> Result<Arc<Catalogue>> {
+        let zone = self.kept_in()?;
         let asked = Instant::now();
         let mut last = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         // Read before the keys: a key that is created meanwhile changes the version.
@@ -220,6 +223,7 @@ impl Tracker {
         let keys = self
             .store
             .keys("")
+            .map(|keys| keys.into_iter().map(|key| key.kept_in(zone)).collect())
             .map(|keys| Arc::new(Catalogue::new(keys)));
         // An unchanged list stays the same `Arc`, by which others know that nothing changed.
         let keys = match (&*last, keys) {

@@ -101,7 +101,8 @@ const ZONES_REMEMBERED: usize = 8;
 const LOOKED_INTO_AT_ONCE: usize = 16;
 
 impl Tracker {
-    /// What the store covers as of `now`, by the [`catalogue`](Self::catalogue). `now_given` says
+    /// What the store covers as of `now`, in periods of the zone in which it is kept, by the
+    /// [`catalogue`](Self::catalogue). `now_given` says
     /// that `now` was chosen, and is not what the clock says: then later marks show that the store
     /// went on. Found once for each catalogue; after that it takes the counts of a handful of
     /// bitmaps.
@@ -109,7 +110,7 @@ impl Tracker {
     /// # Errors
     /// When the keys could not be listed, or a bitmap not be counted.
     pub fn coverage(&self, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
-        self.coverage_in(Zone::UTC, now, now_given)
+        self.coverage_in(self.kept_in()?, now, now_given)
     }
 
     /// The same in periods of a zone.
@@ -117,6 +118,7 @@ impl Tracker {
     /// # Errors
     /// As for [`coverage`](Self::coverage), and when the zone cannot be used.
     pub fn coverage_in(&self, zone: Zone, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
+        let zone = self.in_zone(zone)?;
         self.of_listed(|| self.coverage_of(&self.catalogue()?, zone, now, now_given))
     }
 
@@ -132,7 +134,7 @@ impl Tracker {
         now_given: bool,
     ) -> Result<Coverage> {
         let coverage = self.coverage_in(zone, now, now_given)?;
-        if zone.is_utc() {
+        if coverage.zone().has_bitmaps() {
             return Ok(coverage);
         }
         let mut names: Vec<&EventName> = set.keys().into_iter().map(Key::event).collect();
@@ -262,8 +264,12 @@ impl Tracker {
         let mut is_fresh = false;
         loop {
             let catalogue = self.catalogue()?;
+            let zone = match report.zone() {
+                Some(asked) => self.in_zone(asked)?,
+                None => self.kept_in()?,
+            };
             let coverage = self
-                .coverage_of(&catalogue, report.zone(), run.now, run.now_given)
+                .coverage_of(&catalogue, zone, run.now, run.now_given)
                 .map_err(|error| match error {
                     // The question asks for a zone that cannot be used.
                     Error::Calendar(error) => Error::Query(error.into()),

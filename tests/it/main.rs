@@ -49,6 +49,7 @@ mod hostile;
 mod http;
 mod import;
 mod import_cycles;
+mod kept_in;
 mod kills;
 mod large;
 mod lifecycle;

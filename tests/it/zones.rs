@@ -139,22 +139,30 @@ fn name_of(event: u8) -> EventName {
     EventName::new(["a", "b"][usize::from(event)]).unwrap()
 }
 
-/// The same marks in a store in UTC, and in another one by the clocks of the zone, and *now* of both.
-fn both(
+/// The same marks in a store in UTC, in another one at the times that the clocks of the zone show,
+/// and in a third one that is kept in the zone, without hours; and *now* of each.
+fn stores_of(
     called: &str,
     start: DateTime<Utc>,
     marks: &Marks,
     now: DateTime<Utc>,
     is_live: bool,
-) -> [(Tracker, DateTime<Utc>); 2] {
+) -> [(Tracker, DateTime<Utc>); 3] {
     let moved = |at: DateTime<Utc>, is_local: bool| match is_local {
         true => local(called, at),
         false => at,
     };
-    [false, true].map(|is_local| {
-        let tracker = in_memory();
-        let hourly = hourly(&tracker);
-        let mut batch = hourly.batch();
+    [0, 1, 2].map(|place| {
+        let is_local = place == 1;
+        let tracker = match place {
+            2 => in_memory().with_zone(zone(called)),
+            _ => in_memory(),
+        };
+        let marking = match place {
+            2 => tracker.clone(),
+            _ => hourly(&tracker),
+        };
+        let mut batch = marking.batch();
         for (event, user, hour) in marks {
             let at = moved(start + TimeDelta::hours(*hour), is_local);
             batch.mark(&name_of(*event), *user, at).unwrap();
@@ -230,7 +238,7 @@ proptest! {
         let (called, night) = NIGHTS[night];
         let start = parse_moment(night).unwrap() - TimeDelta::days(20);
         let now = start + TimeDelta::hours(end);
-        let stores = both(called, start, &marks, now, is_live);
+        let stores = stores_of(called, start, &marks, now, is_live);
         let from = (start - TimeDelta::days(12)).date_naive();
         // Fewer rows than there are periods up to now.
         let rows = match grain { Grain::Day => 50, Grain::Month => 3, _ => 9 };
@@ -250,9 +258,11 @@ proptest! {
         };
         let plain = of_trends(0, None);
         prop_assert_eq!(&plain, &of_trends(1, None));
+        prop_assert_eq!(&plain, &of_trends(2, None));
         if grain == Grain::Day {
             let rolling = Some("7d".parse().unwrap());
             prop_assert_eq!(of_trends(0, rolling), of_trends(1, rolling));
+            prop_assert_eq!(of_trends(0, rolling), of_trends(2, rolling));
         }
         // The people of each number, by the marks.
         let mut days: BTreeMap<(u8, NaiveDate), BTreeSet<u32>> = BTreeMap::new();
@@ -286,6 +296,7 @@ proptest! {
             csv::frame(&growth.tidy())
         };
         prop_assert_eq!(of_lifecycle(0), of_lifecycle(1));
+        prop_assert_eq!(of_lifecycle(0), of_lifecycle(2));
         let of_retention = |at: usize, cohort: &str| {
             let (tracker, now) = &stores[at];
             let query = Query {
@@ -300,6 +311,7 @@ proptest! {
         };
         for cohort in ["b", "first(a)", "first(a & b)", "within(b, -2..-1)"] {
             prop_assert_eq!(of_retention(0, cohort), of_retention(1, cohort), "{}", cohort);
+            prop_assert_eq!(of_retention(0, cohort), of_retention(2, cohort), "kept: {}", cohort);
         }
         let of_frequency = |at: usize, window: &str| {
             let (tracker, now) = &stores[at];
@@ -316,8 +328,10 @@ proptest! {
             let weeks = habits.weeks.iter().map(|week| (text(week.from), week.exactly.clone()));
             (csv::frame(&habits.tidy()), weeks.collect::<Vec<_>>())
         };
-        prop_assert_eq!(of_frequency(0, "28d"), of_frequency(1, "28d"));
-        prop_assert_eq!(of_frequency(0, "4w"), of_frequency(1, "4w"));
+        for window in ["28d", "4w"] {
+            prop_assert_eq!(of_frequency(0, window), of_frequency(1, window));
+            prop_assert_eq!(of_frequency(0, window), of_frequency(2, window));
+        }
     }
 }
 

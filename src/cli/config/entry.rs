@@ -1,5 +1,6 @@
 //! A store of the configuration.
 
+use crate::calendar::Zone;
 use crate::cli::expiry::Expiry;
 use crate::sets::Prefix;
 
@@ -10,6 +11,8 @@ pub struct Entry {
     /// The store, as on the command line.
     pub store: String,
     pub prefix: Option<Prefix>,
+    /// The zone in which the store is kept.
+    pub kept_in: Option<Zone>,
     pub read_only: bool,
     /// The store's own expiry, or the file's.
     pub expire: Expiry,

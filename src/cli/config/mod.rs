@@ -413,6 +413,7 @@ impl SpannedToml {
                 name: entry.name.to_owned(),
                 store,
                 prefix: settings.prefix,
+                kept_in: settings.kept_in,
                 read_only: is_set(read_only) || is_set(settings.read_only),
                 expire: settings.expiry.unwrap_or_else(|| expiry.clone()),
             });
@@ -460,6 +461,14 @@ impl SpannedToml {
             .take("prefix")
             .and_then(|prefix| self.text(&key, prefix))
             .map(|prefix| Prefix::new(&prefix.text));
+        let key = table.key_of("kept_in");
+        let kept_in = table.take("kept_in");
+        if let Some(text) = kept_in.and_then(|zone| self.text(&key, zone)) {
+            match text.text.parse() {
+                Ok(zone) => settings.kept_in = Some(zone),
+                Err(error) => self.error(text.at, &key, CalendarError::to_string(&error)),
+            }
+        }
         let key = table.key_of("read_only");
         settings.read_only = table
             .take("read_only")
@@ -609,6 +618,7 @@ fn parse_question(query: &str, clock: Clock) -> Result<PageQuery, Vec<Problem>> 
 struct StoreSettings {
     store: Option<Text>,
     prefix: Option<Prefix>,
+    kept_in: Option<Zone>,
     /// The flag, and its offset.
     read_only: Option<(bool, usize)>,
     expiry: Option<Expiry>,

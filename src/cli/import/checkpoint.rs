@@ -127,8 +127,10 @@ impl Sample {
         let Some(key) = Key::parse(prefix, &self.key) else {
             return Ok(false);
         };
-        Ok(tracker.contains(&Set::Key(key), self.user)?
-            && tracker.called(&[self.user])? == [self.id.as_str()])
+        Ok(
+            tracker.contains(&Set::Key(key.kept_in(tracker.kept_in()?)), self.user)?
+                && tracker.called(&[self.user])? == [self.id.as_str()],
+        )
     }
 }
 

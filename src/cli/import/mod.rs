@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::calendar::Zone;
 use crate::cli::id_batches::id_batches;
 use crate::cli::names;
 use crate::cli::output::{AlreadyReported, Out, Usage, message, note, status};
@@ -306,11 +307,19 @@ impl Config {
             any_saved: before > 0,
         };
         let mut tally = Tally::default();
+        let zone = tracker.settle_zone()?;
+        if zone.is_kept() {
+            note!(
+                "rows are filed by the clocks of {}; times without an offset are read as UTC",
+                zone.name()
+            );
+        }
         let outcome = self.read_and_write(
             &tracker,
             &checked,
             &starts,
             batching,
+            zone,
             &mut names,
             &mut checkpoints,
             &mut tally,
@@ -348,6 +357,7 @@ impl Config {
         checked: &[Checked],
         starts: &[Option<Checkpoint>],
         batching: Batching,
+        zone: Zone,
         names: &mut Names,
         checkpoints: &mut CheckpointWriter<'_>,
         tally: &mut Tally,
@@ -365,7 +375,7 @@ impl Config {
                 config: self,
                 rows: batching.rows,
                 names,
-                gather: Gather::new(self.extent.hourly, self.extent.ever),
+                gather: Gather::new(self.extent.hourly, self.extent.ever).kept_in(zone),
                 began: Instant::now(),
                 reached: Vec::new(),
                 packages: sender,

@@ -79,7 +79,7 @@ impl Reload {
         }
         if !same_stores(&self.stores, &stores) {
             tracing::error!(
-                "configuration not reloaded: {} changes which stores are served, or their prefix or read_only. \
+                "configuration not reloaded: {} changes which stores are served, or their prefix, kept_in or read_only. \
                  Restart the server to apply this; the old configuration remains in effect",
                 file.name
             );
@@ -148,6 +148,7 @@ fn same_stores(before: &[NamedStoreConfig], now: &[NamedStoreConfig]) -> bool {
         before.name == now.name
             && before.store.is_same_text(&now.store)
             && before.read_only == now.read_only
+            && before.store.kept_in() == now.store.kept_in()
     };
     before.len() == now.len() && before.iter().zip(now).all(same)
 }

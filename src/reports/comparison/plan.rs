@@ -79,8 +79,8 @@ impl Report for Comparison {
     type Planned = ComparisonQuestion;
     type Answer = Compared;
 
-    fn zone(&self) -> Zone {
-        self.query.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.query.zone)
     }
 
     fn plan(
@@ -105,7 +105,10 @@ impl Report for Comparison {
             }
         };
         Ok(ComparisonQuestion {
-            query: self.query.clone(),
+            query: Query {
+                zone: context.coverage.zone(),
+                ..self.query.clone()
+            },
             expanded,
             grouping: self.grouping.clone(),
             basis,

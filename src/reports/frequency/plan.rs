@@ -57,8 +57,8 @@ impl Report for Frequency {
     type Planned = FrequencyQuestion;
     type Answer = Habits;
 
-    fn zone(&self) -> Zone {
-        self.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.zone)
     }
 
     fn plan(

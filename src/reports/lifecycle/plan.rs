@@ -59,8 +59,8 @@ impl Report for Lifecycle {
     type Planned = LifecycleQuestion;
     type Answer = Growth;
 
-    fn zone(&self) -> Zone {
-        self.range.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.range.zone)
     }
 
     fn plan(
@@ -77,7 +77,7 @@ impl Report for Lifecycle {
         let mut question = LifecycleQuestion {
             segment: self.segment.clone(),
             grain: self.range.grain,
-            zone: self.range.zone,
+            zone: coverage.zone(),
             data_ends: coverage.data_ends(self.range.grain),
             may_include_later_marks: context.may_include_later(dated([&expanded]), &periods),
             begins: begins.period(),

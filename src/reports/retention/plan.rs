@@ -73,15 +73,18 @@ impl Report for Query {
     type Planned = Question;
     type Answer = Table;
 
-    fn zone(&self) -> Zone {
-        self.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.zone)
     }
 
     fn plan(&self, request: &mut Request, context: &Context<'_>) -> Result<Question, QueryError> {
         let expanded = self.expanded(context.sets())?;
         let question = Question::new(&mut request.plan, &expanded, context)?;
         // The table shows saved segments by their names.
-        Ok(question.of(self.clone()))
+        Ok(question.of(Query {
+            zone: context.coverage.zone(),
+            ..self.clone()
+        }))
     }
 
     fn is_stale(planned: &Question, results: &Results) -> bool {

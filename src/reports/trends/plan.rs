@@ -110,8 +110,8 @@ impl Report for Trends {
     type Planned = TrendsQuestion;
     type Answer = Lines;
 
-    fn zone(&self) -> Zone {
-        self.range.zone
+    fn zone(&self) -> Option<Zone> {
+        Some(self.range.zone)
     }
 
     fn plan(
@@ -124,7 +124,7 @@ impl Report for Trends {
         let plan = &mut request.plan;
         let mut question = TrendsQuestion {
             grain: self.range.grain,
-            zone: self.range.zone,
+            zone: coverage.zone(),
             rolling: self.rolling,
             periods: self.range.periods(coverage)?,
             series: Vec::with_capacity(self.segments.len()),

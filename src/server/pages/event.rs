@@ -348,8 +348,8 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
     };
     let pairs = view.calendar_pairs(stretch.calendar);
     let mut table = PageQuery::new(segment.clone(), segment);
-    table.bare.zone = stretch.calendar.zone;
-    table.calendar = view.dashboard.calendar;
+    table.bare.zone = stretch.calendar.zone.asked();
+    table.calendar = view.usual_calendar();
     let page = Page {
         layout: Layout::new(view, &store, Some(&events)).counted_by(stretch.calendar),
         name: name.to_string(),

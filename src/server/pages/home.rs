@@ -92,7 +92,7 @@ fn up_to_data(state: &State, own: PageQuery) -> PageQuery {
     }
     let query = format!("{}&range={}", own.canonical(), range.as_str());
     let raw = RawQuery::read(&query)
-        .by_default_in(state.dashboard.calendar)
+        .by_default_in(state.usual_calendar())
         .carried_out(state.now(), || state.ends());
     // Near the first supported year the range does not fit.
     raw.check().unwrap_or(own)

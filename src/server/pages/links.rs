@@ -61,7 +61,7 @@ pub(super) fn people(state: &State, set: &str, zone: Zone) -> String {
 pub(super) fn set_query(state: &State, text: &str, zone: Zone) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("set", text);
-    if zone != state.dashboard.calendar.zone {
+    if zone.asked() != state.usual_calendar().zone {
         query.append_pair("zone", zone.name());
     }
     query.finish()

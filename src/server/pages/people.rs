@@ -119,7 +119,7 @@ impl Given {
             let zone = match state.calendar(&self.query) {
                 Ok(calendar) => calendar.zone,
                 Err(WebError::Query(problems)) => return Err(problems.into()),
-                Err(_) => unreachable!("fields are read without the store"),
+                Err(_) => state.own_zone(),
             };
             let context = SetContext {
                 zone,
@@ -141,7 +141,7 @@ impl Given {
 
     fn cell(&self, state: &State) -> Result<Whom, Invalid> {
         let question = self.question.clone();
-        let asked = question.by_default_in(state.dashboard.calendar).check()?;
+        let asked = question.by_default_in(state.usual_calendar()).check()?;
         let now = state.now();
         let query = asked.query();
         // Counts need expanded segments; texts name the saved ones.
@@ -570,7 +570,7 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
         let saved = if warning.is_some() { UNSYNCED } else { "1" };
         Ok(Outcome::Saved(format!(
             "{}&saved={saved}",
-            links::people(view, &Segment::Ever(event).to_string(), Zone::UTC)
+            links::people(view, &Segment::Ever(event).to_string(), view.own_zone())
         )))
     });
     answer(
@@ -871,7 +871,7 @@ fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(Stri
         format!("{returning}@{month} & !{returning}@{week}"),
         format!("({cohort} & {returning})@{month}"),
     ];
-    sets.map(|set| (links::people(view, &set, Zone::UTC), set))
+    sets.map(|set| (links::people(view, &set, coverage.zone()), set))
         .into()
 }
 

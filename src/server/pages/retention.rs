@@ -165,7 +165,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             } else {
                 "/retention"
             };
-            let raw = raw.clone().by_default_in(view.dashboard.calendar);
+            let raw = raw.clone().by_default_in(view.usual_calendar());
             let raw = raw.carried_out(view.now(), || view.ends());
             // An invalid question is shown with its problems, at its new address.
             Ok(match asked(view, &raw) {
@@ -225,7 +225,7 @@ async fn render_soon(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // error status.
     let begun = block(request, |view| {
         let raw = RawQuery::read(view.query())
-            .by_default_in(view.dashboard.calendar)
+            .by_default_in(view.usual_calendar())
             .carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
@@ -333,7 +333,7 @@ fn frame(
 /// Returns the fields of the question for a file, with both sides of the default question if
 /// neither was given.
 pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
-    let calendar = state.dashboard.calendar;
+    let calendar = state.usual_calendar();
     let raw = RawQuery::read(query)
         .by_default_in(calendar)
         .carried_out(state.now(), || state.ends());

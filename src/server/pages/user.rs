@@ -9,7 +9,7 @@ use askama::Template;
 use chrono::NaiveDate;
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period, Zone};
+use crate::calendar::{Grain, Period};
 use crate::render::{activity_calendar, many, thousands, words};
 use crate::reports::Exports;
 use crate::reports::user::{History, NamedHistory, Seen, User};
@@ -249,7 +249,7 @@ fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
     let set = format!("{}@{}", Segment::event(&seen.event), when.to_string());
     Chip {
         name: called(state, &seen.event),
-        href: links::people(state, &set, Zone::UTC),
+        href: links::people(state, &set, state.own_zone()),
     }
 }
 
@@ -370,7 +370,7 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         ));
     }
     facts.extend(data_ends.map(words::ends));
-    facts.push(state.as_of(state.now(), Duration::ZERO, Zone::UTC));
+    facts.push(state.as_of(state.now(), Duration::ZERO, state.own_zone()));
     // Absence is only shown from the first recorded day of the event and of this user.
     let begun = |period: Option<Period>| {
         period

@@ -32,6 +32,7 @@ mod expirations;
 mod id_entries;
 mod idmap;
 mod inspect;
+mod kept_in;
 mod key_index;
 mod keyspace;
 mod legacy;

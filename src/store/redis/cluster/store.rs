@@ -10,6 +10,7 @@ use ::redis::cmd;
 
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost, UNKNOWN_TILES};
+use crate::store::kept_in::zone_key;
 use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::cluster::asked::Asked;
 use crate::store::redis::cluster::fan_out;
@@ -150,6 +151,12 @@ impl ClusterStore {
             left_out: Arc::clone(&self.left_out),
             ..store
         }
+    }
+
+    /// The store of the slot of the key that holds the zone in which the store is kept.
+    fn zone_store(&self) -> RedisStore {
+        let slot = layout::slot(&zone_key(&self.prefix));
+        self.store(Slot::new(&self.nodes, slot), self.prefix.clone())
     }
 
     /// The keys whose type is not string.
@@ -628,6 +635,18 @@ impl KeyListing for ClusterStore {
             .collect::<BTreeSet<Key>>()
             .into_iter()
             .collect())
+    }
+
+    fn kept_in(&self) -> Result<Option<String>> {
+        self.zone_store().zone()
+    }
+
+    fn keep_in(&self, zone: &str) -> Result<String> {
+        self.zone_store().remember_zone(zone)
+    }
+
+    fn forget_zone(&self) -> Result<()> {
+        self.zone_store().delete_zone()
     }
 
     fn unparsed_keys(&self) -> UnparsedKeys {
