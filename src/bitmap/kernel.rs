@@ -922,6 +922,8 @@ mod tests {
 
     use super::*;
 
+    type Word = fn(u64, u64, u64) -> u64;
+    type Uncounted = fn(Instructions, &mut [u64], &[u64], &[u64]);
     type Loop = fn(Instructions, &mut [u64], &[u64], &[u64]) -> u32;
 
     /// Computes the result and the counted bits from one word of each slice.
@@ -954,7 +956,7 @@ mod tests {
                     ("xor", |i, a, b, _| i.xor_assign(a, b), |a, b, _| (a ^ b, a ^ b)),
                     ("diff", |i, a, b, _| i.diff_assign(a, b), |a, b, _| (a & !b, a & b)),
                 ];
-                let uncounted: [(&str, fn(Instructions, &mut [u64], &[u64], &[u64]), fn(u64, u64, u64) -> u64); 8] = [
+                let uncounted: [(&str, Uncounted, Word); 8] = [
                     ("set and", |i, a, b, c| i.set_and(a, b, c), |_, b, c| b & c),
                     ("set or", |i, a, b, c| i.set_or(a, b, c), |_, b, c| b | c),
                     ("set xor", |i, a, b, c| i.set_xor(a, b, c), |_, b, c| b ^ c),

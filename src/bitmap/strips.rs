@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::bitmap::kernel::{self, Row, WORDS, Words};
 use crate::bitmap::pairs::NOBODY;
-use crate::bitmap::program::{BATCH, NONE, Op, Program};
+use crate::bitmap::program::{NONE, Op, Program};
 use crate::bitmap::tile::Dense;
 
 /// The minimum number of results, other than unions that grow, for which strips pay off.
@@ -45,7 +45,7 @@ enum Line {
     /// Adds the number of users to the sum with this index.
     Count(From, usize),
     /// Counts a batch. The sums begin with this index.
-    Batch(usize, SmallVec<[From; BATCH]>, usize),
+    Batch(usize, Box<[From]>, usize),
 }
 
 /// A program for strips.
@@ -72,7 +72,7 @@ impl Code {
         // Slots of the program that only hold leaves need no strip.
         let mut own_slots: Vec<Option<usize>> = vec![None; places.len()];
         for step in &program.steps {
-            let operands: SmallVec<[From; BATCH]> = program
+            let operands: SmallVec<[From; 4]> = program
                 .operands(step)
                 .iter()
                 .map(|operand| places[operand.slot as usize])
@@ -88,6 +88,7 @@ impl Code {
                     let rows = program.batches[step.node as usize].rows.iter();
                     let pairs = rows.flat_map(|row| &row.pairs);
                     code.roots.extend(pairs.map(|(_, root)| root));
+                    let operands = operands.into_boxed_slice();
                     let batch = Line::Batch(step.node as usize, operands, sum);
                     code.lines.push(batch);
                 }
