@@ -4,8 +4,9 @@
 //! Sign-ups grow over time and depend on the day of the week. Each user has a plan, a platform, a
 //! country and an individual stickiness. The probability of being active on a later day is a power
 //! of the days since sign-up. It decreases more slowly on paid plans, and is lower at weekends and
-//! on Android. The product improves, so newer cohorts return a little more often. The last day ends
-//! at `now`.
+//! on Android. The country makes no difference. Who signs up on the day of the
+//! [release](Demo::release) or later returns more often than who signed up before. Sticky users use
+//! templates more often. The last day ends at `now`.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use rand::{RngExt, SeedableRng};
@@ -112,7 +113,7 @@ const FEATURES: [Weighted<&str>; 12] = [
     ("calendar:synced", 0.09),
     ("file:uploaded", 0.08),
     ("project:created", 0.06),
-    ("template:used", 0.05),
+    (TEMPLATE, 0.05),
     ("invite:sent", 0.03),
     ("export:run", 0.02),
     (UPGRADE, 0.015),
@@ -135,7 +136,17 @@ const HOURS: [f64; 24] = [
 ];
 
 /// The number of days, up to the last one, for which hours are marked.
-const HOURLY_DAYS: u64 = 3;
+const HOURLY_DAYS: u64 = 35;
+
+/// The number of days between the release and the last day, or half of all days if they are few.
+/// The release is on the Monday on or before that day.
+const RELEASED: u32 = 38;
+
+/// The factor by which the release changes the probability of being active.
+const RELEASE_EFFECT: f64 = 1.25;
+
+/// The event that sticky users have more often.
+const TEMPLATE: &str = "template:used";
 
 /// Relative sign-ups by day of the week.
 fn signup_weight(day: Weekday) -> f64 {
@@ -184,7 +195,6 @@ impl Demo {
         });
         let mut people = People {
             demo: *self,
-            first_day: self.first_day(),
             activity,
             rng,
         };
@@ -198,6 +208,15 @@ impl Demo {
         today
             .checked_sub_days(Days::new(u64::from(self.days.saturating_sub(1))))
             .unwrap_or(today)
+    }
+
+    /// Returns the date of the release that helped.
+    pub fn release(&self) -> NaiveDate {
+        let today = self.now.date_naive();
+        let ago = RELEASED.min(self.days / 2);
+        let released = today.checked_sub_days(Days::new(ago.into()));
+        let monday = released.map(|date| date.week(Weekday::Mon).first_day());
+        monday.unwrap_or(today)
     }
 
     /// Generates the times of all sign-ups, in order.
@@ -284,7 +303,6 @@ fn draw<T>(rng: &mut ChaCha8Rng, values: &[Weighted<T>]) -> usize {
 
 struct People {
     demo: Demo,
-    first_day: NaiveDate,
     /// For each plan, the probability of being active by days since sign-up.
     activity: [Vec<f64>; 3],
     rng: ChaCha8Rng,
@@ -314,9 +332,11 @@ impl People {
         // Approximately log-normal with mean 1: a few users are active often, many seldom.
         let normal = (0..4).map(|_| rng.random::<f64>()).sum::<f64>() * 1.73 - 3.46;
         let stickiness = (0.55 * normal - 0.15).exp();
-        let age = u32::try_from(joined.signed_duration_since(self.first_day).num_days())
-            .expect("all sign-ups are on or after the first day");
-        let improvement = 0.86 + 0.30 * f64::from(age) / f64::from(self.demo.days);
+        let product = if joined >= self.demo.release() {
+            RELEASE_EFFECT
+        } else {
+            1.0
+        };
         for (since, date) in joined
             .iter_days()
             .take_while(|date| *date <= today)
@@ -327,7 +347,7 @@ impl People {
                 _ => (self.activity[plan][since]
                     * platform_factor
                     * stickiness
-                    * improvement
+                    * product
                     * activity_weight(date.weekday()))
                 .min(0.96),
             };
@@ -338,6 +358,7 @@ impl People {
                     (since == 0).then_some(signup),
                     date >= hourly_from,
                     plan == 0,
+                    stickiness,
                 );
             }
         }
@@ -352,6 +373,7 @@ impl People {
         signup: Option<DateTime<Utc>>,
         hourly: bool,
         free: bool,
+        stickiness: f64,
     ) {
         let rng = &mut self.rng;
         let now = self.demo.now;
@@ -377,6 +399,10 @@ impl People {
             }
         }
         for (event, probability) in FEATURES {
+            let probability = match event {
+                TEMPLATE => probability * stickiness,
+                _ => probability,
+            };
             if rng.random::<f64>() < probability && (free || event != UPGRADE) {
                 person.actions.push(Action {
                     event,
@@ -475,6 +501,36 @@ mod tests {
         );
         assert!((0.2..0.5).contains(&next), "{next}");
         assert!(back("plan:team", 30) > 1.5 * month);
+    }
+
+    #[test]
+    fn who_signs_up_after_the_release_returns_more_often() {
+        let demo = demo();
+        let release = demo.release();
+        assert_eq!(
+            (release.weekday(), release.to_string().as_str()),
+            (Weekday::Mon, "2026-10-19")
+        );
+        let people: Vec<Person> = demo.people().collect();
+        let share = |after: bool| {
+            let joined = |person: &Person| person.actions[0].at.date_naive();
+            let cohort = people.iter().filter(|person| {
+                (joined(person) >= release) == after
+                    && joined(person) + Days::new(7) < demo.now.date_naive()
+            });
+            let week = |person: &Person| {
+                let active = days_of(person, "active");
+                (1..=7).any(|day| active.contains(&(joined(person) + Days::new(day))))
+            };
+            let back: Vec<bool> = cohort.map(week).collect();
+            back.iter().filter(|is_back| **is_back).count() as f64 / back.len() as f64
+        };
+        assert!(
+            share(true) > share(false) + 0.03,
+            "{} {}",
+            share(true),
+            share(false)
+        );
     }
 
     #[test]

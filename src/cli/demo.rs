@@ -266,6 +266,10 @@ fn fill(tracker: &Tracker, demo: &Demo, marker: &EventName, shown: &str) -> anyh
         thousands(marks),
         started.elapsed().as_secs_f64()
     );
+    let release = demo.release();
+    status!(
+        "a release on {release} helped: cohortist --store {shown} retention signup active --by week --split {release}"
+    );
     Ok(())
 }
 

@@ -49,7 +49,7 @@ impl Config {
                 .by_ref()
                 .take(AT_ONCE)
                 .collect::<crate::Result<Vec<UserId>>>()?;
-            count += u64::try_from(users.len()).unwrap_or(u64::MAX);
+            count += users.len() as u64;
             tracker
                 .called(&users)?
                 .iter()

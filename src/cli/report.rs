@@ -188,7 +188,7 @@ impl ReportArgs {
                     return Ok(text::table(table, show, width, has_colour(&stdout)));
                 }
                 let title = words::shortened(&export.title(), 200);
-                let table = text::frame(&export.wide(), width);
+                let table = text::frame(&export.summary(), width);
                 let notes = export.chart().map(charts::notes).unwrap_or_default();
                 let notes: String = notes.iter().map(|note| format!("\n{note}\n")).collect();
                 format!("{title}\n\n{table}{notes}")

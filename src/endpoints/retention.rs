@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 
 use crate::endpoints::endpoint::problem;
 use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
+use crate::reports::comparison::{Comparison, ShownGroups};
 use crate::reports::retention::{FIELDS, Parts, Shown};
-use crate::reports::{Params, Problem};
+use crate::reports::{Params, Problem, plan_at};
 use crate::tracker::{Run, Tracker};
 
 /// See [`crate::reports::retention`].
@@ -23,6 +24,7 @@ static DESCRIPTION: Description = Description {
                 "retention signup active --measure on_or_after",
                 "then or later",
             ),
+            ("retention signup active --breakdown 'country:*'", "by country"),
             (
                 "retention signup active --format tidy > cells.csv",
                 "for pandas",
@@ -40,8 +42,13 @@ impl Endpoint for Retention {
     }
 
     fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
-        let query = Parts::read(params)?.query();
-        query.check(now).map_err(|error| vec![problem(&error)])
+        let parts = Parts::read(params)?;
+        let query = parts.query();
+        let checked = match parts.grouping {
+            None => query.check(now),
+            Some(grouping) => plan_at(&Comparison { query, grouping }, now).map(drop),
+        };
+        checked.map_err(|error| vec![problem(&error)])
     }
 
     fn answer(
@@ -52,7 +59,14 @@ impl Endpoint for Retention {
     ) -> Result<Answer, AnswerError> {
         let parts = Parts::read(params)?;
         let show = parts.show;
-        let answered = tracker.run(&parts.query(), run)?;
+        let query = parts.query();
+        if let Some(grouping) = parts.grouping {
+            let answered = tracker.run(&Comparison { query, grouping }, run)?;
+            return Ok(Answer::of(answered, |compared| {
+                Box::new(ShownGroups { compared, show })
+            }));
+        }
+        let answered = tracker.run(&query, run)?;
         Ok(Answer::of(answered, |table| {
             Box::new(Shown { table, show })
         }))

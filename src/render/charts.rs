@@ -1,6 +1,6 @@
 //! What files and pages show of an answer besides its table: figures, charts and notes.
 
-use crate::render::{chart, frequency, lifecycle, trends};
+use crate::render::{chart, comparison, frequency, groups, lifecycle, trends};
 use crate::reports::Chart;
 
 pub use crate::render::drawing::{Drawing, Figure};
@@ -9,6 +9,7 @@ pub use crate::render::drawing::{Drawing, Figure};
 pub fn file(drawn: Chart<'_>) -> String {
     match drawn {
         Chart::Retention(table) => chart::file(table),
+        Chart::Comparison(compared) => comparison::file(compared),
         Chart::Trends(lines) => trends::file(lines),
         Chart::Lifecycle(growth) => lifecycle::file(growth),
         Chart::Frequency(habits) => frequency::file(habits),
@@ -18,8 +19,8 @@ pub fn file(drawn: Chart<'_>) -> String {
 /// Renders the charts of a page.
 pub fn drawings(drawn: Chart<'_>) -> Vec<Drawing> {
     match drawn {
-        // It has a page of its own.
-        Chart::Retention(_) => Vec::new(),
+        // They have a page of their own.
+        Chart::Retention(_) | Chart::Comparison(_) => Vec::new(),
         Chart::Trends(lines) => trends::drawings(lines),
         Chart::Lifecycle(growth) => lifecycle::drawings(growth),
         Chart::Frequency(habits) => frequency::drawings(habits),
@@ -29,7 +30,7 @@ pub fn drawings(drawn: Chart<'_>) -> Vec<Drawing> {
 /// Returns the figures above the charts.
 pub fn figures(drawn: Chart<'_>) -> Vec<Figure> {
     match drawn {
-        Chart::Retention(_) => Vec::new(),
+        Chart::Retention(_) | Chart::Comparison(_) => Vec::new(),
         Chart::Trends(lines) => trends::figures(lines),
         Chart::Lifecycle(growth) => lifecycle::figures(growth),
         Chart::Frequency(habits) => frequency::figures(habits),
@@ -40,6 +41,7 @@ pub fn figures(drawn: Chart<'_>) -> Vec<Figure> {
 pub fn notes(drawn: Chart<'_>) -> Vec<String> {
     match drawn {
         Chart::Retention(_) => Vec::new(),
+        Chart::Comparison(compared) => groups::notes(compared),
         Chart::Trends(lines) => trends::notes(lines),
         Chart::Lifecycle(growth) => lifecycle::notes(growth),
         Chart::Frequency(habits) => frequency::notes(habits),

@@ -112,20 +112,30 @@ pub fn notes(habits: &Habits) -> Vec<String> {
     notes
 }
 
+/// Draws the histogram for the narrow column of a page about more than the frequency.
+pub fn beside_others(habits: &Habits) -> Drawing {
+    let unit = unit(habits);
+    let n = length(habits);
+    Drawing {
+        caption: format!("Active {unit}s of {n}"),
+        detail: format!(
+            "people with exactly so many; pale below {}",
+            many(regular(n) as u64, unit)
+        ),
+        svg: histogram(habits, &SIZES, "frequency", "chart sizes"),
+        small: String::new(),
+        is_wide: false,
+    }
+}
+
 /// Draws the charts of a page.
 pub fn drawings(habits: &Habits) -> Vec<Drawing> {
     let unit = unit(habits);
-    let n = length(habits);
     let mut drawings = vec![
         Drawing {
-            caption: format!("Active {unit}s of {n}"),
-            detail: format!(
-                "people with exactly so many; pale below {}",
-                many(regular(n) as u64, unit)
-            ),
             svg: histogram(habits, &CURVE, "frequency", "chart curve roomy"),
             small: histogram(habits, &SIZES, "frequency-small", "chart sizes snug"),
-            is_wide: false,
+            ..beside_others(habits)
         },
         Drawing {
             caption: "At least".to_owned(),

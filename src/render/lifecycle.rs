@@ -141,6 +141,20 @@ pub fn drawings(growth: &Growth) -> Vec<Drawing> {
     }]
 }
 
+/// Draws the lifecycle for the wide column of a page about more than the lifecycle.
+pub fn beside_others(growth: &Growth) -> Drawing {
+    let [drawing] = drawings(growth).try_into().expect("one chart");
+    Drawing {
+        svg: draw(
+            growth,
+            &with_legend(&CURVE),
+            "lifecycle",
+            "chart curve roomy",
+        ),
+        ..drawing
+    }
+}
+
 /// Draws the lifecycle as a standalone file.
 pub fn file(growth: &Growth) -> String {
     draw(growth, &with_legend(&CURVE), "lifecycle", "chart")

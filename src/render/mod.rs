@@ -9,11 +9,14 @@ pub mod chart;
 #[cfg(feature = "charts")]
 pub mod charts;
 pub mod colour;
+#[cfg(feature = "charts")]
+pub mod comparison;
 pub mod csv;
 #[cfg(feature = "charts")]
 mod drawing;
 #[cfg(feature = "charts")]
 pub mod frequency;
+pub mod groups;
 #[cfg(feature = "charts")]
 pub mod lifecycle;
 #[cfg(feature = "charts")]

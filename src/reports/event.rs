@@ -1,8 +1,12 @@
-//! One event in detail: its trend, and its current and complete periods.
+//! One event in detail: its trend, its current and complete periods, its lifecycle and its
+//! frequency.
 
 use crate::calendar::Grain;
 use crate::reports::error::QueryError;
 use crate::reports::events::{Events, EventsQuestion, Overview};
+use crate::reports::frequency::{Frequency, FrequencyQuestion, Habits, Window};
+use crate::reports::lifecycle::{Growth, Lifecycle, LifecycleQuestion};
+use crate::reports::range::Range;
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::trend::{Activity, Trend, TrendQuestion};
 use crate::sets::{EventName, Segment};
@@ -21,6 +25,8 @@ pub struct Event {
 /// The number of weeks and months for the key figures, besides the trend.
 const WEEKS: u32 = 26;
 const MONTHS: u32 = 12;
+/// The number of weeks of the lifecycle.
+pub const LIFECYCLE_WEEKS: u32 = 12;
 
 /// A planned [`Event`].
 #[derive(Debug, Clone)]
@@ -29,6 +35,8 @@ pub struct EventQuestion {
     trend: TrendQuestion,
     weeks: TrendQuestion,
     months: TrendQuestion,
+    lifecycle: LifecycleQuestion,
+    frequency: FrequencyQuestion,
 }
 
 /// The details of one event.
@@ -42,6 +50,10 @@ pub struct EventDetail {
     pub weeks: Activity,
     /// The last 12 months.
     pub months: Activity,
+    /// The lifecycle of the last [`LIFECYCLE_WEEKS`].
+    pub lifecycle: Growth,
+    /// On how many of the last 28 days people did it.
+    pub frequency: Habits,
 }
 
 impl Report for Event {
@@ -66,12 +78,33 @@ impl Report for Event {
             };
             trend.plan(request, context)
         };
+        let lifecycle = Lifecycle {
+            segment: Segment::event(&self.name),
+            range: Range {
+                grain: Grain::Week,
+                from: None,
+                rows: Some(LIFECYCLE_WEEKS),
+            },
+        };
+        let frequency = Frequency {
+            segment: Segment::event(&self.name),
+            window: Window::default(),
+            to: None,
+            weeks: 0,
+        };
         Ok(EventQuestion {
             overview,
             trend: trend(self.grain, self.count)?,
             weeks: trend(Grain::Week, WEEKS)?,
             months: trend(Grain::Month, MONTHS)?,
+            lifecycle: lifecycle.plan(request, context)?,
+            frequency: frequency.plan(request, context)?,
         })
+    }
+
+    fn is_stale(planned: &EventQuestion, results: &Results) -> bool {
+        Lifecycle::is_stale(&planned.lifecycle, results)
+            || Frequency::is_stale(&planned.frequency, results)
     }
 
     fn answer(planned: EventQuestion, results: &Results) -> EventDetail {
@@ -80,6 +113,8 @@ impl Report for Event {
             trend: Trend::answer(planned.trend, results),
             weeks: Trend::answer(planned.weeks, results),
             months: Trend::answer(planned.months, results),
+            lifecycle: Lifecycle::answer(planned.lifecycle, results),
+            frequency: Frequency::answer(planned.frequency, results),
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::calendar::Period;
+use crate::reports::comparison::Compared;
 use crate::reports::frame::Frame;
 use crate::reports::frequency::Habits;
 use crate::reports::lifecycle::Growth;
@@ -21,6 +22,11 @@ pub trait Exports {
 
     /// Returns the table for pages and terminals.
     fn wide(&self) -> Frame;
+
+    /// Returns the table for terminals, if it is not the wide one.
+    fn summary(&self) -> Frame {
+        self.wide()
+    }
 
     /// Returns the table for programs: one number per row.
     fn tidy(&self) -> Frame;
@@ -89,6 +95,8 @@ pub trait Exports {
 pub enum Chart<'a> {
     /// The curves of a retention table.
     Retention(&'a Table),
+    /// The curves of several groups.
+    Comparison(&'a Compared),
     /// People of several segments, period by period.
     Trends(&'a Lines),
     /// New, returning, resurrected and dormant people.

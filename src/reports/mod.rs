@@ -31,6 +31,7 @@ pub(crate) use choice;
 
 mod activity;
 mod clamps;
+pub mod comparison;
 pub mod coverage;
 pub mod dates;
 mod error;

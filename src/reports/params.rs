@@ -210,6 +210,11 @@ impl<'a> Reader<'a> {
         self.params.text(name)
     }
 
+    /// Returns all values of a field in order.
+    pub fn all(&self, name: &'static str) -> &'a [String] {
+        self.params.all(name)
+    }
+
     /// The segment of a required field.
     pub fn segment(&mut self, name: &'static str) -> Option<Segment> {
         let text = self.params.text(name);

@@ -39,8 +39,15 @@ pub trait Report {
 
     /// Returns what else the answer needs, given the results so far. It is called with the new
     /// results until it returns `None`.
-    fn next(_planned: &mut Self::Planned, _results: &Results) -> Option<Request> {
-        None
+    ///
+    /// # Errors
+    /// If the rest cannot be planned.
+    fn next(
+        _planned: &mut Self::Planned,
+        _results: &Results,
+        _context: &Context<'_>,
+    ) -> Result<Option<Request>, QueryError> {
+        Ok(None)
     }
 
     /// Returns the answer, from the results of the last request.
@@ -79,13 +86,19 @@ pub fn plan_at<R: Report>(
 pub fn answer_with<R: Report>(
     report: &R,
     context: &Context<'_>,
-    count: impl FnOnce(&Plan) -> Vec<u64>,
+    count: impl Fn(&Plan) -> Vec<u64>,
 ) -> Result<R::Answer, QueryError> {
     let mut request = Request::default();
-    let planned = report.plan(&mut request, context)?;
-    let counts = Counts::new(&request.plan, count(&request.plan))
-        .expect("the caller counts every root of the plan");
-    Ok(R::answer(planned, &Results::of_counts(counts)))
+    let mut planned = report.plan(&mut request, context)?;
+    let counted = |plan: &Plan| {
+        let counts = Counts::new(plan, count(plan));
+        Results::of_counts(counts.expect("the caller counts every root of the plan"))
+    };
+    let mut results = counted(&request.plan);
+    while let Some(next) = R::next(&mut planned, &results, context)? {
+        results = counted(&next.plan);
+    }
+    Ok(R::answer(planned, &results))
 }
 
 /// The inputs of planning.

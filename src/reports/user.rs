@@ -121,19 +121,23 @@ impl Report for User {
         })
     }
 
-    fn next(planned: &mut UserQuestion, results: &Results) -> Option<Request> {
+    fn next(
+        planned: &mut UserQuestion,
+        results: &Results,
+        _: &Context<'_>,
+    ) -> Result<Option<Request>, QueryError> {
         let held = results.lookup(planned.lookup);
         let found = planned.keys.iter().zip(held).filter(|(_, held)| **held);
         let found: Vec<Key> = found.map(|(key, _)| key.clone()).collect();
         planned.found.extend(found);
         if planned.is_second {
-            return None;
+            return Ok(None);
         }
         planned.is_second = true;
         planned.keys = planned.then(&planned.found);
         let mut request = Request::default();
         planned.lookup = look_up(&mut request, &planned.keys, planned.user);
-        Some(request)
+        Ok(Some(request))
     }
 
     fn answer(planned: UserQuestion, _: &Results) -> History {

@@ -32,7 +32,7 @@ pub(crate) use plan::Terms;
 pub use plan::{
     CountId, Counts, MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge, WrongCount,
 };
-pub use segment::{ExpandError, FunctionError, Segment, SegmentError, Segments};
+pub use segment::{ExpandError, FunctionError, MAX_MATCHES, Segment, SegmentError, Segments};
 pub use set::Set;
 pub use user::{
     MAX_STRING_ID_BYTES, UserId, UserIdError, parse_numeric_id, parse_string_id, whole_number,

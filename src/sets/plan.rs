@@ -440,9 +440,8 @@ impl Plan {
     }
 
     fn intern(&mut self, node: Node) -> NodeId {
-        // A plan is made of `MAX_TERMS`, the cells of a table and the bitmaps there are; four
-        // billion nodes would not fit in memory.
-        let next = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        let next = u32::try_from(self.nodes.len()).expect("more nodes would not fit in memory");
+        let next = NodeId(next);
         let Plan {
             nodes, ids, hasher, ..
         } = self;

@@ -625,7 +625,7 @@ impl Segments {
 }
 
 /// The maximum number of events that a pattern with a beginning may match.
-const MAX_MATCHES: usize = 1_000;
+pub const MAX_MATCHES: usize = 1_000;
 
 /// Why a segment cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -231,7 +231,7 @@ impl Tracker {
                 is_fresh = true;
                 continue;
             }
-            while let Some(next) = R::next(&mut planned, &results) {
+            while let Some(next) = R::next(&mut planned, &results, &context)? {
                 (results, _) = self.fetch(&next, run.freshness)?;
             }
             return Ok(Asked {

@@ -156,6 +156,18 @@ fn every_parameter_is_taken_and_every_answer_is_as_described() {
         "/api/v1/retention",
         "cohort=nothing&returning=active&by=hour",
     );
+    for groups in [
+        "compare=web&compare=ios",
+        "split=2026-11-18",
+        "breakdown=w*",
+    ] {
+        let query = format!("cohort=signup&returning=active&{groups}");
+        let compared = get(&host, "/api/v1/retention", &query);
+        assert!(
+            compared["groups"].as_array().unwrap().len() >= 2,
+            "{groups}"
+        );
+    }
     assert_eq!(
         get(&host, "/api/v1/retention", "cohort=(&returning=a&rows=0")["error"]["fields"][0]["column"],
         2

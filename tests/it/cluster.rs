@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::cluster_moves::Move;
 use crate::http::read;
 use crate::store_contract::{Opened, contract};
-use crate::support::cluster::{Cluster, own_prefix, within};
+use crate::support::cluster::{Cluster, eventually, own_prefix};
 use crate::support::model::{key, marks_of, set};
 use crate::support::program::Shop;
 use crate::support::proxy::Proxy;
@@ -294,7 +294,7 @@ fn a_grid_is_as_in_the_embedded_store_and_its_work_is_shared_by_the_nodes() {
         cluster
             .ports()
             .into_iter()
-            .all(|port| within(Duration::from_secs(60), || temporary(port).is_empty()))
+            .all(|port| eventually(|| temporary(port).is_empty()))
     );
     let keys: Vec<String> = cluster.ask(
         cluster.owner("{shard3z}", cluster.ports()[0]),
@@ -365,12 +365,7 @@ fn shards_that_others_make_are_seen_at_once_whatever_else_is_there() {
         &["SET", &text, "@", "PX", "1500"],
     );
     assert_eq!(count(&*store, &set("b_u")).unwrap(), 1);
-    assert!(within(Duration::from_secs(60), || count(
-        &*store,
-        &set("b_u")
-    )
-    .unwrap()
-        == 0));
+    assert!(eventually(|| count(&*store, &set("b_u")).unwrap() == 0));
     assert_eq!(other.delete(&[key("a_u")]).unwrap(), 1);
     assert_eq!(count(&*store, &set("a_u")).unwrap(), 0);
 }
@@ -831,20 +826,17 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
             }
         });
         let _stop = StopAtEnd(&stop);
-        assert!(within(Duration::from_secs(60), || acknowledged
-            .load(Ordering::SeqCst)
-            > 500));
+        assert!(eventually(|| acknowledged.load(Ordering::SeqCst) > 500));
         cluster.kill(victim);
         let killed = Instant::now();
         assert!(
-            within(Duration::from_secs(60), || failed.load(Ordering::Relaxed)
-                > 0),
+            eventually(|| failed.load(Ordering::Relaxed) > 0),
             "nobody noticed"
         );
         // The same store, with no restart: a shard of the victim's takes marks again, from its
         // replica.
         let takes_over = || store.apply(&marks_of("b_u", [5])).is_ok();
-        assert!(within(Duration::from_secs(60), takes_over), "no fail-over");
+        assert!(eventually(takes_over), "no fail-over");
         println!(
             "marks are taken again {:.1} s after the kill",
             killed.elapsed().as_secs_f64()
@@ -857,7 +849,7 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
             acknowledged.load(Ordering::SeqCst) > marked + 200
                 && answered.load(Ordering::Relaxed) > counted + 3
         };
-        assert!(within(Duration::from_secs(60), goes_on), "it goes on");
+        assert!(eventually(goes_on), "it goes on");
         stop.store(true, Ordering::Relaxed);
         marking
             .into_iter()
@@ -950,7 +942,7 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
     // On a busy machine a replica may hang for a moment, too. Then marks go on without it.
     let all_are_there = || (0..90).all(|_| is_there(mark()));
     assert!(
-        within(Duration::from_secs(60), all_are_there),
+        eventually(all_are_there),
         "each is on a replica before it is acknowledged"
     );
     let each_waits_once = || {
@@ -959,7 +951,7 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
             .all(|(marks, waits)| waits == marks)
     };
     assert!(
-        within(Duration::from_secs(60), each_waits_once),
+        eventually(each_waits_once),
         "each mark waits for a replica once"
     );
     // One hangs, and then all of them: marks go on, and wait for it now and then: the first ones,
@@ -996,9 +988,7 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
             .any(|note| note.contains(alone))
     };
     assert!(
-        within(Duration::from_secs(60), || noted(
-            "3 of 3 primaries have no replica"
-        )),
+        eventually(|| noted("3 of 3 primaries have no replica")),
         "it is said"
     );
     mark();
@@ -1006,15 +996,11 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
     // They are back, and have what was marked meanwhile; new marks are on them when acknowledged.
     all.iter()
         .for_each(|(_, replica)| cluster.signal(*replica, "-CONT"));
-    assert!(within(Duration::from_secs(60), || !noted(
-        "have no replica"
-    )));
-    assert!(within(Duration::from_secs(60), all_are_there));
+    assert!(eventually(|| !noted("have no replica")));
+    assert!(eventually(all_are_there));
     // Without any, a mark is its primary's alone, at once.
     all.iter().for_each(|(_, replica)| cluster.kill(*replica));
-    assert!(within(Duration::from_secs(60), || noted(
-        "3 of 3 primaries have no replica"
-    )));
+    assert!(eventually(|| noted("3 of 3 primaries have no replica")));
     for (port, (marks, waits)) in marks_and_waits(90) {
         assert!(marks > 0 && waits == 0, "{port}: nothing is waited for");
     }
@@ -1046,10 +1032,7 @@ fn a_primary_that_becomes_a_replica_before_it_confirms_a_mark_costs_no_error() {
         };
         cluster.ports().iter().all(knows)
     };
-    assert!(
-        within(Duration::from_secs(60), is_known),
-        "the nodes do not know the proxy"
-    );
+    assert!(eventually(is_known), "the nodes do not know the proxy");
     let options = Options {
         timeout: Duration::from_secs(30),
         ..Options::default()
@@ -1071,7 +1054,7 @@ fn a_primary_that_becomes_a_replica_before_it_confirms_a_mark_costs_no_error() {
                 .ask::<String>(old, &["INFO", "replication"])
                 .contains("role:slave")
         };
-        assert!(within(Duration::from_secs(60), is_replica), "no fail-over");
+        assert!(eventually(is_replica), "no fail-over");
         proxy.release();
         marking.join().unwrap().unwrap();
     });
@@ -1084,7 +1067,7 @@ fn a_primary_that_becomes_a_replica_before_it_confirms_a_mark_costs_no_error() {
     assert!(wait.contains("failed_calls=1"), "{wait}");
     let members = || store.members(&set("a_u"), None, 10).ok();
     assert!(
-        within(Duration::from_secs(60), || members() == Some(vec![1, 2, 3])),
+        eventually(|| members() == Some(vec![1, 2, 3])),
         "{:?}",
         members()
     );

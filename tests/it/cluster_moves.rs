@@ -9,7 +9,7 @@ use cohortist::sets::{Key, Plan, Set, UserId};
 use cohortist::store::{Mark, Options, Store, open};
 
 use crate::cluster::{SHARD, StopAtEnd, count, in_memory, plan_and_answer, unreachable};
-use crate::support::cluster::{Cluster, within};
+use crate::support::cluster::{Cluster, eventually};
 use crate::support::model::{key, marks_of, set};
 
 /// A slot that is moved by hand.
@@ -91,11 +91,7 @@ impl<'a> Move<'a> {
         // Others hear of it from each other; whoever is asked before would move it from where it is
         // not.
         let knows = |port: u16| self.cluster.owner(&self.key, port) == self.target;
-        assert!(within(Duration::from_secs(60), || self
-            .cluster
-            .ports()
-            .into_iter()
-            .all(knows)));
+        assert!(eventually(|| self.cluster.ports().into_iter().all(knows)));
     }
 }
 
@@ -377,9 +373,7 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
             marked
         });
         for _ in 0..3 {
-            assert!(within(Duration::from_secs(60), || right
-                .load(Ordering::Relaxed)
-                > 4));
+            assert!(eventually(|| right.load(Ordering::Relaxed) > 4));
             right.store(0, Ordering::Relaxed);
             let moving = Move::begin(&cluster, "{shard2z}");
             for key in moving.left() {
@@ -414,9 +408,7 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
         );
         assert_eq!(cluster.owner("{shard7z}", *to), *to);
         let seen = right.load(Ordering::Relaxed);
-        assert!(within(Duration::from_secs(60), || right
-            .load(Ordering::Relaxed)
-            > seen + 4));
+        assert!(eventually(|| right.load(Ordering::Relaxed) > seen + 4));
         stop.store(true, Ordering::Relaxed);
         marking.join().unwrap()
     });

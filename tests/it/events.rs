@@ -230,8 +230,8 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
         );
         assert_eq!(
             page.matches("<g class=\"hits\"").count(),
-            3,
-            "people, large and small, and stickiness"
+            6,
+            "people and lifecycle, large and small, stickiness and frequency"
         );
         let href = page
             .split("href=\"/events/active.csv")
@@ -305,6 +305,14 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
         page.contains("href=\"/retention?cohort=active&#38;returning=active&#38;by=day\""),
         "{page}"
     );
+    for report in [
+        "/lifecycle?event=active&#38;by=week&#38;rows=12",
+        "/frequency?event=active",
+    ] {
+        assert!(page.contains(&format!("href=\"{report}\"")), "{page}");
+        let address = format!("{}{}", PRODUCT.1, report.replace("&#38;", "&"));
+        assert_eq!(read(&address).status, 200, "{address}");
+    }
     assert!(page.contains("first seen 15 Oct 2026") && page.contains("last seen today"));
     for wrong in ["by=hour", "last=0", "last=401", "last=x"] {
         let got = read(&format!("{}/events/active?{wrong}", PRODUCT.1));
@@ -716,7 +724,12 @@ async fn the_pages_fit_a_desk_and_a_hand() {
         return [Math.round(box.height), Math.round(parseFloat(getComputedStyle(text).fontSize) * box.width / svg.viewBox.baseVal.width)] })";
     let charts = browser.js(charts).await;
     assert!(
-        charts.as_array().unwrap().len() == 2 && charts[0] == charts[1],
+        charts.as_array().unwrap().len() == 4
+            && charts
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|chart| *chart == charts[0]),
         "{charts}"
     );
     assert!(charts[0][1].as_u64().unwrap() >= 11, "{charts}");

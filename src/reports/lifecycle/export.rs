@@ -105,6 +105,6 @@ impl Exports for Growth {
     fn is_empty(&self) -> bool {
         self.stages
             .iter()
-            .all(|stage| stage.active.unwrap_or(0) == 0)
+            .all(|stage| stage.active.is_none_or(|people| people == 0))
     }
 }

@@ -1,6 +1,7 @@
 //! The fields of a retention question.
 
 use crate::calendar::Grain;
+use crate::reports::comparison::Grouping;
 use crate::reports::limits::{MAX_COLS, MAX_ROWS};
 use crate::reports::params::{Arity, Field, Kind, Params, Problem, Reader};
 use crate::reports::retention::query::{Averaging, Measure, Query, Show};
@@ -86,6 +87,24 @@ pub const FIELDS: &[Field] = &[
         kind: Kind::Word(&["weighted", "simple", "survival"]),
         arity: Arity::Optional,
     },
+    Field {
+        name: "breakdown",
+        help: "A group for each event that begins so, such as `country:*`; the 8 largest",
+        kind: Kind::Text,
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "compare",
+        help: "A segment as a group; 2 to 6 of them are compared with the first",
+        kind: Kind::Segment,
+        arity: Arity::Repeated,
+    },
+    Field {
+        name: "split",
+        help: "A date: cohorts before it are compared with those from it on",
+        kind: Kind::Date,
+        arity: Arity::Optional,
+    },
 ];
 
 /// A retention question as its fields have it: the filters are apart from the two sides.
@@ -99,6 +118,8 @@ pub struct Parts {
     pub returning_and: Vec<Segment>,
     /// What the cells of a wide table show.
     pub show: Show,
+    /// The groups, if the question has any.
+    pub grouping: Option<Grouping>,
 }
 
 impl Parts {
@@ -131,6 +152,7 @@ impl Parts {
             "" => Averaging::default_for(measure),
             _ => read.word("average"),
         };
+        let grouping = Grouping::read(&mut read);
         let parts = cohort.zip(returning).map(|(cohort, returning)| Parts {
             bare: Query {
                 rows,
@@ -145,6 +167,7 @@ impl Parts {
             cohort_and,
             returning_and,
             show,
+            grouping,
         });
         read.finish(parts)
     }

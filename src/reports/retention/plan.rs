@@ -1,6 +1,7 @@
 //! Plans the counts of a retention question, and builds the table from them.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 
@@ -76,10 +77,7 @@ impl Report for Query {
         let expanded = self.expanded(context.sets())?;
         let question = Question::new(&mut request.plan, &expanded, context)?;
         // The table shows saved segments by their names.
-        Ok(Question {
-            query: self.clone(),
-            ..question
-        })
+        Ok(question.of(self.clone()))
     }
 
     fn is_stale(planned: &Question, results: &Results) -> bool {
@@ -104,107 +102,13 @@ impl Query {
 impl Question {
     /// Adds the counts of a query to `plan`. Saved segments are already expanded.
     fn new(plan: &mut Plan, query: &Query, context: &Context<'_>) -> Result<Self, QueryError> {
-        let coverage = context.coverage;
-        let periods = query.cohorts(coverage)?;
-        let columns = query.cols() as usize;
-        // Cells, and two sets for each period; more if a side has several events.
-        plan.reserve(periods.len() * (columns + 3) + columns);
-        let sides = [query.cohort.clone(), query.returning.clone()];
-        let recorded = Recorded::of([&sides[0], &sides[1]], context.catalogue, coverage.now());
-        let mut cohorts = Vec::with_capacity(periods.len());
-        let mut complete = Vec::new();
-        let mut rest = Vec::new();
-        let mut unrecorded = BTreeSet::new();
-        let mut returns = Returns::new(query, context, periods.first().copied());
-        for (row, period) in periods.into_iter().enumerate() {
-            let windows = query.windows(period, coverage);
-            let begun = (0..=query.last_offset()).filter_map(|k| period.shift(k.into()).ok());
-            unrecorded.extend(
-                begun
-                    .take_while(|period| *period <= coverage.current(query.grain))
-                    .filter(|period| !coverage.is_recorded(*period)),
-            );
-            let state = coverage.state_of(period);
-            let asked = |window: &Window, count| AskedCell {
-                period: period
-                    .shift(window.column.first.into())
-                    .expect("the column has begun"),
-                state: window.state,
-                count,
-            };
-            if state == State::NotRecorded {
-                let cells = windows.iter().map(|window| asked(window, None)).collect();
-                cohorts.push(Asked {
-                    period,
-                    state,
-                    size: None,
-                    cells,
-                });
-                continue;
-            }
-            let who = plan.add(&query.cohort.at(period, context.catalogue)?)?;
-            let size = Some(plan.count(who));
-            let nodes = returns.cells(plan, row, who, &windows)?;
-            let cells: Vec<AskedCell> = windows
-                .iter()
-                .zip(nodes)
-                .map(|(window, node)| {
-                    let node = node.filter(|_| window.state != State::NotRecorded);
-                    asked(window, node.map(|node| node.map(|node| plan.count(node))))
-                })
-                .collect();
-            let is_complete = cells.iter().any(|cell| cell.state == State::Complete)
-                && !recorded.is_first(period);
-            if is_complete {
-                complete.push(who)
-            } else {
-                rest.push(who)
-            }
-            cohorts.push(Asked {
-                period,
-                state,
-                size,
-                cells,
-            });
-        }
-        let complete = plan.or(complete);
-        rest.push(complete);
-        let all = plan.or(rest);
-        let distinct = plan.count(all);
-        let distinct_complete = plan.count(complete);
-        // These counts are 0 unless the catalogue is out of date.
-        let names = dated([&sides[0], &sides[1]]);
-        let mut unlisted = Vec::new();
-        for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
-            let anybody = names.iter().map(|name| Set::event_in(name, period));
-            unlisted.push(plan.count_set(&Set::Or(anybody.collect()))?);
-        }
-        let current = coverage.current(query.grain);
-        let is_shown = cohorts.iter().any(|asked| {
-            let mut cells = asked.cells.iter();
-            asked.period == current || cells.any(|cell| cell.period == current)
-        });
-        let recorded = Recorded {
-            later: is_shown && context.may_include_later(names, &[current]),
-            ..recorded
-        };
-        let mut names = query.cohort.names();
-        names.extend(query.returning.names());
-        names.extend(recorded.events.iter().map(|(name, _)| name));
-        let labels = names
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), context.labels.get(name)?.clone())))
-            .collect();
-        Ok(Question {
-            query: query.clone(),
-            coverage: coverage.clone(),
-            cohorts,
-            distinct,
-            distinct_complete,
-            unlisted,
-            recorded,
-            labels,
-        })
+        let mut planner = Planner::new(query, context)?;
+        let rows = 0..planner.periods().len();
+        let (question, _) = planner.question(plan, query, rows, &mut |plan, period| {
+            let set = query.cohort.at(period, context.catalogue)?;
+            Ok(plan.add(&set)?)
+        })?;
+        Ok(question)
     }
 
     /// Returns the oldest cohort; the others follow. `None` without cohorts.
@@ -212,8 +116,13 @@ impl Question {
         self.cohorts.first().map(|cohort| cohort.period)
     }
 
+    /// The same with its segments as they are shown.
+    pub(in crate::reports) fn of(self, query: Query) -> Self {
+        Question { query, ..self }
+    }
+
     /// Whether a period that is not recorded has users. Then the coverage is older than the counts.
-    fn contradicts_coverage(&self, counts: &Counts) -> bool {
+    pub(in crate::reports) fn contradicts_coverage(&self, counts: &Counts) -> bool {
         counts.any(&self.unlisted)
     }
 
@@ -305,6 +214,170 @@ impl Question {
             recorded,
             labels: self.labels.clone(),
         }
+    }
+}
+
+/// Plans tables that share their cohorts' periods, their columns and the returning side: that of a
+/// question, and those of its groups.
+pub(in crate::reports) struct Planner<'a> {
+    context: &'a Context<'a>,
+    periods: Vec<Period>,
+    returns: Returns<'a>,
+}
+
+/// The sets behind a planned table.
+#[derive(Debug, Clone)]
+pub(in crate::reports) struct Members {
+    /// The cohorts, `None` where they are not recorded.
+    pub cohorts: Vec<Option<NodeId>>,
+    /// Everybody.
+    pub all: NodeId,
+    /// Everybody in the cohorts behind the averages.
+    pub complete: NodeId,
+}
+
+impl<'a> Planner<'a> {
+    /// Fixes the cohorts of a query. Its saved segments are already expanded.
+    ///
+    /// # Errors
+    /// If a limit is exceeded or the dates contradict each other.
+    pub fn new(query: &'a Query, context: &'a Context<'a>) -> Result<Self, QueryError> {
+        let periods = query.cohorts(context.coverage)?;
+        let returns = Returns::new(query, context, periods.first().copied());
+        Ok(Planner {
+            context,
+            periods,
+            returns,
+        })
+    }
+
+    /// The periods of all cohorts, oldest first.
+    pub fn periods(&self) -> &[Period] {
+        &self.periods
+    }
+
+    /// Adds the counts of a table to `plan`: of the cohorts in `rows`, in order, whose users `who`
+    /// adds. `query` is the table's question, expanded; it differs from the planner's in the
+    /// cohort.
+    ///
+    /// # Errors
+    /// If its sets are too long.
+    pub fn question(
+        &mut self,
+        plan: &mut Plan,
+        query: &Query,
+        rows: Range<usize>,
+        who: &mut dyn FnMut(&mut Plan, Period) -> Result<NodeId, QueryError>,
+    ) -> Result<(Question, Members), QueryError> {
+        let (context, coverage) = (self.context, self.context.coverage);
+        let columns = query.cols() as usize;
+        // Cells, and two sets for each period; more if a side has several events.
+        plan.reserve(rows.len() * (columns + 3) + columns);
+        let sides = [&query.cohort, &query.returning];
+        let recorded = Recorded::of(sides, context.catalogue, coverage.now());
+        let mut cohorts = Vec::with_capacity(rows.len());
+        let mut members = Vec::with_capacity(rows.len());
+        let mut complete = Vec::new();
+        let mut rest = Vec::new();
+        let mut unrecorded = BTreeSet::new();
+        for row in rows {
+            let period = self.periods[row];
+            let windows = query.windows(period, coverage);
+            let begun = (0..=query.last_offset()).filter_map(|k| period.shift(k.into()).ok());
+            unrecorded.extend(
+                begun
+                    .take_while(|period| *period <= coverage.current(query.grain))
+                    .filter(|period| !coverage.is_recorded(*period)),
+            );
+            let state = coverage.state_of(period);
+            let asked = |window: &Window, count| AskedCell {
+                period: period
+                    .shift(window.column.first.into())
+                    .expect("the column has begun"),
+                state: window.state,
+                count,
+            };
+            if state == State::NotRecorded {
+                let cells = windows.iter().map(|window| asked(window, None)).collect();
+                cohorts.push(Asked {
+                    period,
+                    state,
+                    size: None,
+                    cells,
+                });
+                members.push(None);
+                continue;
+            }
+            let who = who(plan, period)?;
+            members.push(Some(who));
+            let size = Some(plan.count(who));
+            let nodes = self.returns.cells(plan, row, who, &windows)?;
+            let cells: Vec<AskedCell> = windows
+                .iter()
+                .zip(nodes)
+                .map(|(window, node)| {
+                    let node = node.filter(|_| window.state != State::NotRecorded);
+                    asked(window, node.map(|node| node.map(|node| plan.count(node))))
+                })
+                .collect();
+            let is_complete = cells.iter().any(|cell| cell.state == State::Complete)
+                && !recorded.is_first(period);
+            if is_complete {
+                complete.push(who)
+            } else {
+                rest.push(who)
+            }
+            cohorts.push(Asked {
+                period,
+                state,
+                size,
+                cells,
+            });
+        }
+        let complete = plan.or(complete);
+        rest.push(complete);
+        let all = plan.or(rest);
+        let distinct = plan.count(all);
+        let distinct_complete = plan.count(complete);
+        // These counts are 0 unless the catalogue is out of date.
+        let names = dated(sides);
+        let mut unlisted = Vec::new();
+        for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
+            let anybody = names.iter().map(|name| Set::event_in(name, period));
+            unlisted.push(plan.count_set(&Set::Or(anybody.collect()))?);
+        }
+        let current = coverage.current(query.grain);
+        let is_shown = cohorts.iter().any(|asked| {
+            let mut cells = asked.cells.iter();
+            asked.period == current || cells.any(|cell| cell.period == current)
+        });
+        let recorded = Recorded {
+            later: is_shown && context.may_include_later(names, &[current]),
+            ..recorded
+        };
+        let mut names = query.cohort.names();
+        names.extend(query.returning.names());
+        names.extend(recorded.events.iter().map(|(name, _)| name));
+        let labels = names
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), context.labels.get(name)?.clone())))
+            .collect();
+        let members = Members {
+            cohorts: members,
+            all,
+            complete,
+        };
+        let question = Question {
+            query: query.clone(),
+            coverage: coverage.clone(),
+            cohorts,
+            distinct,
+            distinct_complete,
+            unlisted,
+            recorded,
+            labels,
+        };
+        Ok((question, members))
     }
 }
 

@@ -131,7 +131,7 @@ pub const FEWEST_AT_RISK: u64 = 10;
 
 /// Whether so few entries are repeats that the people behind them count as independent: at most
 /// 1 %.
-pub(super) fn are_independent(entries: u64, people: u64) -> bool {
+pub(in crate::reports) fn are_independent(entries: u64, people: u64) -> bool {
     (entries - people).saturating_mul(100) <= entries
 }
 

@@ -138,7 +138,9 @@ impl Exports for Lines {
     fn segments(&self) -> Vec<&Segment> {
         let is_empty = |series: &&Series| {
             let mut points = series.points.iter();
-            points.all(|point| point.people.unwrap_or(0) == 0 || point.state == State::NotRecorded)
+            points.all(|point| {
+                point.people.is_none_or(|people| people == 0) || point.state == State::NotRecorded
+            })
         };
         let empty = self.series.iter().filter(is_empty);
         empty.map(|series| &series.segment).collect()

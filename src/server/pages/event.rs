@@ -8,10 +8,13 @@ use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
-use crate::render::{self, FileName, chart, thousands, trend, words};
+use crate::render::charts::Drawing;
+use crate::render::{self, FileName, chart, frequency, lifecycle, thousands, trend, words};
 use crate::reports::coverage::State as Progress;
-use crate::reports::event::{Event, EventDetail};
+use crate::reports::event::{Event, EventDetail, LIFECYCLE_WEEKS};
 use crate::reports::events::{Entry, Overview, Recent};
+use crate::reports::frequency::Habits;
+use crate::reports::lifecycle::Growth;
 use crate::reports::spans::Running;
 use crate::reports::trend::{Activity, Point, Trend};
 use crate::server::error::WebError;
@@ -168,6 +171,8 @@ struct Report {
     while_in_progress: &'static str,
     /// Whether the periods consist of days.
     daily: bool,
+    /// Lifecycle and frequency, each with the address of its report.
+    more: Vec<(Drawing, String)>,
     /// The period that a change is compared with.
     against: &'static str,
     /// The first recorded period, if it shortens the list.
@@ -305,6 +310,8 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
         trend: activity,
         weeks,
         months,
+        lifecycle,
+        frequency,
     } = answered.answer;
     let segment = Segment::event(name);
     let entry = overview.entries.first();
@@ -328,6 +335,7 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
             (&overview, entry),
             &activity,
             [&weeks, &months],
+            in_small(view, name, &lifecycle, &frequency),
         )),
         _ => None,
     };
@@ -354,6 +362,7 @@ fn report(
     (overview, entry): (&Overview, &Entry),
     activity: &Activity,
     [weeks, months]: [&Activity; 2],
+    more: Vec<(Drawing, String)>,
 ) -> Report {
     let sticky = if stretch.grain == Grain::Week {
         weeks
@@ -391,6 +400,7 @@ fn report(
         while_in_progress: words::while_in_progress(activity.data_ends),
         lines: recorded.iter().rev().map(Line::new).collect(),
         daily: stretch.grain != Grain::Day,
+        more,
         against: match stretch.grain {
             Grain::Day => "same weekday a week before",
             Grain::Week => "week before",
@@ -401,6 +411,30 @@ fn report(
             .filter(|_| cut)
             .map(|span| words::when(span.first)),
     }
+}
+
+/// Returns the main charts of the lifecycle and of the frequency, each with the address of its
+/// report.
+fn in_small(
+    view: &View,
+    name: &EventName,
+    growth: &Growth,
+    habits: &Habits,
+) -> Vec<(Drawing, String)> {
+    let segment = Segment::event(name).to_string();
+    let address = |report: &str, fields: &[(&str, &str)]| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("event", &segment).extend_pairs(fields);
+        view.to(&format!("/{report}?{}", query.finish()))
+    };
+    let weeks = LIFECYCLE_WEEKS.to_string();
+    vec![
+        (
+            lifecycle::beside_others(growth),
+            address("lifecycle", &[("by", "week"), ("rows", &weeks)]),
+        ),
+        (frequency::beside_others(habits), address("frequency", &[])),
+    ]
 }
 
 /// Returns figures of complete periods, with current ones beside them. A current period is never

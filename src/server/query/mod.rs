@@ -13,6 +13,7 @@ use url::form_urlencoded;
 use crate::calendar::Grain;
 use crate::render::{Order, Scale, words};
 use crate::reports::Params;
+use crate::reports::comparison::Grouping;
 use crate::reports::retention::{Averaging, FIELDS, Measure, Parts, Query, Show, default_size};
 use crate::sets::{EventName, Segment};
 
@@ -234,11 +235,13 @@ impl RawQuery {
                 cohort_and,
                 returning_and,
                 show,
+                grouping,
             }) if problems.is_empty() => Ok(PageQuery {
                 bare,
                 cohort_and,
                 returning_and,
                 show,
+                grouping,
                 order,
                 scale,
                 trend,
@@ -327,6 +330,7 @@ pub struct PageQuery {
     pub cohort_and: Vec<Segment>,
     pub returning_and: Vec<Segment>,
     pub show: Show,
+    pub grouping: Option<Grouping>,
     pub order: Order,
     pub scale: Scale,
     /// The column whose rate is drawn over the cohorts.
@@ -341,6 +345,7 @@ impl PageQuery {
             cohort_and: Vec::new(),
             returning_and: Vec::new(),
             show: Show::default(),
+            grouping: None,
             order: Order::default(),
             scale: Scale::default(),
             trend: None,
@@ -432,6 +437,11 @@ impl PageQuery {
             ),
             ("trend", self.trend.map(|k| k.to_string())),
         ];
+        let groups = self.grouping.iter().flat_map(|grouping| {
+            let values = grouping.values().into_iter();
+            values.map(|value| (grouping.field(), value))
+        });
+        out.extend_pairs(groups);
         out.extend_pairs(
             optional
                 .into_iter()
@@ -487,6 +497,10 @@ impl PageQuery {
             },
             cohort_and: all(&self.cohort_and),
             returning_and: all(&self.returning_and),
+            grouping: self
+                .grouping
+                .as_ref()
+                .map(|grouping| grouping.map(|segment| segment.map_leaves(leaf))),
             ..self.clone()
         }
     }
@@ -498,6 +512,7 @@ impl PageQuery {
             .chain(&self.cohort_and)
             .chain([&self.bare.returning])
             .chain(&self.returning_and)
+            .chain(self.grouping.iter().flat_map(Grouping::segments))
     }
 }
 
@@ -727,6 +742,17 @@ mod tests {
         })
     }
 
+    fn groupings() -> impl Strategy<Value = Grouping> {
+        let compared = prop::collection::hash_set(segments(), 2..=6);
+        prop_oneof![
+            "[^\\p{Cc}\\s]{0,12}\\*(@ever)?"
+                .prop_map(|text| Grouping::Breakdown(text.parse().unwrap())),
+            compared.prop_map(|segments| Grouping::Compare(segments.into_iter().collect())),
+            (0..30_000i32)
+                .prop_map(|days| Grouping::Split(NaiveDate::from_epoch_days(days).unwrap())),
+        ]
+    }
+
     prop_compose! {
         fn questions()(
             (cohort, cohort_and) in (segments(), prop::collection::vec(segments(), 0..3)),
@@ -744,7 +770,10 @@ mod tests {
             averaging in prop::sample::select(vec![
                 Averaging::Weighted, Averaging::Simple, Averaging::Survival,
             ]),
-            brackets in prop::option::of(prop::sample::select(vec!["1,2-7", "0", "3-4,9-399"])),
+            (brackets, grouping) in (
+                prop::option::of(prop::sample::select(vec!["1,2-7", "0", "3-4,9-399"])),
+                prop::option::of(groupings()),
+            ),
             (oldest, fitted, trend) in (any::<bool>(), any::<bool>(), prop::option::of(0..5u32)),
         ) -> PageQuery {
             let date = |days: i32| NaiveDate::from_epoch_days(days);
@@ -758,6 +787,7 @@ mod tests {
             PageQuery {
                 bare, cohort_and, returning_and,
                 show,
+                grouping,
                 order: if oldest { Order::Oldest } else { Order::Newest },
                 scale: if fitted { Scale::Fitted } else { Scale::Absolute },
                 trend: trend.filter(|k| *k < columns),

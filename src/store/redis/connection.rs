@@ -244,8 +244,12 @@ impl RedisConnection {
 
     /// Sends one command. An error from the server is returned as an error.
     pub fn ask(&mut self, command: &Cmd) -> Reply<Value> {
-        let mut replies = self.trip(&Batch::of([command]))?;
-        accept(replies.pop().unwrap_or_default(), None)
+        accept(self.reply_to(command)?, None)
+    }
+
+    /// Sends one command. Returns its reply, which may be an error from the server.
+    pub fn reply_to(&mut self, command: &Cmd) -> Reply<Value> {
+        Ok(last(&mut self.trip(&Batch::of([command]))?))
     }
 
     /// Runs commands atomically (MULTI … EXEC) in one round trip. Every reply is checked. On
@@ -269,7 +273,7 @@ impl RedisConnection {
                 .for_each(|command| wrapped.push_packed(command));
             wrapped.push(&::redis::cmd("EXEC"));
             let mut replies = self.trip_within(&wrapped, limit)?;
-            let executed = replies.pop().unwrap_or_default();
+            let executed = last(&mut replies);
             // If a command could not be queued, its reply has the reason. EXEC only reports that it
             // aborted.
             for (place, reply) in replies.into_iter().enumerate() {
@@ -335,6 +339,11 @@ pub(super) fn integer(command: &str, reply: &Value) -> Reply<i64> {
         Value::Boolean(truth) => Ok(i64::from(*truth)),
         other => Err(unexpected(command, other)),
     }
+}
+
+/// Takes the last of the replies of a round trip, which has one for each command.
+pub(super) fn last(replies: &mut Vec<Value>) -> Value {
+    replies.pop().expect("each command has a reply")
 }
 
 /// A reply that must be a non-negative number.

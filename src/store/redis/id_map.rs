@@ -124,7 +124,8 @@ impl RedisStore {
                 .take(IN_A_TRIP)
                 .for_each(|command| batch.push(&command));
             let mut replies = conn.trip(&batch)?.into_iter();
-            if number(&accept(replies.next().unwrap_or_default(), None)?)?.is_none() {
+            let next = replies.next().expect("each command has a reply");
+            if number(&accept(next, None)?)?.is_none() {
                 return Ok(None);
             }
             let found = items(replies, about)?
@@ -210,7 +211,7 @@ impl IdMap for RedisStore {
             let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
                 Some(key.clone())
             })?;
-            let has_texts = number(replies.get(1).unwrap_or(&Value::Nil))?.is_some();
+            let has_texts = number(&replies[1])?.is_some();
             if has_texts {
                 conn.ask(cmd(capabilities.delete()).arg(&key))?;
             }

@@ -2,12 +2,12 @@
 
 use ::redis::{Cmd, Value, cmd};
 
-use super::capabilities::Capabilities;
-use super::connection::{
-    Batch, RedisConnection, Reply, accept, go_on, integer, natural, unexpected,
-};
-use super::server_eval::{expiry, vanished};
 use crate::sets::UserId;
+use crate::store::redis::capabilities::Capabilities;
+use crate::store::redis::connection::{
+    Batch, RedisConnection, Reply, accept, go_on, integer, last, natural, unexpected,
+};
+use crate::store::redis::server_eval::{expiry, vanished};
 
 /// The size of the first piece, in bytes. Each piece is twice as long as the one before, so that
 /// neither a short list from a dense bitmap nor a long one from a sparse bitmap reads much more
@@ -45,8 +45,7 @@ impl Bitmap<'_> {
         if !capabilities.ranges {
             let whole = bytes(
                 "GET",
-                self.ask(conn, capabilities, &[cmd("GET").arg(self.key)])?
-                    .pop(),
+                last(&mut self.ask(conn, capabilities, &[cmd("GET").arg(self.key)])?),
             )?;
             collect(&whole, 0, first, limit, &mut users);
             return Ok(users);
@@ -64,9 +63,9 @@ impl Bitmap<'_> {
                     cmd("BITPOS").arg(self.key).arg(1).arg(at + piece),
                 ],
             )?;
-            start = position(&replies.pop().unwrap_or_default())?;
+            start = position(&last(&mut replies))?;
             collect(
-                &bytes("GETRANGE", replies.pop())?,
+                &bytes("GETRANGE", last(&mut replies))?,
                 at,
                 first,
                 limit,
@@ -89,7 +88,7 @@ impl Bitmap<'_> {
             capabilities,
             &[cmd("BITPOS").arg(self.key).arg(1).arg(from)],
         )?;
-        position(&replies.pop().unwrap_or_default())
+        position(&last(&mut replies))
     }
 
     fn ask(
@@ -124,8 +123,8 @@ fn position(reply: &Value) -> Reply<Option<u64>> {
         .map(|bit| bit / 8))
 }
 
-fn bytes(command: &str, reply: Option<Value>) -> Reply<Vec<u8>> {
-    match reply.unwrap_or_default() {
+fn bytes(command: &str, reply: Value) -> Reply<Vec<u8>> {
+    match reply {
         Value::BulkString(bytes) => Ok(bytes),
         Value::Nil => Ok(Vec::new()),
         other => Err(unexpected(command, &other)),

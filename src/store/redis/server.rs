@@ -8,7 +8,7 @@ use ::redis::{Cmd, Value, cmd};
 use crate::bitmap::TILE_BYTES;
 use crate::store::redis::capabilities::{Capabilities, is_unknown};
 use crate::store::redis::connection::{
-    Batch, RedisConnection, Reply, accept, integer, natural, unexpected,
+    Batch, RedisConnection, Reply, accept, integer, last, natural, unexpected,
 };
 use crate::store::redis::scan;
 use crate::store::redis::server_eval::{Scratch, expiry, time_for};
@@ -227,10 +227,7 @@ impl Server {
         let batch = Batch::of([&*cmd(command).arg(name).arg(arguments)]);
         let read = |server: &Server| {
             server.0.with(|conn, _| {
-                let reply = conn
-                    .trip_within(&batch, dump_time(conn, kind.bytes))?
-                    .pop()
-                    .unwrap_or_default();
+                let reply = last(&mut conn.trip_within(&batch, dump_time(conn, kind.bytes))?);
                 Ok(in_order(&kind.name, accept(reply, shown(name))?))
             })
         };
@@ -290,10 +287,7 @@ impl Server {
             if !capabilities.ranges {
                 return Ok(bitmap_of(&text(conn.ask(cmd("GET").arg(name))?)?));
             }
-            let length = conn
-                .trip(&Batch::of([&*cmd("STRLEN").arg(name)]))?
-                .pop()
-                .unwrap_or_default();
+            let length = conn.reply_to(&*cmd("STRLEN").arg(name))?;
             let len = natural("STRLEN", &accept(length, shown(name))?)?;
             let mut bitmap = Snapshot::of_zeros(len);
             let mut at = 0;
@@ -328,7 +322,7 @@ impl Server {
         let outcomes = keys
             .iter()
             .map(|(name, bitmap, lifetime)| match bitmap.len {
-                0..=PIECE => Ok(made.next().unwrap_or(Made::Taken)),
+                0..=PIECE => Ok(made.next().expect("one outcome for each short bitmap")),
                 _ => self.put_long(name, bitmap, *lifetime, replace),
             });
         outcomes.collect()
@@ -350,7 +344,7 @@ impl Server {
         if !written {
             let whole = [set(name, &bitmap.whole(), lifetime, replace)];
             let made = self.0.with(|conn, _| carry_out(conn, &whole, bitmap.len))?;
-            return Ok(made.into_iter().next().unwrap_or(Made::Taken));
+            return Ok(made.into_iter().next().expect("one outcome for one bitmap"));
         }
         // Must not be repeated: a second attempt would find nothing under the temporary name.
         self.0.once_to_write(|conn, capabilities| {

@@ -171,12 +171,29 @@ pub(super) struct Executor<'a> {
     pub keys: &'a [String],
 }
 
+/// The counts of the roots of a script.
+#[derive(Debug, Default)]
+pub(super) struct RootCounts(HashMap<Source, u64>);
+
+impl RootCounts {
+    /// Returns the count of a root.
+    ///
+    /// # Panics
+    /// If it is not a root of the script.
+    pub fn of(&self, root: Source) -> u64 {
+        match root {
+            Source::Missing => 0,
+            Source::Key(_) | Source::Step(_) => self.0[&root],
+        }
+    }
+}
+
 impl Executor<'_> {
     /// Counts the roots.
     ///
     /// Each chunk is one transaction: its counts are of one moment, but marks may arrive between
     /// chunks.
-    pub fn count(&mut self, script: &Script) -> Reply<HashMap<Source, u64>> {
+    pub fn count(&mut self, script: &Script) -> Reply<RootCounts> {
         self.run(
             script,
             Request {
@@ -212,12 +229,7 @@ impl Executor<'_> {
                 chunk: LARGE_CHUNK,
             },
         )?;
-        Ok(script
-            .roots
-            .first()
-            .and_then(|root| counts.get(root))
-            .copied()
-            .unwrap_or(0))
+        Ok(counts.of(*script.roots.first().expect("the script has one root")))
     }
 
     fn run(
@@ -228,7 +240,7 @@ impl Executor<'_> {
             keep,
             chunk: most,
         }: Request,
-    ) -> Reply<HashMap<Source, u64>> {
+    ) -> Reply<RootCounts> {
         let roots: BTreeSet<Source> = script.roots.iter().copied().collect();
         // Bitmaps are counted after the results computed from them: marks that arrive in between
         // then make the size of a cohort greater, and never smaller than what is left of it.
@@ -250,7 +262,7 @@ impl Executor<'_> {
             lengths: &script.lengths,
             uses,
             made: HashMap::new(),
-            counts: HashMap::new(),
+            counts: RootCounts::default(),
         };
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
@@ -405,7 +417,7 @@ impl Executor<'_> {
                     }
                 }
                 Expect::Count(source) => {
-                    run.counts.insert(*source, natural("BITCOUNT", reply)?);
+                    run.counts.0.insert(*source, natural("BITCOUNT", reply)?);
                 }
                 Expect::Done => {}
             }
@@ -449,10 +461,7 @@ impl Executor<'_> {
             // a without b is a ^ (a & b), because `a AND NOT b` would lose all users beyond the end
             // of b.
             Op::Diff => {
-                let first = operands
-                    .first()
-                    .cloned()
-                    .unwrap_or_else(|| self.scratch.nobody());
+                let first = operands[0].clone();
                 vec![
                     bitop("AND", &operands),
                     bitop("XOR", &[first, target.to_owned()]),
@@ -464,11 +473,7 @@ impl Executor<'_> {
     fn name(&self, source: Source) -> String {
         match source {
             Source::Missing => self.scratch.nobody(),
-            Source::Key(node) => self
-                .keys
-                .get(node)
-                .cloned()
-                .unwrap_or_else(|| self.scratch.nobody()),
+            Source::Key(node) => self.keys[node].clone(),
             Source::Step(node) => self.scratch.key(node),
         }
     }
@@ -488,7 +493,7 @@ struct Run<'a> {
     /// How many later steps still read the result of each step.
     uses: HashMap<usize, usize>,
     made: HashMap<usize, Made>,
-    counts: HashMap<Source, u64>,
+    counts: RootCounts,
 }
 
 /// How many bytes of bitmaps the server processes to run the steps of a script.

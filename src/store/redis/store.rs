@@ -462,12 +462,11 @@ pub(super) fn count_rest(
         keys,
     }
     .count(&script)?;
-    let counted = |root: usize| counts.get(&Source::Key(root)).copied().unwrap_or(0);
     Ok(plan
         .roots()
         .iter()
         .zip(found)
-        .map(|(root, count)| count.unwrap_or_else(|| counted(root.index())))
+        .map(|(root, count)| count.unwrap_or_else(|| counts.of(Source::Key(root.index()))))
         .collect())
 }
 
@@ -494,7 +493,7 @@ pub(super) fn lengths_of(
         for (key, reply) in chunk.iter().zip(conn.trip(&batch)?) {
             let reply = accept(reply, Some((*key).clone()))?;
             lengths.push(match integer(command, &reply)? {
-                length if capabilities.lengths => Some(u64::try_from(length).unwrap_or(0)),
+                _ if capabilities.lengths => Some(natural(command, &reply)?),
                 // TTL answers -2 if the key does not exist.
                 -2 => Some(0),
                 _ => None,
@@ -548,7 +547,7 @@ pub(super) fn rename_new(
     let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
         Some(name.to_owned())
     })?;
-    Ok(natural("RENAMENX", replies.get(place).unwrap_or(&Value::Nil))? != 0)
+    Ok(natural("RENAMENX", &replies[place])? != 0)
 }
 
 impl Store for RedisStore {
@@ -643,12 +642,7 @@ impl Store for RedisStore {
                 keys: &keys,
             }
             .count(&script)?;
-            // Only missing bitmaps have no count.
-            Ok(script
-                .roots
-                .iter()
-                .map(|root| counts.get(root).copied().unwrap_or(0))
-                .collect())
+            Ok(script.roots.iter().map(|root| counts.of(*root)).collect())
         })
     }
 

@@ -96,14 +96,14 @@ impl RedisStore {
                 (Some(length), Some(known)) if known.sure && known.length == length => {
                     found.insert(node, known.seen);
                 }
-                _ => unknown.push(Source::Key(node)),
+                _ => unknown.push(node),
             }
         }
         let mut is_one_moment = true;
         if !unknown.is_empty() {
             let script = Script {
                 steps: Vec::new(),
-                roots: unknown,
+                roots: unknown.iter().copied().map(Source::Key).collect(),
                 lengths,
             };
             let mut scratch = Scratch::new(&self.prefix);
@@ -125,8 +125,8 @@ impl RedisStore {
                 }
                 None => false,
             };
-            for (source, users) in counted {
-                let Source::Key(node) = source else { continue };
+            for node in unknown {
+                let users = counted.of(Source::Key(node));
                 let key = &keys[node];
                 let before = watcher.known.get(key);
                 let same = |known: &&Known| {

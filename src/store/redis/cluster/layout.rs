@@ -113,10 +113,8 @@ pub(super) fn slot_of(shard: Shard) -> u16 {
             .map(|shard| slot(prefix(&Prefix::new(""), shard).as_str()))
             .collect()
     };
-    usize::try_from(shard)
-        .ok()
-        .and_then(|shard| SLOTS_OF_SHARDS.get_or_init(all).get(shard).copied())
-        .unwrap_or_default()
+    let place = usize::try_from(shard).expect("a shard number fits");
+    SLOTS_OF_SHARDS.get_or_init(all)[place]
 }
 
 /// CRC-16 as in Redis Cluster (XMODEM): polynomial 0x1021, initial value 0, highest bit first.

@@ -9,7 +9,7 @@ use ::redis::{Cmd, Value, cmd};
 
 use super::topology::{Node, Primary, Topology, parse, reached, strangers};
 use crate::store::redis::connection::{
-    Batch, RedisConnection, Reply, ServerFault, accept, integer, unexpected,
+    Batch, RedisConnection, Reply, ServerFault, accept, integer, last, unexpected,
 };
 use crate::store::redis::location::Address;
 use crate::store::redis::pool::Pool;
@@ -438,7 +438,7 @@ impl Nodes {
         let ask = |conn: &mut RedisConnection| {
             let mut replies = conn.trip(&batch)?;
             if confirm {
-                self.confirmed(address, &accept(replies.pop().unwrap_or_default(), None)?)?;
+                self.confirmed(address, &accept(last(&mut replies), None)?)?;
             }
             Ok(replies.into_iter().skip(1).step_by(2).collect())
         };
@@ -453,10 +453,7 @@ impl Nodes {
 
 /// Whether a primary reports connected replicas. `false` if this user may not use ROLE.
 fn has_replicas(conn: &mut RedisConnection) -> Reply<bool> {
-    let reply = conn
-        .trip(&Batch::of([&cmd("ROLE")]))?
-        .pop()
-        .unwrap_or_default();
+    let reply = conn.reply_to(&cmd("ROLE"))?;
     let Value::Array(parts) = &reply else {
         return Ok(false);
     };
@@ -465,10 +462,7 @@ fn has_replicas(conn: &mut RedisConnection) -> Reply<bool> {
 
 /// The view that a node has of the cluster.
 pub(super) fn view(conn: &mut RedisConnection, asked: &str) -> Reply<Vec<Node>> {
-    let reply = conn
-        .trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?
-        .pop()
-        .unwrap_or_default();
+    let reply = conn.reply_to(&*cmd("CLUSTER").arg("NODES"))?;
     read_view(reply, asked)
 }
 

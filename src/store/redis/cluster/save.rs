@@ -10,7 +10,7 @@ use crate::sets::{Key, Plan, Prefix, SCRATCH, Set};
 use crate::store::redis::cluster::layout::{self, Shard};
 use crate::store::redis::cluster::route::Slot;
 use crate::store::redis::cluster::store::{ClusterStore, unlink};
-use crate::store::redis::connection::{Batch, Reply, natural};
+use crate::store::redis::connection::{Batch, Reply, last, natural};
 use crate::store::redis::lower::{Script, Source};
 use crate::store::redis::server_eval::{Executor, LIFETIME, OURS, Scratch, expiry, vanished};
 use crate::store::redis::store::RedisStore;
@@ -224,10 +224,10 @@ fn rename(store: &RedisStore, key: &Key, token: &str) -> Result<bool> {
         let mut batch = Batch::of(&lifetime);
         batch.push(cmd("RENAMENX").arg(&temporary).arg(&name));
         let limit = conn.timeout();
-        let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
+        let mut replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
             Some(name.clone())
         })?;
-        Ok(natural("RENAMENX", replies.last().unwrap_or(&Value::Nil))? != 0)
+        Ok(natural("RENAMENX", &last(&mut replies))? != 0)
     })
 }
 
@@ -238,10 +238,10 @@ fn stay(store: &RedisStore, key: &Key) -> Result<()> {
         // When repeated, PERSIST has nothing to do. What matters is that the part exists.
         let batch = Batch::of([&*cmd("PERSIST").arg(&name), cmd("STRLEN").arg(&name)]);
         let limit = conn.timeout();
-        let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
+        let mut replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
             Some(name.clone())
         })?;
-        if natural("STRLEN", replies.last().unwrap_or(&Value::Nil))? == 0 {
+        if natural("STRLEN", &last(&mut replies))? == 0 {
             return Err(vanished());
         }
         store.route.confirm(conn)

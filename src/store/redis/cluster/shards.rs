@@ -18,7 +18,7 @@ use crate::store::redis::cluster::route::at_node;
 use crate::store::redis::cluster::store::ClusterStore;
 use crate::store::redis::cluster::topology::{Primary, Topology};
 use crate::store::redis::connection::{
-    Batch, RedisConnection, Reply, ServerFault, accept, natural,
+    Batch, RedisConnection, Reply, ServerFault, accept, last, natural,
 };
 
 impl ClusterStore {
@@ -152,8 +152,8 @@ fn these_are_all(conn: &mut RedisConnection, slots: &[u16]) -> Reply<Option<Aske
         Err(ServerFault::Refused(_) | ServerFault::Unwritable(_)) => return Ok(None),
         Err(fault) => return Err(fault),
     };
-    let view = replies.pop();
-    let all = natural("DBSIZE", &replies.pop().unwrap_or_default())?;
+    let view = Some(last(&mut replies));
+    let all = natural("DBSIZE", &last(&mut replies))?;
     let (answer, keys) = read(slots, &replies)?;
     Ok((keys == all).then_some(Asked { answer, view }))
 }

@@ -300,10 +300,7 @@ impl ClusterStore {
                     // have left is then migrating or no longer owned by this node.
                     let view = match view {
                         Some(view) => view,
-                        None => conn
-                            .trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?
-                            .pop()
-                            .unwrap_or_default(),
+                        None => conn.reply_to(&*cmd("CLUSTER").arg("NODES"))?,
                     };
                     Ok((
                         answer,

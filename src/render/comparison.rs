@@ -1,0 +1,214 @@
+//! The curves of several groups as a chart.
+
+use crate::render::axis::Axis;
+use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE};
+use crate::render::drawing::Drawing;
+use crate::render::groups::short_name;
+use crate::render::plot::{COLOURS, DASHES, Label, Plot};
+use crate::render::{groups, words};
+use crate::reports::comparison::{Compared, Group};
+use crate::reports::retention::Average;
+
+/// The longest name at the end of a line, in characters.
+const NAMED: usize = 14;
+
+/// The most lines with a colour of their own.
+const LINES: usize = COLOURS.len();
+
+/// The grey of the groups that hold what the others leave over.
+const GREY: &str = "#7d8b99";
+
+/// How a group is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// The class of its colour: `c1` to `c6`, or `c0` for what the others leave over.
+    pub class: &'static str,
+    stroke: &'static str,
+    dash: &'static str,
+}
+
+/// Returns how each group is drawn; `None` for those that have no line. The rest is drawn too as
+/// long as there are at most six lines.
+pub fn looks(compared: &Compared) -> Vec<Option<Look>> {
+    const CLASSES: [&str; 6] = ["c1", "c2", "c3", "c4", "c5", "c6"];
+    let (mut coloured, mut lines) = (0, 0);
+    let look = |group: &Group| {
+        let look = if group.kind.is_rest() {
+            Look {
+                class: "c0",
+                stroke: GREY,
+                dash: if matches!(group.kind, crate::reports::comparison::GroupKind::None) {
+                    "4 6"
+                } else {
+                    "14 6 4 6"
+                },
+            }
+        } else {
+            let at = coloured;
+            coloured += 1;
+            Look {
+                class: CLASSES.get(at)?,
+                stroke: COLOURS[at],
+                dash: DASHES[at],
+            }
+        };
+        lines += 1;
+        (lines <= LINES).then_some(look)
+    };
+    compared.groups.iter().map(look).collect()
+}
+
+/// Draws the curves as a standalone file.
+pub fn file(compared: &Compared) -> String {
+    draw(compared, &CURVE, "comparison-chart", "chart")
+}
+
+/// Draws the curves for a page.
+pub fn drawing(compared: &Compared) -> Drawing {
+    let drawn = looks(compared).iter().flatten().count();
+    let some = if drawn < compared.groups.len() {
+        format!("; {drawn} of {} groups", compared.groups.len())
+    } else {
+        String::new()
+    };
+    Drawing {
+        caption: "Retention by group".to_owned(),
+        detail: format!(
+            "{} of complete {}s{some}",
+            compared.query.averaging.words(),
+            compared.query.grain
+        ),
+        svg: draw(compared, &WHOLE, "curves", "chart whole roomy"),
+        small: draw(compared, &SIZES, "curves-small", "chart sizes snug"),
+        is_wide: true,
+    }
+}
+
+fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
+    // Names need room at the ends of the lines.
+    let canvas = Canvas {
+        right: canvas.right - 230,
+        ..*canvas
+    };
+    let looks = looks(compared);
+    let lines: Vec<(&Group, Look, Vec<Option<Average>>)> = compared
+        .groups
+        .iter()
+        .zip(looks)
+        .filter_map(|(group, look)| Some((group, look?, group.table.drawn().collect())))
+        .collect();
+    let columns = compared.query.cols() as usize;
+    // The cohort's own period is often far above the others, and would leave them flat.
+    let from = usize::from(columns > 2 && compared.query.brackets.is_none());
+    let shown = || {
+        lines
+            .iter()
+            .flat_map(|(_, _, averages)| averages[from..].iter().flatten())
+    };
+    let highest = shown().map(|average| average.rate).fold(0.0, f64::max);
+    let axis = Axis::percent(if highest > 0.0 { highest } else { 1.0 });
+    let mut plot = Plot::new(&canvas, (0.0, axis.top), columns - from);
+    plot.rules(&axis.ticks, |tick| format!("{tick:.0$}%", axis.decimals));
+    let mut labels = Vec::new();
+    for (group, look, averages) in &lines {
+        let values: Vec<Option<f64>> = averages[from..]
+            .iter()
+            .map(|average| Some(average.as_ref()?.rate * 100.0))
+            .collect();
+        let dash = match look.dash {
+            "" => String::new(),
+            dash => format!(r#" stroke-dasharray="{dash}""#),
+        };
+        let stroke = look.stroke;
+        plot.line(
+            &format!("line {}", look.class),
+            &format!(r#"stroke="{stroke}"{dash}"#),
+            &values,
+        );
+        let last = values
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(at, value)| Some((at, (*value)?)));
+        let Some((at, value)) = last else {
+            continue;
+        };
+        let name = words::shortened(&short_name(compared, &group.kind), NAMED);
+        labels.push(Label {
+            x: plot.middle(at) + 12.0,
+            y: plot.y(value) + 7.0,
+            anchor: "start",
+            text: format!("{name} {}", words::percent(value / 100.0)),
+        });
+    }
+    moved_apart(&mut labels);
+    plot.texts("labels numbers", labels);
+    let step = (columns - from).div_ceil(14).max(1);
+    let named: Vec<(usize, String)> = (from..columns)
+        .step_by(step)
+        .map(|place| {
+            let column = compared
+                .query
+                .column(place)
+                .expect("it is a column of the table");
+            (place - from, column.label())
+        })
+        .collect();
+    let grain = compared.query.grain;
+    let table = &compared.groups[0].table;
+    let what = words::shortened(&compared.query.cohort.phrase(&table.labels, grain), 24);
+    plot.below(&named, &format!("{grain}s after {what}"));
+    plot.hits((from..columns).map(|place| describe(compared, place)));
+    let ends = lines.iter().filter_map(|(group, _, averages)| {
+        let last = averages.iter().rev().flatten().next()?;
+        Some(format!(
+            "{}: {}",
+            groups::name(&group.kind),
+            words::percent(last.rate)
+        ))
+    });
+    let text = format!(
+        "At the end of each line: {}.",
+        ends.collect::<Vec<_>>().join("; ")
+    );
+    plot.finish(id, class, "Retention by group", &text)
+}
+
+/// Moves names apart that would touch: from the lowest up.
+fn moved_apart(labels: &mut [Label]) {
+    const APART: f64 = 28.0;
+    labels.sort_by(|a, b| b.y.total_cmp(&a.y));
+    for at in 1..labels.len() {
+        labels[at].y = labels[at].y.min(labels[at - 1].y - APART);
+    }
+}
+
+/// Describes a column for the pointer.
+fn describe(compared: &Compared, place: usize) -> String {
+    let column = compared
+        .query
+        .column(place)
+        .expect("it is a column of the table");
+    let mut texts: Vec<String> = Vec::new();
+    for group in &compared.groups {
+        let name = groups::name(&group.kind);
+        texts.push(match group.table.averages[place] {
+            Some(average) => format!(
+                "{name} {}, {} of {}",
+                words::percent(average.rate),
+                crate::render::thousands(average.retained),
+                crate::render::thousands(average.size)
+            ),
+            None => format!("{name} –"),
+        });
+    }
+    let differences = compared.differences.iter();
+    let differences = differences.filter(|difference| difference.column == place);
+    texts.extend(differences.filter_map(|of| groups::difference(compared, of)));
+    format!(
+        "{} {}: {}",
+        compared.query.grain,
+        column.label(),
+        texts.join("; ")
+    )
+}
