@@ -4,16 +4,18 @@
 //! `cargo bench --bench plan -- STORE` reads a line for each question from its standard input, the
 //! cohort's event and whether the store is opened anew for it (`active warm`, `signup cold`), and
 //! answers each with a line of JSON: how many milliseconds it took from the question to the table,
-//! and the table's sizes and counts.
+//! and the table's sizes and counts. A line may also be a report with its fields
+//! (`lifecycle?event=active&by=day&rows=90`). Its answer has the rows of the tidy CSV.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use cohortist::Tracker;
 use cohortist::calendar::{Grain, parse_moment};
+use cohortist::reports::Params;
 use cohortist::reports::retention::Query;
 use cohortist::store::{self, Options};
+use cohortist::{Run, Tracker, endpoints};
 
 fn main() {
     // cargo adds a flag of its own.
@@ -31,6 +33,19 @@ fn main() {
     let mut tracker = open();
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();
+        if let Some((name, fields)) = line.split_once('?') {
+            let endpoint = endpoints::by_name(name).unwrap();
+            let fields = fields
+                .split('&')
+                .map(|field| field.split_once('=').unwrap());
+            let params = Params::read(endpoint.fields(), fields);
+            let began = Instant::now();
+            let answer = endpoint.answer(&params, &tracker, &Run::at(now)).unwrap();
+            let ms = began.elapsed().as_secs_f64() * 1000.0;
+            let rows = answer.export.tidy().to_json();
+            say(&serde_json::json!({ "ms": ms, "rows": rows }));
+            continue;
+        }
         let (cohort, how) = line.split_once(' ').unwrap();
         let (cohort, active) = (cohort.parse().unwrap(), "active".parse().unwrap());
         let query = Query {
@@ -57,8 +72,12 @@ fn main() {
                 .collect()
         };
         let grid: Vec<Vec<u64>> = table.rows.iter().map(row).collect();
-        let mut out = std::io::stdout();
-        writeln!(out, "{}", serde_json::json!({ "ms": ms, "grid": grid })).unwrap();
-        out.flush().unwrap();
+        say(&serde_json::json!({ "ms": ms, "grid": grid }));
     }
+}
+
+fn say(answer: &serde_json::Value) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{answer}").unwrap();
+    out.flush().unwrap();
 }

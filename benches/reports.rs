@@ -2,19 +2,21 @@
 //!
 //! 10 M users, 120 days, on the embedded store, warm. The questions take turns, 15 rounds unless
 //! told otherwise, so that all of them meet the same noise. For each the median is printed, and how
-//! many times the plain table's median that is, with the limit that must hold.
+//! many times the plain table's median that is, with the limit that must hold. A breakdown may take
+//! as much for each of its groups.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::time::{Duration, Instant};
 
 use cohortist::calendar::{Grain, WeekStart, Zone};
 use cohortist::reports::Report;
+use cohortist::reports::comparison::{Comparison, Grouping};
 use cohortist::reports::frequency::Frequency;
 use cohortist::reports::lifecycle::Lifecycle;
 use cohortist::reports::range::Range;
 use cohortist::reports::retention::{Measure, Query};
 use cohortist::reports::trends::{Rolling, Trends};
-use cohortist::sets::{Key, Segment, When};
+use cohortist::sets::{EventName, Key, Segment, When};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store};
 use cohortist::{Run, Tracker};
@@ -22,9 +24,45 @@ use cohortist::{Run, Tracker};
 #[path = "shared/ten_million.rs"]
 mod ten_million;
 
-use ten_million::{bitmaps_of, now, query};
+use ten_million::{USERS, bitmaps_of, now, query};
 
 const DAYS: i64 = 120;
+
+/// The countries of users, with the percentage of users in each; the others have none. They are
+/// known today, without a date.
+const COUNTRIES: [(&str, u32); 12] = [
+    ("DE", 25),
+    ("FR", 15),
+    ("GB", 10),
+    ("US", 8),
+    ("IT", 7),
+    ("ES", 6),
+    ("PL", 5),
+    ("NL", 4),
+    ("AT", 3),
+    ("CH", 3),
+    ("SE", 2),
+    ("DK", 2),
+];
+
+/// The plans of users, which are marked on each day on which they are active.
+const PLANS: [(&str, u32); 3] = [("free", 70), ("pro", 15), ("team", 5)];
+
+/// The number of groups of the countries: eight, those with others, and those with none.
+const COUNTRY_GROUPS: f64 = 10.0;
+
+/// The number of groups of the plans: each, and those with none.
+const PLAN_GROUPS: f64 = 4.0;
+
+/// Those of the users who have a value, given the percentages of users who have the values.
+fn with_value(users: &[u32], values: &[(&str, u32)], value: usize) -> Vec<u32> {
+    let from: u32 = values[..value].iter().map(|(_, percent)| percent).sum();
+    let own = from..from + values[value].1;
+    // Scattered, and the same on each day.
+    let place = |user: u32| (u64::from(user.wrapping_mul(0x9e37_79b1)) * 100) >> 32;
+    let has = |user: &u32| own.contains(&u32::try_from(place(*user)).unwrap());
+    users.iter().copied().filter(has).collect()
+}
 
 struct Question {
     name: &'static str,
@@ -79,6 +117,10 @@ fn questions() -> Vec<Question> {
         segment: active(),
         range: days(90),
     };
+    let breakdown = |values: &str| Comparison {
+        query: query("active"),
+        grouping: Grouping::Breakdown(values.parse().unwrap()),
+    };
     vec![
         question("on, 31 × 13", None, query("active")),
         question("on or after", Some(1.5), measured(Measure::OnOrAfter)),
@@ -87,6 +129,16 @@ fn questions() -> Vec<Question> {
         question("first-time cohorts", Some(1.4), query("first(active)")),
         question("four brackets", Some(1.0), brackets(Measure::On)),
         question("… on or after", None, brackets(Measure::OnOrAfter)),
+        question(
+            "breakdown, known today",
+            Some(1.2 * COUNTRY_GROUPS),
+            breakdown("country:*"),
+        ),
+        question(
+            "breakdown, known then",
+            Some(1.2 * PLAN_GROUPS),
+            breakdown("plan:*"),
+        ),
         question("lifecycle of 90 days", Some(1.0), lifecycle),
         question("frequency of 28 days", Some(1.0), frequency(0)),
         question("… and of 8 weeks beside it", None, frequency(8)),
@@ -97,6 +149,18 @@ fn questions() -> Vec<Question> {
         ),
         question("rolling 7 days, 90 days", None, rolling(Rolling::Week)),
     ]
+}
+
+/// Marks users on a day. Every mark is in a week and a month, too.
+fn mark(store: &EmbeddedStore, key: &Key, users: &[u32]) {
+    let When::In(day) = key.when() else { return };
+    let longer = [Grain::WEEK, Grain::Month].map(|grain| {
+        let event = key.event().clone();
+        Key::new(event, day.within(grain)).unwrap()
+    });
+    for key in std::iter::once(key).chain(&longer) {
+        store.add(&[(key, users)]).unwrap();
+    }
 }
 
 fn median(times: &mut [Duration]) -> f64 {
@@ -113,15 +177,21 @@ fn main() {
         ..Options::default()
     };
     let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+    let everybody: Vec<u32> = (0..USERS).collect();
+    for (value, (country, _)) in COUNTRIES.iter().enumerate() {
+        let event = EventName::new(&format!("country:{country}")).unwrap();
+        let users = with_value(&everybody, &COUNTRIES, value);
+        store.add(&[(&Key::ever(event), &users)]).unwrap();
+    }
     for (key, users) in bitmaps_of(DAYS) {
-        // Every mark is in a week and a month, too.
-        let When::In(day) = key.when() else { continue };
-        let longer = [Grain::WEEK, Grain::Month].map(|grain| {
-            let event = key.event().clone();
-            Key::new(event, day.within(grain)).unwrap()
-        });
-        for key in std::iter::once(&key).chain(&longer) {
-            store.add(&[(key, &users)]).unwrap();
+        mark(&store, &key, &users);
+        if key.event().as_str() == "active" {
+            for (value, (plan, _)) in PLANS.iter().enumerate() {
+                let event = EventName::new(&format!("plan:{plan}")).unwrap();
+                let When::In(day) = key.when() else { continue };
+                let users = with_value(&users, &PLANS, value);
+                mark(&store, &Key::new(event, day).unwrap(), &users);
+            }
         }
     }
     store.checkpoint().unwrap();

@@ -49,26 +49,27 @@ def users_of(event, back, users, percent=None):
     return numpy.sort(dice.permutation(drawn)[:wanted])
 
 
-def made(users, percent=None):
+def made(users, percent=None, days=ROWS):
     """The marks for so many users, from an earlier run where there was one."""
     directory = f"target/peers/marks-{users}" + ("" if percent is None else f"-{percent:g}")
+    directory += "" if days == ROWS else f"-{days}-days"
     if not os.path.isdir(directory):
         new = f"{directory}.new"
         shutil.rmtree(new, ignore_errors=True)
         os.makedirs(f"{new}/bitmaps")
         for event in EVENTS:
-            days, ids = [], []
-            for back in range(ROWS):
+            dates, ids = [], []
+            for back in range(days):
                 day, members = TODAY - datetime.timedelta(days=back), users_of(event, back, users, percent)
                 bits = numpy.zeros(int(members[-1]) + 1, dtype=numpy.uint8)
                 bits[members] = 1
                 with open(f"{new}/bitmaps/trackist_{event}_{day.year}-{day.month}-{day.day}", "wb") as file:
                     # The first user is the highest bit of the first byte, as in Redis.
                     file.write(numpy.packbits(bits).tobytes())
-                days.append(numpy.full(len(members), (day - datetime.date(1970, 1, 1)).days, dtype=numpy.int32))
+                dates.append(numpy.full(len(members), (day - datetime.date(1970, 1, 1)).days, dtype=numpy.int32))
                 ids.append(members)
-            days = pyarrow.array(numpy.concatenate(days), pyarrow.int32()).cast(pyarrow.date32())
-            table = pyarrow.table({"day": days, "user": pyarrow.array(numpy.concatenate(ids))})
+            dates = pyarrow.array(numpy.concatenate(dates), pyarrow.int32()).cast(pyarrow.date32())
+            table = pyarrow.table({"day": dates, "user": pyarrow.array(numpy.concatenate(ids))})
             pyarrow.parquet.write_table(table, f"{new}/{event}.parquet")
         os.rename(new, directory)
     return Marks(directory)

@@ -20,9 +20,9 @@ def add_users(parser):
     parser.add_argument("--users", type=size, default=10_000_000, help="such as 10M or 500k (default 10M)")
 
 
-def marks_of(users, percent=None):
+def marks_of(users, percent=None, days=marks.ROWS):
     print(f"making the marks of {users:,} users, or taking those of an earlier run", flush=True)
-    return marks.made(users, percent)
+    return marks.made(users, percent, days)
 
 
 def held(stack, thing):

@@ -8,7 +8,9 @@ use cohortist::sets::{EventName, Key, Segment};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-const USERS: u32 = 10_000_000;
+/// How many users there are.
+#[allow(dead_code)]
+pub const USERS: u32 = 10_000_000;
 const DAYS: i64 = 31;
 const ACTIVE: u32 = 570_000;
 const SIGNUPS: u32 = 10_000;

@@ -378,6 +378,11 @@ kernels! {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { let gone = *x & y; *x &= !y; gone }))
     }
 
+    /// Returns the number of bits that are set in either of two slices.
+    fn count_either(a: &[u64], b: &[u64]) -> u32 {
+        sum!(a.iter().zip(b).map(|(x, y)| x | y))
+    }
+
     /// Computes `a = b & c`, as all below without counting.
     fn set_and(a: &mut [u64], b: &[u64], c: &[u64]) -> () {
         a.iter_mut().zip(b.iter().zip(c)).for_each(|(x, (y, z))| *x = y & z);
@@ -411,6 +416,11 @@ kernels! {
     /// Computes `a |= b`.
     fn join_or(a: &mut [u64], b: &[u64]) -> () {
         a.iter_mut().zip(b).for_each(|(x, y)| *x |= y);
+    }
+
+    /// Computes `a &= !b`.
+    fn join_diff(a: &mut [u64], b: &[u64]) -> () {
+        a.iter_mut().zip(b).for_each(|(x, y)| *x &= !y);
     }
 
     /// Computes `a ^= b`.
@@ -952,6 +962,7 @@ mod tests {
             for instructions in Instructions::available() {
                 let name = instructions.name();
                 prop_assert_eq!(instructions.and_count(a, b), sum(a.iter().zip(b).map(|(a, b)| a & b)), "{}", name);
+                prop_assert_eq!(instructions.count_either(a, b), sum(a.iter().zip(b).map(|(a, b)| a | b)), "{}", name);
                 let all: [(&str, Loop, Expected); 5] = [
                     ("and", |i, a, b, c| i.and_into(a, b, c), |_, b, c| (b & c, b & c)),
                     ("or", |i, a, b, _| i.or_assign(a, b), |a, b, _| (a | b, b & !a)),
@@ -959,7 +970,7 @@ mod tests {
                     ("xor", |i, a, b, _| i.xor_assign(a, b), |a, b, _| (a ^ b, a ^ b)),
                     ("diff", |i, a, b, _| i.diff_assign(a, b), |a, b, _| (a & !b, a & b)),
                 ];
-                let uncounted: [(&str, Uncounted, OfWord); 8] = [
+                let uncounted: [(&str, Uncounted, OfWord); 9] = [
                     ("set and", |i, a, b, c| i.set_and(a, b, c), |_, b, c| b & c),
                     ("set or", |i, a, b, c| i.set_or(a, b, c), |_, b, c| b | c),
                     ("set xor", |i, a, b, c| i.set_xor(a, b, c), |_, b, c| b ^ c),
@@ -967,6 +978,7 @@ mod tests {
                     ("add and", |i, a, b, c| i.add_and(a, b, c), |a, b, c| a | b & c),
                     ("join and", |i, a, b, _| i.join_and(a, b), |a, b, _| a & b),
                     ("join or", |i, a, b, _| i.join_or(a, b), |a, b, _| a | b),
+                    ("join diff", |i, a, b, _| i.join_diff(a, b), |a, b, _| a & !b),
                     ("join xor", |i, a, b, _| i.join_xor(a, b), |a, b, _| a ^ b),
                 ];
                 for (what, kernel, plain) in uncounted {

@@ -71,6 +71,8 @@ pub(super) struct Step {
     pub node: u32,
     /// The index of the root that the result counts for, or [`NONE`].
     pub root: u32,
+    /// Whether a later step may read the result.
+    pub is_read: bool,
     /// The range of the step's operands in the program.
     operands: (u32, u32),
 }
@@ -514,6 +516,7 @@ impl<'a> Compiler<'a> {
             out: NONE,
             node,
             root: NONE,
+            is_read: false,
             operands,
         });
         self.free.append(&mut self.freed);
@@ -578,6 +581,7 @@ impl<'a> Compiler<'a> {
             out: slot,
             node: number(index),
             root,
+            is_read: self.nodes[index].uses > 0,
             operands,
         });
         self.free.append(&mut self.freed);

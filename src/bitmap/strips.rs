@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::bitmap::kernel::{self, Row, WORDS, Words};
 use crate::bitmap::pairs::NOBODY;
-use crate::bitmap::program::{BATCH, NONE, Op, Program};
+use crate::bitmap::program::{NONE, Op, Program};
 use crate::bitmap::tile::Dense;
 
 /// The minimum number of results, other than unions that grow, for which strips pay off.
@@ -33,17 +33,28 @@ enum From {
     Slot(usize),
 }
 
+/// How two operands are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Combine {
+    And,
+    Or,
+    Xor,
+    Diff,
+}
+
 /// One operation on strips.
 enum Line {
     Copy(usize, From),
     /// Stores a combination of two operands.
-    Set(fn(&mut [u64], &[u64], &[u64]), usize, [From; 2]),
+    Set(Combine, usize, [From; 2]),
     /// Combines a stored result with an operand.
-    Join(fn(&mut [u64], &[u64]), usize, From),
+    Join(Combine, usize, From),
     /// Adds the intersection of two operands to a stored union.
     AddAnd(usize, [From; 2]),
     /// Adds the number of users to the sum with this index.
     Count(From, usize),
+    /// Adds the number of users in either of two operands to the sum with this index.
+    CountEither([From; 2], usize),
     /// Counts a batch. The sums begin with this index.
     Batch(usize, Vec<From>, usize),
 }
@@ -72,7 +83,7 @@ impl Code {
         // Slots of the program that only hold leaves need no strip.
         let mut own_slots: Vec<Option<usize>> = vec![None; places.len()];
         for step in &program.steps {
-            let operands: SmallVec<[From; BATCH]> = program
+            let operands: SmallVec<[From; 4]> = program
                 .operands(step)
                 .iter()
                 .map(|operand| places[operand.slot as usize])
@@ -104,7 +115,7 @@ impl Code {
                     code.store(op, out, &operands);
                     places[step.out as usize] = From::Slot(out);
                     if step.root != NONE {
-                        code.count(From::Slot(out), step.root);
+                        code.count_result(out, step.root, step.is_read);
                     }
                 }
             }
@@ -121,11 +132,11 @@ impl Code {
     fn store(&mut self, op: Op, out: usize, operands: &[From]) {
         match (op, operands) {
             (Op::And, _) => self.and(out, operands),
-            (Op::Diff, [a, b]) => self.lines.push(Line::Set(kernel::set_diff, out, [*a, *b])),
+            (Op::Diff, [a, b]) => self.lines.push(Line::Set(Combine::Diff, out, [*a, *b])),
             (Op::OrAnd, [a, b]) => self.lines.push(Line::AddAnd(out, [*a, *b])),
             (Op::Set, [a]) => self.lines.push(Line::Copy(out, *a)),
-            (Op::Or, [a]) => self.join(kernel::set_or, kernel::join_or, out, *a),
-            (Op::Xor, [a]) => self.join(kernel::set_xor, kernel::join_xor, out, *a),
+            (Op::Or, [a]) => self.join(Combine::Or, out, *a),
+            (Op::Xor, [a]) => self.join(Combine::Xor, out, *a),
             _ => unreachable!("the compiler creates no such step: {op:?} {operands:?}"),
         }
     }
@@ -139,26 +150,33 @@ impl Code {
         let [a, b, rest @ ..] = operands else {
             unreachable!("an intersection has two or more operands");
         };
-        self.lines.push(Line::Set(kernel::set_and, out, [*a, *b]));
-        let rest = rest.iter().map(|c| Line::Join(kernel::join_and, out, *c));
+        self.lines.push(Line::Set(Combine::And, out, [*a, *b]));
+        let rest = rest.iter().map(|c| Line::Join(Combine::And, out, *c));
         self.lines.extend(rest);
     }
 
     /// Combines a result with an operand, in one pass if it was only copied so far.
-    fn join(
-        &mut self,
-        set: fn(&mut [u64], &[u64], &[u64]),
-        join: fn(&mut [u64], &[u64]),
-        out: usize,
-        operand: From,
-    ) {
+    fn join(&mut self, combine: Combine, out: usize, operand: From) {
         match self.lines.last() {
             Some(Line::Copy(to, first)) if *to == out => {
                 let both = [*first, operand];
                 self.lines.pop();
-                self.lines.push(Line::Set(set, out, both));
+                self.lines.push(Line::Set(combine, out, both));
             }
-            _ => self.lines.push(Line::Join(join, out, operand)),
+            _ => self.lines.push(Line::Join(combine, out, operand)),
+        }
+    }
+
+    /// Counts a result. A union of two operands that no other step reads is not stored.
+    fn count_result(&mut self, out: usize, root: u32, is_read: bool) {
+        match self.lines.last() {
+            Some(Line::Set(Combine::Or, _, both)) if !is_read => {
+                let both = *both;
+                self.lines.pop();
+                self.lines.push(Line::CountEither(both, self.roots.len()));
+                self.roots.push(root);
+            }
+            _ => self.count(From::Slot(out), root),
         }
     }
 
@@ -204,21 +222,24 @@ impl<'a> Strips<'a> {
         let strip = self.strip;
         let unaligned = self.words.as_ptr().align_offset(64) % 8;
         let mut slots: Vec<&mut [u64]> = self.words[unaligned..].chunks_exact_mut(strip).collect();
-        let prefetch = |words: std::ops::Range<usize>| {
-            leaves
-                .iter()
-                .for_each(|leaf| kernel::prefetch(&leaf.0[words.clone()]));
-        };
-        prefetch(0..strip);
+        leaves
+            .iter()
+            .for_each(|leaf| kernel::prefetch(&leaf.0[..strip]));
+        let lines = self.code.lines.len();
         for start in (0..WORDS).step_by(strip) {
-            prefetch(WORDS.min(start + strip)..WORDS.min(start + 2 * strip));
-            for line in &self.code.lines {
+            let next = WORDS.min(start + strip)..WORDS.min(start + 2 * strip);
+            for (number, line) in self.code.lines.iter().enumerate() {
+                // The next strip is fetched bit by bit, while this one is computed.
+                let share = number * leaves.len() / lines..(number + 1) * leaves.len() / lines;
+                leaves[share]
+                    .iter()
+                    .for_each(|leaf| kernel::prefetch(&leaf.0[next.clone()]));
                 let slot = match line {
                     Line::Copy(out, _)
                     | Line::Set(_, out, _)
                     | Line::Join(_, out, _)
                     | Line::AddAnd(out, _) => Some(*out),
-                    Line::Count(..) | Line::Batch(..) => None,
+                    Line::Count(..) | Line::CountEither(..) | Line::Batch(..) => None,
                 };
                 // The slot is taken out so that the others can be read meanwhile.
                 let own = slot.map_or(&mut [][..], |slot| std::mem::take(&mut slots[slot]));
@@ -228,8 +249,17 @@ impl<'a> Strips<'a> {
                 };
                 match line {
                     Line::Copy(_, a) => own.copy_from_slice(at(a)),
-                    Line::Set(set, _, [a, b]) => set(own, at(a), at(b)),
-                    Line::Join(join, _, a) => join(own, at(a)),
+                    Line::Set(Combine::And, _, [a, b]) => kernel::set_and(own, at(a), at(b)),
+                    Line::Set(Combine::Or, _, [a, b]) => kernel::set_or(own, at(a), at(b)),
+                    Line::Set(Combine::Xor, _, [a, b]) => kernel::set_xor(own, at(a), at(b)),
+                    Line::Set(Combine::Diff, _, [a, b]) => kernel::set_diff(own, at(a), at(b)),
+                    Line::Join(Combine::And, _, a) => kernel::join_and(own, at(a)),
+                    Line::Join(Combine::Or, _, a) => kernel::join_or(own, at(a)),
+                    Line::Join(Combine::Xor, _, a) => kernel::join_xor(own, at(a)),
+                    Line::Join(Combine::Diff, _, a) => kernel::join_diff(own, at(a)),
+                    Line::CountEither([a, b], sum) => {
+                        self.sums[*sum] += u64::from(kernel::count_either(at(a), at(b)));
+                    }
                     Line::AddAnd(_, [a, b]) => kernel::add_and(own, at(a), at(b)),
                     Line::Count(a, sum) => self.sums[*sum] += u64::from(kernel::count(at(a))),
                     Line::Batch(batch, operands, sum) => {

@@ -71,6 +71,59 @@ impl WindowUnions {
     }
 }
 
+/// The unions of windows of several widths, which share their parts.
+///
+/// The union of 2, 4, 8, … consecutive sets is that of two halves, each built once. Any window is
+/// the union of two of these, which may overlap.
+#[derive(Debug, Default)]
+pub struct WidthUnions {
+    /// By the binary logarithm of the width, and the place of the first set.
+    known: HashMap<(u32, usize), NodeId>,
+}
+
+impl WidthUnions {
+    /// Adds the union of the `width` sets from `first` on to the plan; `width` is not 0. `set` adds
+    /// a set by its place.
+    ///
+    /// # Errors
+    /// The first error of `set`.
+    pub fn union<E>(
+        &mut self,
+        plan: &mut Plan,
+        first: usize,
+        width: usize,
+        set: &mut impl FnMut(&mut Plan, usize) -> Result<NodeId, E>,
+    ) -> Result<NodeId, E> {
+        let level = width.ilog2();
+        let start = self.power(plan, first, level, set)?;
+        let end = self.power(plan, first + width - (1 << level), level, set)?;
+        Ok(plan.or([start, end]))
+    }
+
+    /// Adds the union of 2^`level` sets.
+    fn power<E>(
+        &mut self,
+        plan: &mut Plan,
+        first: usize,
+        level: u32,
+        set: &mut impl FnMut(&mut Plan, usize) -> Result<NodeId, E>,
+    ) -> Result<NodeId, E> {
+        if let Some(known) = self.known.get(&(level, first)) {
+            return Ok(*known);
+        }
+        let node = match level.checked_sub(1) {
+            None => set(plan, first)?,
+            Some(half) => {
+                let start = self.power(plan, first, half, set)?;
+                let end = self.power(plan, first + (1 << half), half, set)?;
+                plan.or([start, end])
+            }
+        };
+        self.known.insert((level, first), node);
+        Ok(node)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -88,6 +141,31 @@ mod tests {
                 operands.flat_map(|id| leaves(plan, *id)).collect()
             }
         }
+    }
+
+    #[test]
+    fn windows_of_several_widths_share_their_unions() {
+        let mut plan = Plan::new();
+        let mut unions = WidthUnions::default();
+        let mut set = |plan: &mut Plan, place: usize| {
+            let name = EventName::new(&format!("{place:03}")).unwrap();
+            Ok::<_, Infallible>(plan.add(&Set::ever(&name)).unwrap())
+        };
+        for first in 0..40 {
+            for width in 1..=16 {
+                let union = unions.union(&mut plan, first, width, &mut set).unwrap();
+                let wanted: BTreeSet<String> = (first..first + width)
+                    .map(|place| format!("{place:03}"))
+                    .collect();
+                assert_eq!(leaves(&plan, union), wanted, "{first} {width}");
+            }
+        }
+        let unions = plan
+            .nodes()
+            .iter()
+            .filter(|node| matches!(node, Node::Or(_)));
+        // One for each width and place, which may be as far behind as a window is wide.
+        assert!(unions.count() <= 15 * (40 + 16));
     }
 
     #[test]

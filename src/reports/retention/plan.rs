@@ -13,7 +13,7 @@ use crate::reports::first_recorded::{Recorded, dated};
 use crate::reports::report::{Context, Report, Request, Results, plan_at};
 use crate::reports::retention::query::{Measure, Query, Window};
 use crate::reports::retention::table::{Cell, Number, Row, Table, are_independent, averages};
-use crate::reports::rolling::WindowUnions;
+use crate::reports::rolling::WidthUnions;
 use crate::sets::{CountId, Counts, EventName, Labels, NodeId, Plan, Set};
 
 /// A query with its cohorts fixed, and the plan that answers it.
@@ -412,8 +412,8 @@ struct Returns<'a> {
     first: Option<Period>,
     /// The set of each period that was asked for; `None` where it is not recorded or has not begun.
     known: Vec<Option<Option<NodeId>>>,
-    /// For each bracket, the unions over its periods.
-    brackets: Vec<WindowUnions>,
+    /// The unions over the periods of brackets.
+    brackets: WidthUnions,
 }
 
 impl<'a> Returns<'a> {
@@ -423,16 +423,13 @@ impl<'a> Returns<'a> {
         coverage: Coverage,
         first: Option<Period>,
     ) -> Self {
-        let of_brackets = query.columns().filter(|_| query.brackets.is_some());
         Returns {
             query,
             context,
             coverage,
             first,
             known: Vec::new(),
-            brackets: of_brackets
-                .map(|column| WindowUnions::new(query.counted(column).width() as usize))
-                .collect(),
+            brackets: WidthUnions::default(),
         }
     }
 
@@ -527,12 +524,14 @@ impl<'a> Returns<'a> {
         windows: &[Window],
     ) -> Result<Vec<Option<Counted<NodeId>>>, QueryError> {
         let mut brackets = std::mem::take(&mut self.brackets);
-        let cells = windows.iter().zip(&mut brackets).map(|(window, rolling)| {
-            let first = row + self.query.counted(window.column).first as usize;
-            let back = rolling.union(plan, first, |plan, place| {
+        let cells = windows.iter().map(|window| {
+            let counted = self.query.counted(window.column);
+            let first = row + counted.first as usize;
+            let mut set = |plan: &mut Plan, place| {
                 let back = self.at(plan, place)?;
                 Ok::<_, QueryError>(back.unwrap_or_else(|| plan.empty()))
-            })?;
+            };
+            let back = brackets.union(plan, first, counted.width() as usize, &mut set)?;
             Ok(Some(Counted::Returned(plan.and([who, back]))))
         });
         let cells = cells.collect();
