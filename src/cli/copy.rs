@@ -17,6 +17,7 @@ use indicatif::ProgressBar;
 use self::bitmaps::{Copier, Side};
 use self::mismatch::Mismatch;
 use self::progress::{list, visible_in_terminal};
+use crate::calendar::Zone;
 use crate::cli::config::File;
 use crate::cli::notes;
 use crate::cli::output::{Out, Usage, status};
@@ -133,8 +134,7 @@ impl Config {
     }
 
     /// Makes sure that both stores are kept in the same zone: an empty one will be in that of FROM.
-    fn same_zone(&self, from: &Tracker, to: Tracker) -> anyhow::Result<Tracker> {
-        let zone = from.kept_in()?;
+    fn same_zone(&self, zone: Zone, to: Tracker) -> anyhow::Result<Tracker> {
         let to = match self.to.kept_in() {
             None => to.with_zone(zone),
             Some(asked) if asked == zone.asked() => to,
@@ -153,9 +153,10 @@ impl Config {
         let started = Instant::now();
         if let Some(settings) = self.all {
             let from = self.from.open_to_read()?;
-            self.same_zone(&from, self.to.open()?)?;
+            let zone = from.kept_in()?;
             drop(from);
-            return all::copy(&self.from, &self.to, settings, started);
+            let prepare = || self.same_zone(zone, self.to.open()?).map(drop);
+            return all::copy(&self.from, &self.to, settings, started, prepare);
         }
         let source = Side::open_to_read(&self.from)?;
         let from = &source.tracker;
@@ -171,7 +172,7 @@ impl Config {
         }
         notes::other_prefix(from)?;
         let mut target = Side::open(&self.to)?;
-        target.tracker = self.same_zone(from, target.tracker)?;
+        target.tracker = self.same_zone(from.kept_in()?, target.tracker)?;
         let to = &target.tracker;
         let shown = self.to.display();
         // Before the bitmaps, which mean nothing without the ids.
@@ -203,7 +204,7 @@ impl Config {
             };
             users += match pass {
                 0 => copier.copy(&behind)?,
-                // A bitmap may have another name, or may have changed while it was read.
+                // A bitmap may have two names, or may have changed while it was read.
                 _ => copier.copy_users(&behind)?,
             };
             copied += behind.len() as u64;

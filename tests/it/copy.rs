@@ -82,9 +82,10 @@ fn everything_arrives_from_redis_into_a_path_and_back_and_nothing_is_written_to_
     for command in ["setbit", "set", "rename", "renamenx"] {
         assert_eq!(old.calls(command), 0, "{command}");
     }
-    // One each, of a key that is not there, finds out what the server knows and lets us do.
+    // Of a key that is not there, to find out what the server knows and lets us do: events and
+    // whole bitmaps are read in connections of their own.
     for command in ["bitop", "del", "unlink", "pexpire"] {
-        assert_eq!(old.calls(command), 1, "{command}");
+        assert!((1..=2).contains(&old.calls(command)), "{command}");
     }
     assert_eq!(dump(&old), before);
 
@@ -136,9 +137,9 @@ fn many_small_bitmaps_take_few_trips_and_add_to_what_is_there() {
     source.mark_ever(&name("event4"), 1).unwrap();
     new.reset_statistics();
     shop.run(&["copy", &old.url(), &new.url()]).done();
-    assert_eq!(content(&target), content(&source));
     let trips = new.calls("ping");
     assert!((1..100).contains(&trips), "{trips}");
+    assert_eq!(content(&target), content(&source));
     let to = ["./copy.db", "./copy2.db"];
     shop.run(&["copy", &new.url(), to[0]]).done();
     shop.run(&["copy", to[0], to[1]]).done();

@@ -177,9 +177,9 @@ fn between_two_redis_every_key_of_every_type_arrives_with_its_lifetime() {
     ] {
         assert_eq!(old.calls(command), 0, "{command}");
     }
-    // One each, of a key that is not there, finds out what the server knows and lets us do.
+    // Of a key that is not there, to find out what the server knows and lets us do.
     for command in ["bitop", "del"] {
-        assert!(old.calls(command) <= 1, "{command}");
+        assert!(old.calls(command) <= 2, "{command}");
     }
 
     // Interrupted and run again: what is there is not written again.

@@ -48,12 +48,14 @@ pub struct Settings {
 
 type Name = Vec<u8>;
 
-/// Copies every key of a store to another one, and compares them.
+/// Copies every key of a store to another one, and compares them. `prepare` is called before the
+/// other store is opened.
 pub fn copy(
     from: &StoreConfig,
     to: &StoreConfig,
     settings: Settings,
     started: Instant,
+    prepare: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let both_are_redis = from.is_redis() && to.is_redis();
     if !both_are_redis && (has_string_ids(from)? || has_string_ids(to)?) {
@@ -68,6 +70,7 @@ pub fn copy(
     if names.is_empty() {
         bail!("{} has no keys: nothing was copied", from.display());
     }
+    prepare()?;
     let copier = Copier {
         from: source,
         to: End::open(to)?,

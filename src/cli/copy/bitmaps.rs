@@ -124,8 +124,7 @@ impl Copier<'_> {
         };
         let mut users = 0;
         for bitmaps in bitmaps.chunks(BATCH_BITMAPS) {
-            let names = self.from.names(bitmaps);
-            let lengths = bytes.lengths(&names)?;
+            let (names, lengths) = self.stored(bytes, bitmaps)?;
             let named: Vec<(&String, u64)> = names.iter().zip(lengths).collect();
             let mut bitmaps = bitmaps;
             for group in by_size(&named, BATCH_BYTES, |(_, len)| *len) {
@@ -137,13 +136,36 @@ impl Copier<'_> {
         Ok(users)
     }
 
+    /// The names under which bitmaps are stored, and their lengths in bytes. Some programs write
+    /// keys with zeros, such as `2026-11-03`.
+    fn stored(
+        &self,
+        bytes: &Bytes,
+        bitmaps: &[&Mismatch],
+    ) -> store::Result<(Vec<String>, Vec<u64>)> {
+        let mut names = self.from.names(bitmaps);
+        let mut lengths = bytes.lengths(&names)?;
+        let missing = (0..names.len()).filter(|at| lengths[*at] == 0);
+        let padded: Vec<(usize, String)> = missing
+            .filter_map(|at| Some((at, bitmaps[at].key.padded()?.text(&self.from.prefix))))
+            .collect();
+        if !padded.is_empty() {
+            let texts: Vec<String> = padded.iter().map(|(_, name)| name.clone()).collect();
+            for ((at, name), length) in padded.into_iter().zip(bytes.lengths(&texts)?) {
+                names[at] = name;
+                lengths[at] = length;
+            }
+        }
+        Ok((names, lengths))
+    }
+
     /// Writes whole bitmaps. Returns the number of users.
     fn write(&self, bitmaps: &[&Mismatch], read: Vec<Option<Snapshot>>) -> anyhow::Result<u64> {
         let names = self.to.names(bitmaps);
         let (mut created, mut added) = (Vec::new(), Vec::new());
         for ((bitmap, name), read) in bitmaps.iter().zip(&names).zip(read) {
             match (read, &self.to.bytes) {
-                // It was deleted, or is stored under another name that the next pass finds.
+                // It was deleted since it was counted.
                 (None, _) => {}
                 (Some(whole), Some(_)) if bitmap.copy == 0 => {
                     created.push((*bitmap, (name.as_bytes(), whole, None)));
