@@ -14,6 +14,7 @@ mod run;
 mod systems;
 mod user_ids;
 mod written;
+mod zone_error;
 
 pub use crate::store::Counted;
 
@@ -22,8 +23,8 @@ pub use batch::Batch;
 pub use error::{Error, Result};
 pub use extent::Extent;
 pub use ids::{Ids, IdsError};
-pub use kept_in::ZoneError;
 pub use members::Members;
 pub use run::{Answered, Asked, Run};
 pub use systems::Systems;
 pub use written::Written;
+pub use zone_error::ZoneError;
