@@ -15,6 +15,7 @@ mod run;
 mod systems;
 mod user_ids;
 mod written;
+mod zone_error;
 
 pub use crate::store::Counted;
 
@@ -24,8 +25,8 @@ pub use error::{Error, Result};
 pub use extent::Extent;
 pub use forget::Forgotten;
 pub use ids::{Ids, IdsError};
-pub use kept_in::ZoneError;
 pub use members::Members;
 pub use run::{Answered, Asked, Run};
 pub use systems::Systems;
 pub use written::Written;
+pub use zone_error::ZoneError;

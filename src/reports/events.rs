@@ -78,6 +78,8 @@ pub struct EventsQuestion {
 #[derive(Debug, Clone)]
 struct AskedEvent {
     event: EventName,
+    /// Which periods are recorded of it. In a zone that depends on its hours.
+    coverage: Coverage,
     days: [Option<CountId>; OVERVIEW_DAYS],
     weeks: [Option<CountId>; 3],
     months: [Option<CountId>; 3],
@@ -101,6 +103,7 @@ impl EventsQuestion {
         for (event, keys) in by_event {
             let mut asked = AskedEvent {
                 event: event.clone(),
+                coverage: context.covering(&[event]),
                 days: [None; OVERVIEW_DAYS],
                 weeks: [None; 3],
                 months: [None; 3],
@@ -145,19 +148,21 @@ impl EventsQuestion {
     /// The overview, from the counts of the plan in order.
     fn overview(&self, counts: &Counts) -> Overview {
         let at = |id: Option<CountId>| id.map(|id| counts[id]);
-        let number = |running: Period, roots: &[Option<CountId>], back: usize| {
-            let back_by = i64::try_from(back).expect("at most 30 days");
-            // Periods before the first supported year are not recorded.
-            let period = running.shift(-back_by).ok()?;
-            let is_recorded = self.coverage.is_recorded(period);
-            is_recorded.then(|| roots.get(back).and_then(|root| at(*root)).unwrap_or(0))
-        };
-        let recent = |running: Period, roots: &[Option<CountId>], span: Option<Span>| {
+        let number =
+            |asked: &AskedEvent, running: Period, roots: &[Option<CountId>], back: usize| {
+                let back_by = i64::try_from(back).expect("at most 30 days");
+                // Periods before the first supported year are not recorded.
+                let period = running.shift(-back_by).ok()?;
+                let is_recorded = asked.coverage.is_recorded(period);
+                is_recorded.then(|| roots.get(back).and_then(|root| at(*root)).unwrap_or(0))
+            };
+        let recent = |asked: &AskedEvent, running: Period, roots: &[Option<CountId>]| {
             let back = 1 + usize::try_from(compared(running.grain())).expect("at most 7");
-            let [current, last, before] = [0, 1, back].map(|back| number(running, roots, back));
+            let [current, last, before] =
+                [0, 1, back].map(|back| number(asked, running, roots, back));
             let before_of_last = running.shift(-1 - i64::from(compared(running.grain())));
-            let known =
-                before_of_last.is_ok_and(|before| span.is_some_and(|span| span.covers(before)));
+            let known = before_of_last
+                .is_ok_and(|before| asked.span.is_some_and(|span| span.covers(before)));
             Recent {
                 current,
                 last,
@@ -170,11 +175,11 @@ impl EventsQuestion {
             event: asked.event.clone(),
             days: (0..asked.days.len())
                 .rev()
-                .map(|back| number(day, &asked.days, back))
+                .map(|back| number(asked, day, &asked.days, back))
                 .collect(),
-            day: recent(day, &asked.days, asked.span),
-            week: recent(week, &asked.weeks, asked.span),
-            month: recent(month, &asked.months, asked.span),
+            day: recent(asked, day, &asked.days),
+            week: recent(asked, week, &asked.weeks),
+            month: recent(asked, month, &asked.months),
             ever: at(asked.ever),
             span: asked.span,
         };

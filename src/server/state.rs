@@ -159,7 +159,7 @@ impl State {
     /// Returns the zone in which the store is kept.
     pub(super) fn own_zone(&self) -> Zone {
         // Only a default. An unreachable store is reported where its numbers are read.
-        self.tracker.kept_in().unwrap_or_default()
+        self.tracker.last_kept_in().unwrap_or_default()
     }
 
     /// Returns by which zone and weeks numbers are counted unless an address says otherwise.

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::tracker::remembered::{Covered, Listing};
+use crate::tracker::remembered::{Covered, KeptIn, Listing};
 
 use crate::calendar::Zone;
 use crate::clock::Clock;
@@ -43,8 +43,8 @@ pub struct Tracker {
     pub(super) wanted_zone: Option<Zone>,
     /// Whether the store remembers it.
     pub(super) is_zone_settled: Arc<AtomicBool>,
-    /// The zone in which it is, and since when that is known.
-    pub(super) zone: Arc<Mutex<Option<(Instant, Zone)>>>,
+    /// The zone in which it is.
+    pub(super) zone: Arc<Mutex<KeptIn>>,
 }
 
 impl Tracker {

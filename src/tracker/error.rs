@@ -7,7 +7,7 @@ use crate::reports::QueryError;
 use crate::sets::UserIdError;
 use crate::store::StoreError;
 use crate::tracker::ids::IdsError;
-use crate::tracker::kept_in::ZoneError;
+use crate::tracker::zone_error::ZoneError;
 
 /// What can go wrong between a question and its answer.
 #[derive(Debug, thiserror::Error)]

@@ -8,37 +8,11 @@ use crate::calendar::Zone;
 use crate::reports::QueryError;
 use crate::sets::When;
 use crate::tracker::base::Tracker;
-use crate::tracker::error::Result;
+use crate::tracker::error::{Error, Result};
+use crate::tracker::zone_error::ZoneError;
 
 /// How long a store is believed to be kept in the same zone.
 const FRESH_FOR: Duration = Duration::from_secs(5);
-
-/// Why a store is not kept in a zone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ZoneError {
-    /// The store is kept in another zone.
-    #[error(
-        "this store is kept in {kept}, and periods in {asked} cannot be mixed with them: set kept_in = \"{kept}\" or leave it away, or take a new store, or another prefix"
-    )]
-    Other {
-        /// The zone of the store.
-        kept: Zone,
-        /// The zone that was asked for.
-        asked: Zone,
-    },
-    /// The store has marks in UTC.
-    #[error(
-        "this store has marks in UTC, and periods in {asked} cannot be mixed with them: leave kept_in away, or take a new store, or another prefix"
-    )]
-    HasMarks {
-        /// The zone that was asked for.
-        asked: Zone,
-    },
-    /// The store is kept in a zone that is unknown here.
-    #[error("this store is kept in `{0}`, a time zone that this version does not know: update it")]
-    Unknown(String),
-}
 
 impl Tracker {
     /// Asks for a store that is kept in this zone: its bitmaps are those of hours, days, weeks and
@@ -69,15 +43,39 @@ impl Tracker {
     /// # Errors
     /// [`ZoneError`] if another zone was asked for, or if the store could not be read.
     pub fn kept_in(&self) -> Result<Zone> {
+        let asked = Instant::now();
         let mut last = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, zone)) = *last
+        if let Some((at, zone)) = last.known
             && at.elapsed() < FRESH_FOR
         {
             return Ok(zone);
         }
-        let zone = self.find_zone()?;
-        *last = Some((Instant::now(), zone));
-        Ok(zone)
+        // Whoever waited for a store that does not answer shares the error.
+        if let Some((ended, error)) = &last.failed
+            && *ended >= asked
+        {
+            return Err(error.clone().into());
+        }
+        let found = self.find_zone();
+        match &found {
+            Ok(zone) => last.known = Some((Instant::now(), *zone)),
+            Err(Error::Store(error)) => last.failed = Some((Instant::now(), error.clone())),
+            Err(_) => {}
+        }
+        found
+    }
+
+    /// Returns the zone of the last answer of the store, or asks it for the first one. A zone that
+    /// is only shown does not wait for a store that is away.
+    ///
+    /// # Errors
+    /// Those of [`kept_in`](Self::kept_in), if it was never known.
+    pub fn last_kept_in(&self) -> Result<Zone> {
+        let known = {
+            let last = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
+            last.known
+        };
+        known.map_or_else(|| self.kept_in(), |(_, zone)| Ok(zone))
     }
 
     fn find_zone(&self) -> Result<Zone> {

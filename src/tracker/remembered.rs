@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::reports::coverage::Coverage;
 use crate::sets::{Catalogue, Key};
 use crate::store::StoreError;
@@ -17,6 +17,14 @@ pub(super) struct Listing {
     /// The store's [`keys_version`](crate::store::KeyListing::keys_version) before it began.
     pub(super) version: Option<u64>,
     pub(super) keys: Result<Arc<Catalogue>, StoreError>,
+}
+
+/// The zone in which the store is kept, and since when it is known; and when it was last asked in
+/// vain.
+#[derive(Debug, Default)]
+pub(super) struct KeptIn {
+    pub(super) known: Option<(Instant, Zone)>,
+    pub(super) failed: Option<(Instant, StoreError)>,
 }
 
 /// A coverage, and what it stands on.

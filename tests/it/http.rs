@@ -705,6 +705,13 @@ fn fields_offer_the_names_in_use_and_the_biggest_without_a_script() {
         ["signup", "active", "web", "shop:department-0:checkout"].map(str::to_owned)
     );
     assert!((30..=60).contains(&usual.len()), "{} names", usual.len());
+    for function in [
+        "first(signup)",
+        "before(active)",
+        "atleast(3, signup, -6..0)",
+    ] {
+        assert!(usual.contains(&function.to_owned()), "{function}");
+    }
     let rare = offered(
         "cohort=shop:department-499:checkout&returning=active&returning_and=web+%26+nothing",
     );

@@ -395,6 +395,11 @@ fn pages_files_and_marks_over_http_follow_the_zone_of_the_store() {
         assert!(!page.body.contains("19:04 UTC"), "{path}");
         assert!(!page.body.contains("zone="), "{path}: links name no zone");
     }
+    // The people of a cell.
+    let cell = get("/people?cohort=signup&returning=active&by=day&at=2026-11-22&k=0");
+    assert_eq!(cell.status, 200);
+    assert!(cell.body.contains("/users/2"), "{}", cell.body);
+    assert!(!cell.body.contains("/users/1\""), "{}", cell.body);
     let tidy = get("/trends.tidy.csv?event=active&from=2026-11-21&rows=2").body;
     assert_eq!(
         tidy,

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use crate::http::{agent, product_page, read};
 use crate::support::bent::Bent;
+use crate::support::features::{live_toy, toy_now};
 use crate::support::stores::each_store;
 use crate::support::web::{empty, name, now, serve};
 
@@ -726,4 +727,72 @@ proptest! {
             }
         }
     }
+}
+
+/// The people of an average are those of its cohorts' cells, each once.
+#[test]
+fn averages_open_the_people_of_their_cohorts() {
+    use cohortist::reports::people::CellMembers;
+    use cohortist::reports::retention::{Brackets, Measure, Query};
+    use cohortist::sets::{SetContext, parse_set};
+    let tracker = live_toy(store::open("memory:", &store::Options::default()).unwrap());
+    let now = toy_now();
+    let coverage = tracker.coverage(now, true).unwrap();
+    let catalogue = tracker.catalogue().unwrap();
+    let context = SetContext {
+        catalogue: &catalogue,
+        ..SetContext::empty()
+    };
+    let brackets: Brackets = "1,2-4,7-9".parse().unwrap();
+    for (measure, brackets, grain, rows) in [
+        (Measure::On, None, Grain::Day, 40),
+        (Measure::OnOrAfter, None, Grain::WEEK, 8),
+        (Measure::OnOrBefore, None, Grain::Day, 20),
+        (Measure::Unbroken, None, Grain::WEEK, 9),
+        (Measure::On, Some(brackets), Grain::Day, 30),
+    ] {
+        for cohort in ["active", "first(active)", "active & country:US@ever"] {
+            let query = Query {
+                rows: Some(rows),
+                cols: brackets.is_none().then_some(6),
+                measure,
+                brackets: brackets.clone(),
+                ..Query::new(cohort.parse().unwrap(), "active".parse().unwrap(), grain)
+            };
+            let table = tracker.retention(&query, now).unwrap();
+            let mut opened = 0;
+            for (column, average) in table.averages.iter().enumerate() {
+                let what = format!("{cohort} {} {column}", measure.as_str());
+                let (Some(average), Some(text)) = (average, table.averaged_set(column)) else {
+                    continue;
+                };
+                let mut expected: BTreeSet<UserId> = BTreeSet::new();
+                for row in &table.rows {
+                    if row.averaged(column).is_some() {
+                        let number = u32::try_from(column).unwrap();
+                        let cell = CellMembers::at(
+                            &query,
+                            row.period,
+                            Some(number),
+                            &coverage,
+                            &catalogue,
+                        );
+                        let returned = cell.unwrap().back.unwrap().returned;
+                        expected.extend(tracker.members(&returned).map(Result::unwrap));
+                    }
+                }
+                let set = parse_set(&text, context).unwrap();
+                let found: BTreeSet<UserId> = tracker.members(&set).map(Result::unwrap).collect();
+                assert_eq!(found, expected, "{what}: {text}");
+                assert!(found.len() as u64 <= average.retained, "{what}");
+                opened += found.len();
+            }
+            assert!(opened > 0, "{cohort} {}", measure.as_str());
+        }
+    }
+    let page = product_page("/retention?cohort=signup&returning=active&by=day&rows=12&cols=9").body;
+    let of_mean = links(&page, "/people?set=within%28");
+    assert!(of_mean.len() > 5, "{of_mean:?}");
+    let list = product_page(&of_mean[1]).body;
+    assert!(list.contains("people in within(signup"), "{list}");
 }

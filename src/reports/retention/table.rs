@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use crate::calendar::Period;
 use crate::reports::coverage::State;
 use crate::reports::first_recorded::Recorded;
-use crate::reports::retention::query::{Averaging, Query};
-use crate::sets::Labels;
+use crate::reports::retention::query::{Averaging, Measure, Query};
+use crate::sets::{Labels, Offsets, Segment};
 use crate::stats::{AtRisk, kaplan_meier, rate, wilson};
 
 /// One cell of the table.
@@ -312,6 +312,44 @@ impl Table {
     /// Whether a column of the average row is drawn: not where too few people are at risk.
     pub fn is_drawn(&self, average: &Average) -> bool {
         self.query.averaging != Averaging::Survival || average.size >= FEWEST_AT_RISK
+    }
+
+    /// Returns the text of the set of those who came back, each once, of the cohorts behind an
+    /// average. `None` if these cohorts do not follow each other, or are too many.
+    pub fn averaged_set(&self, column: usize) -> Option<String> {
+        let query = &self.query;
+        let is_averaged = |row: &Row| row.averaged(column).is_some();
+        let first = self.rows.iter().position(is_averaged)?;
+        let last = self.rows.iter().rposition(is_averaged)?;
+        let rows = &self.rows[first..=last];
+        // A cohort without people adds nobody.
+        if !rows
+            .iter()
+            .all(|row| is_averaged(row) || row.size == Some(0))
+        {
+            return None;
+        }
+        let column = query.column(column)?;
+        let counted = query.counted(column);
+        let offsets = |from: usize, until: usize| {
+            Offsets::new(i32::try_from(from).ok()?, i32::try_from(until).ok()?)
+        };
+        let returning = Box::new(query.returning.clone());
+        let within = offsets(counted.first as usize, counted.last as usize)?;
+        let who = match query.measure {
+            _ if query.is_whole_cohort(column) => query.cohort.clone(),
+            Measure::Unbroken => {
+                let all = counted.last - counted.first + 1;
+                let back = Segment::AtLeast(all, returning, within);
+                query.cohort.clone().and_all([back])
+            }
+            _ => query
+                .cohort
+                .clone()
+                .and_all([Segment::Within(returning, within)]),
+        };
+        let all = Segment::Within(Box::new(who), offsets(0, rows.len() - 1)?);
+        Some(all.in_period(rows[0].period))
     }
 
     /// The averages that are drawn.

@@ -120,7 +120,7 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
         Ok(Answer {
             as_of,
             when,
-            zone: "UTC",
+            zone: coverage.zone().name(),
             events,
             functions,
         })

@@ -7,6 +7,8 @@ use crate::reports::retention::figures::{Against, Figures, Return, Sizes, compar
 use crate::reports::retention::{
     Average, Averaging, Cell, FEWEST_AT_RISK, Measure, Number as Counted, Row, State, Table,
 };
+use crate::server;
+use crate::server::pages::links;
 use crate::server::query::PageQuery;
 
 /// One figure above the chart.
@@ -208,6 +210,8 @@ pub struct Mean {
     pub name: String,
     /// The number of cohorts.
     pub cohorts: u32,
+    /// The address of the people who came back, if they can be listed.
+    pub href: Option<String>,
 }
 
 /// The grid.
@@ -272,12 +276,12 @@ impl Grid {
     }
 
     /// Returns the grid of a table for a question.
-    pub fn new(table: &Table, asked: &PageQuery) -> Self {
-        Self::shaded(table, asked, Shades::new(&[table], asked))
+    pub fn new(state: &server::State, table: &Table, asked: &PageQuery) -> Self {
+        Self::shaded(state, table, asked, Shades::new(&[table], asked))
     }
 
     /// As [`new`](Self::new), with the shades of several tables.
-    pub fn shaded(table: &Table, asked: &PageQuery, shades: Shades) -> Self {
+    pub fn shaded(state: &server::State, table: &Table, asked: &PageQuery, shades: Shades) -> Self {
         let shades_of = match asked.show {
             Show::Previous => "column before",
             Show::Percent | Show::Count => "cohort",
@@ -333,7 +337,7 @@ impl Grid {
             average_of,
             trend: asked.trend.and_then(|column| usize::try_from(column).ok()),
             entries: thousands(table.complete_entries),
-            means: means(table, show, shades),
+            means: means(state, table, show, shades),
             shades: shades.ends(table),
             shades_of,
             in_progress: words::in_progress(table.data_ends),
@@ -353,11 +357,24 @@ impl Grid {
 }
 
 /// Returns the average row of a table; `None` for a column without a complete cell.
-pub fn means(table: &Table, show: Show, shades: Shades) -> Vec<Option<Mean>> {
+pub fn means(
+    state: &server::State,
+    table: &Table,
+    show: Show,
+    shades: Shades,
+) -> Vec<Option<Mean>> {
     let name = table.query.averaging.heading();
     let means = table.averages.iter().enumerate().map(|(k, a)| match show {
         Show::Previous => mean_of_previous(table, k, shades),
-        Show::Percent | Show::Count => Some(mean(table, k, &(*a)?, name, shades)),
+        Show::Percent | Show::Count => {
+            let mean = mean(table, k, &(*a)?, name, shades);
+            let people = a.filter(|average| average.retained > 0);
+            let people = people.and_then(|_| table.averaged_set(k));
+            Some(Mean {
+                href: people.map(|set| links::people(state, &set, table.query.zone)),
+                ..mean
+            })
+        }
     });
     means.collect()
 }
@@ -463,6 +480,7 @@ fn mean_of_previous(table: &Table, k: usize, shades: Shades) -> Option<Mean> {
             words::column(table, k),
         ),
         cohorts,
+        href: None,
     })
 }
 
@@ -476,6 +494,7 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) 
             words::average(table, k, average),
         ),
         cohorts: average.cohorts,
+        href: None,
     }
 }
 

@@ -144,7 +144,7 @@ impl Groups {
                 is_open: at == open,
                 look: looks[at],
                 people: thousands(group.table.people),
-                means: group_means(&group.table, asked.show, shades),
+                means: group_means(state, group, asked.show, shades),
             }
         });
         let differences = (1..compared.groups.len()).filter_map(|at| {
@@ -175,7 +175,7 @@ impl Groups {
         let shown = &compared.groups[open];
         let grid = Grid {
             is_linked: shown.cohort.is_some(),
-            ..Grid::shaded(&shown.table, asked, shades)
+            ..Grid::shaded(state, &shown.table, asked, shades)
         };
         let repeats = compared
             .differences
@@ -225,11 +225,14 @@ fn first_times(asked: &PageQuery) -> Option<PageQuery> {
     })
 }
 
-fn group_means(table: &Table, show: Show, shades: Shades) -> Vec<Option<GroupMean>> {
-    let means = means(table, show, shades).into_iter().enumerate();
+fn group_means(state: &State, group: &Group, show: Show, shades: Shades) -> Vec<Option<GroupMean>> {
+    let table = &group.table;
+    let means = means(state, table, show, shades).into_iter().enumerate();
     means
         .map(|(place, mean)| {
             let mut mean = mean?;
+            // Without a text for the group its table names the people of all groups.
+            mean.href = mean.href.filter(|_| group.cohort.is_some());
             let average = table.averages[place].filter(|_| show != Show::Previous);
             let is_small = average.is_some_and(|average| average.size < FEWEST_PEOPLE);
             if let Some(average) = average.filter(|_| is_small) {

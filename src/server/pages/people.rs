@@ -143,7 +143,17 @@ impl Given {
         let question = self.question.clone();
         let asked = question.by_default_in(state.usual_calendar()).check()?;
         let now = state.now();
-        let query = asked.query();
+        let query = Query {
+            zone: match state.tracker.in_zone(asked.bare.zone) {
+                Ok(zone) => zone,
+                Err(crate::Error::Query(error)) => {
+                    return Err(vec![Problem::of_query(&error)].into());
+                }
+                // An unreachable store is reported when its people are read.
+                Err(_) => asked.bare.zone,
+            },
+            ..asked.query()
+        };
         // Counts need expanded segments; texts name the saved ones.
         let segments = state.tracker.segments();
         let sides = [&query.cohort, &query.returning];
@@ -652,7 +662,8 @@ fn render(
             status
         }
         Ok(None) => {
-            page.examples = examples(view, &events, &view.coverage()?);
+            let zone = view.calendar(view.query())?.zone;
+            page.examples = examples(view, &events, &view.coverage_in(zone)?);
             StatusCode::OK
         }
         Err(problems) => {

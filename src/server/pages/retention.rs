@@ -32,7 +32,7 @@ use crate::server::query::{PageQuery, Problem, RawQuery};
 use crate::server::respond::{self, answer, cached, html};
 use crate::server::work::{admitted, block, writing};
 use crate::server::{Layout, State, View};
-use crate::sets::{EventName, Segment};
+use crate::sets::{EventName, Offsets, Segment};
 use crate::store::{Freshness, StoreInfo};
 use crate::tracker::Asked;
 
@@ -513,6 +513,7 @@ fn offered(
     // is stable.
     biggest.sort_by_key(|name| std::cmp::Reverse(catalogue.of(name).len()));
     let mut offered = Vec::new();
+    let mut dated = Vec::new();
     let mut bytes = 0;
     let names = saved.iter().map(|(name, _)| name).chain(biggest);
     for (name, always) in used
@@ -521,19 +522,36 @@ fn offered(
         .chain(names.map(|name| (name, false)))
     {
         let undated = saved.get(name).is_none() && state.tracker.is_undated(name)?;
-        let text = if undated {
-            Segment::Ever(name.clone())
-        } else {
-            Segment::event(name)
-        }
-        .to_string();
+        let segment = match undated {
+            true => Segment::Ever(name.clone()),
+            false => Segment::event(name),
+        };
+        let text = segment.to_string();
         let room = offered.len() < MAX_OFFERED.0 && bytes + text.len() <= MAX_OFFERED.1;
         if (always || room) && !offered.contains(&text) {
             bytes += text.len();
             offered.push(text);
+            dated.extend(Some(segment).filter(|_| !undated && saved.get(name).is_none()));
         }
     }
+    let functions = dated.iter().take(FUNCTIONS_OF).flat_map(with_functions);
+    offered.extend(functions.map(|segment| segment.to_string()));
     Ok(offered)
+}
+
+/// The number of events that are offered with each function.
+const FUNCTIONS_OF: usize = 2;
+
+/// Returns each function of a segment, with the ranges that the script offers.
+fn with_functions(of: &Segment) -> [Segment; 4] {
+    let of = || Box::new(of.clone());
+    let range = |from, until| Offsets::new(from, until).expect("it is a valid range");
+    [
+        Segment::First(of()),
+        Segment::Before(of()),
+        Segment::Within(of(), range(-4, -1)),
+        Segment::AtLeast(3, of(), range(-6, 0)),
+    ]
 }
 
 /// Formats a segment with the labels of its events.
@@ -696,7 +714,7 @@ fn plain(state: &State, asked: &PageQuery, table: &Table) -> Plain {
                 ),
             }),
         grain: asked.bare.grain,
-        grid: Grid::new(table, asked),
+        grid: Grid::new(state, table, asked),
         switches: switches(state, asked),
     }
 }
