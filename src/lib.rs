@@ -61,12 +61,13 @@
 //! | [`calendar`] | periods: parse, print, shift, bounds; pure | | |
 //! | [`sets`] | event names, keys, set expressions, segments, plans; pure | calendar | |
 //! | `bitmap` | tiles of bits and the evaluation of plans over them; pure | sets | |
+//! | `values` | names, user ids and times as programs write them; pure | sets, calendar | |
 //! | [`store`] | `Store` and its implementations: embedded, Redis, Redis Cluster | sets, bitmap | `redis`, `cluster` |
 //! | [`stats`] | intervals, comparisons and survival of shares; pure | | |
 //! | [`reports`] | questions → plans, counts → tables; pure | sets, stats, calendar | |
 //! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports | |
 //! | `render` | tables as CSV, JSON, text and charts; pure | reports | `charts` |
-//! | `ingest` | lines of CSV and NDJSON → marks; pure | sets, calendar | `cli` |
+//! | `ingest` | lines of CSV and NDJSON → marks; pure | values, sets, calendar | `cli` |
 //! | `server` | the dashboard | render, tracker | `server` |
 //! | `resp` | a listener that speaks Redis' protocol over the embedded store | store | `resp` |
 //! | `cli` | the commands | everything | `cli` |
@@ -120,6 +121,8 @@ pub mod store;
 #[doc(hidden)]
 pub mod telemetry;
 mod tracker;
+#[doc(hidden)]
+pub mod values;
 
 pub use chrono;
 pub use tracker::{

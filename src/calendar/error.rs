@@ -1,5 +1,7 @@
 //! Why a date, period or zone is not valid.
 
+use chrono::NaiveDate;
+
 /// The first supported year.
 pub const MIN_YEAR: i32 = 1;
 /// The last supported year.
@@ -26,6 +28,16 @@ pub enum CalendarError {
     /// The text has four or eight digits, which may be a date without dashes or Unix seconds.
     #[error("`{0}` may be a date or Unix seconds: write a date as 2026-11-23")]
     Ambiguous(String),
+    /// The text is a date whose day and month may be meant in either order.
+    #[error("`{text}` {}", what_it_may_be(*.day_first, *.month_first))]
+    DayOrMonth {
+        /// The text.
+        text: String,
+        /// The date if the day comes first.
+        day_first: Option<NaiveDate>,
+        /// The date if the month comes first.
+        month_first: Option<NaiveDate>,
+    },
     /// The text is not a date.
     #[error("`{0}` is not a date: write it as 2026-11-23")]
     Date(String),
@@ -57,4 +69,14 @@ pub enum CalendarError {
         /// The name of the zone.
         zone: &'static str,
     },
+}
+
+fn what_it_may_be(day_first: Option<NaiveDate>, month_first: Option<NaiveDate>) -> String {
+    match (day_first, month_first) {
+        (Some(a), Some(b)) if a != b => {
+            format!("may be {a} or {b}: write the year first")
+        }
+        (Some(date), _) | (_, Some(date)) => format!("must be written with the year first: {date}"),
+        (None, None) => "is not a date: write it as 2026-11-23".to_owned(),
+    }
 }

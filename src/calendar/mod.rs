@@ -14,6 +14,7 @@
 
 mod display;
 mod error;
+mod forms;
 mod grain;
 mod moment;
 mod period;

@@ -1,8 +1,9 @@
 //! Parses dates and moments.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use crate::calendar::error::{CalendarError, MAX_YEAR, MIN_YEAR};
+use crate::calendar::forms::{self, DayAndMonth};
 use crate::calendar::grain::Grain;
 use crate::calendar::period::Period;
 
@@ -17,49 +18,48 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, CalendarError> {
     }
 }
 
-/// Parses a moment: RFC 3339, `YYYY-MM-DD`, `YYYY-MM-DD hh:mm[:ss[.fff]]` in UTC, or Unix seconds.
+/// Parses a moment: ISO 8601 with or without an offset, what databases, languages and tools print
+/// (`Mon, 23 Nov 2026 12:00:00 GMT`), or Unix seconds. Without an offset it is in UTC.
 ///
 /// ```
 /// use cohortist::calendar::parse_moment;
 /// let noon = parse_moment("2026-11-23T12:00:00Z")?;
-/// assert_eq!(parse_moment("2026-11-23 12:00:00")?, noon);
-/// assert_eq!(parse_moment("2026-11-23T13:00:00+01:00")?, noon);
+/// assert_eq!(parse_moment("2026-11-23 12:00")?, noon);
+/// assert_eq!(parse_moment("2026-11-23 13:00:00.5+01")?, noon);
+/// assert_eq!(parse_moment("Mon Nov 23 2026 13:00:00 GMT+0100")?, noon);
 /// assert_eq!(parse_moment("1795435200")?, noon);
 /// assert!(parse_moment("yesterday").is_err());
-/// // Dates with dots or without dashes are not treated as Unix seconds.
-/// assert!(parse_moment("23.11.2026").is_err() && parse_moment("20261123").is_err());
+/// // These may mean two things.
+/// assert!(parse_moment("11.12.2026").is_err() && parse_moment("20261123").is_err());
 /// # Ok::<(), cohortist::calendar::CalendarError>(())
 /// ```
 ///
 /// # Errors
 /// Returns [`CalendarError::Moment`] if the text has none of these forms,
-/// [`CalendarError::Ambiguous`] if it has four or eight digits, and [`CalendarError::OutOfRange`] if
-/// the year is not supported, which is the case for Unix *milli*seconds.
+/// [`CalendarError::Ambiguous`] if it has four or eight digits, [`CalendarError::DayOrMonth`] if
+/// its day and month may be meant in either order, and [`CalendarError::OutOfRange`] if the year is
+/// not supported, which is the case for Unix *milli*seconds.
 pub fn parse_moment(text: &str) -> Result<DateTime<Utc>, CalendarError> {
     let text = text.trim();
-    let bad = || CalendarError::Moment(text.to_owned());
     let moment = if let Some(seconds) = unix_seconds(text) {
         if matches!(text.len(), 4 | 8) && text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(CalendarError::Ambiguous(text.to_owned()));
         }
         DateTime::from_timestamp(seconds, 0).ok_or(CalendarError::OutOfRange)?
-    } else if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
-        moment.to_utc()
-    } else if let Some(naive) = [
-        "%Y-%m-%d %H:%M:%S%.f",
-        "%Y-%m-%dT%H:%M:%S%.f",
-        "%Y-%m-%d %H:%M",
-        "%Y-%m-%dT%H:%M",
-    ]
-    .into_iter()
-    .find_map(|format| NaiveDateTime::parse_from_str(text.trim_end_matches(" UTC"), format).ok())
+    } else if let Some(moment) = forms::parse(text) {
+        moment.and_utc()
+    } else if let Some(DayAndMonth {
+        day_first,
+        month_first,
+    }) = forms::day_and_month(text)
     {
-        naive.and_utc()
+        return Err(CalendarError::DayOrMonth {
+            text: text.to_owned(),
+            day_first,
+            month_first,
+        });
     } else {
-        parse_date(text)
-            .map_err(|_| bad())?
-            .and_time(NaiveTime::MIN)
-            .and_utc()
+        return Err(CalendarError::Moment(text.to_owned()));
     };
     if (MIN_YEAR..=MAX_YEAR).contains(&moment.year()) {
         Ok(moment)

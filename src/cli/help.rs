@@ -33,7 +33,8 @@ STORES
 
 Every option of every command is also an environment variable: --store is COHORTIST_STORE, and \
 --listen is COHORTIST_LISTEN. The exceptions are options that choose what to delete, overwrite or \
-give up: those of `delete`, `expire` and `forget`, --accept-loss, --overwrite and --ids-may-repeat.
+give up: those of `delete`, `expire` and `forget`, --accept-loss, --overwrite, --ids-may-repeat \
+and --dry-run.
 
 COHORTIST_LOG sets the log level: error, warn, info or debug. To serve without the access log, \
 use info,cohortist::access=off.

@@ -3,15 +3,15 @@
 use chrono::{DateTime, Utc};
 use clap::builder::FalseyValueParser;
 
-use crate::calendar::parse_moment;
 use crate::cli::names;
 use crate::cli::output::{Usage, note, status, warn_if_unsynced};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::many;
-use crate::sets::{EventName, UserId, parse_numeric_id, parse_string_id};
+use crate::sets::{EventName, UserId};
 use crate::store::StoreError;
 use crate::tracker::{Error, Extent, Ids, Tracker};
+use crate::values::{TimeError, Times, Unit, event_name, numeric_id, string_id};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -44,8 +44,12 @@ pub struct Args {
     users: Vec<String>,
 
     /// When it happened [default: now]
-    #[arg(long, value_name = "TIME", env = "COHORTIST_AT", value_parser = parse_moment)]
-    at: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "TIME", env = "COHORTIST_AT")]
+    at: Option<String>,
+
+    /// Accept times before 1990 and after next year
+    #[arg(long, env = "COHORTIST_ANY_YEAR", value_parser = FalseyValueParser::new())]
+    any_year: bool,
 
     /// Also mark the bitmap of the hour
     #[arg(long, env = "COHORTIST_HOURLY", value_parser = FalseyValueParser::new())]
@@ -68,8 +72,8 @@ pub struct UnmarkArgs {
     users: Vec<String>,
 
     /// The time whose day, week and month are cleared [default: now]
-    #[arg(long, value_name = "TIME", env = "COHORTIST_AT", value_parser = parse_moment)]
-    at: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "TIME", env = "COHORTIST_AT")]
+    at: Option<String>,
 
     /// Also clear the bitmap of the hour
     #[arg(long, env = "COHORTIST_HOURLY", value_parser = FalseyValueParser::new())]
@@ -84,7 +88,8 @@ pub struct UnmarkArgs {
 pub struct Config {
     event: EventName,
     users: Vec<String>,
-    at: Option<DateTime<Utc>>,
+    at: Option<String>,
+    any_year: bool,
     extent: Extent,
     /// Whether to mark or to unmark.
     value: bool,
@@ -98,13 +103,15 @@ impl TryFrom<Args> for Config {
             event,
             users,
             at,
+            any_year,
             hourly,
             ever,
         } = args;
         Ok(Config {
-            event: names::event(&event)?,
+            event: event_name(&event).map_err(|error| Usage(error.to_string()))?,
             users,
             at,
+            any_year,
             extent: Extent { hourly, ever },
             value: true,
         })
@@ -126,6 +133,7 @@ impl TryFrom<UnmarkArgs> for Config {
             event: names::event(&event)?,
             users,
             at,
+            any_year: true,
             extent: Extent { hourly, ever },
             value: false,
         })
@@ -136,8 +144,8 @@ impl Config {
     /// Opens the store. Creates none for a user id that a new store cannot have.
     fn open(&self, store: &StoreConfig) -> anyhow::Result<Tracker> {
         let malformed = self.users.iter().find_map(|text| match store.ids() {
-            Some(Ids::Strings) => parse_string_id(text).err(),
-            _ => parse_numeric_id(text.as_bytes()).err(),
+            Some(Ids::Strings) => string_id(text).err(),
+            _ => numeric_id(text.as_bytes()).err(),
         });
         let Some(malformed) = malformed else {
             return store.open();
@@ -150,8 +158,30 @@ impl Config {
             })
     }
 
+    /// When it happened.
+    fn at(&self, clock: Clock) -> Result<DateTime<Utc>, Usage> {
+        let Some(at) = &self.at else {
+            return Ok(clock.now());
+        };
+        let times = match self.any_year {
+            true => Times::default(),
+            false => Times::plausible(clock.now()),
+        };
+        let time = times.read(at.as_bytes()).map_err(|error| {
+            let flag = match error {
+                TimeError::Implausible { .. } => "; --any-year accepts it",
+                _ => "",
+            };
+            Usage(format!("--at: {error}{flag}"))
+        })?;
+        if let Some(unit) = time.unit.filter(|unit| *unit != Unit::Seconds) {
+            note!("--at {at} was read as {unit} since 1970");
+        }
+        Ok(DateTime::from_timestamp(time.seconds, 0).expect("a time is in the supported years"))
+    }
+
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
-        let at = self.at.unwrap_or_else(|| clock.now());
+        let at = self.at(clock)?;
         let tracker = self.open(store)?;
         let users = self.numbers(&tracker)?;
         let mut batch = tracker.batch();

@@ -1,7 +1,8 @@
 //! The command line: arguments → `Config` → one command. Results go to stdout, everything else
 //! to stderr.
 //!
-//! The exit code is 0 for success, 1 for a failure and 2 for a wrong command line. A closed pipe
+//! The exit code is 0 for success, 1 for a failure, 2 for a wrong command line, and 3 for an import
+//! that skipped too many lines. A closed pipe
 //! is not an error.
 
 mod backup;
@@ -385,7 +386,7 @@ impl Command {
         match self {
             Command::Serve(config) => config.run(clock),
             Command::Demo(config) => config.run(store, clock),
-            Command::Import(config) => config.run(store),
+            Command::Import(config) => config.run(store, clock),
             Command::Mark(config) => config.run(store, clock),
             Command::Report(args) => args.run(store, clock),
             Command::Count(config) => config.run(store, clock),
@@ -522,7 +523,7 @@ mod tests {
             &["hours", "days", "weeks", "months", "yes", "even-the-newest"],
         ),
         ("forget", &["dry-run"]),
-        ("import", &["ids-may-repeat"]),
+        ("import", &["dry-run", "ids-may-repeat"]),
     ];
 
     #[test]

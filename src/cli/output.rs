@@ -74,6 +74,11 @@ fn is_second_word(text: &str, column: usize) -> bool {
 #[error("failed")]
 pub struct AlreadyReported;
 
+/// More lines were skipped than the user accepts. The exit code is 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TooManySkipped(pub String);
+
 /// Buffered stdout. Call `finish` at the end.
 pub struct Out(BufWriter<StdoutLock<'static>>);
 
@@ -135,6 +140,8 @@ pub fn exit(result: anyhow::Result<()>, redact: &dyn Fn(String) -> String) -> Ex
     );
     if error.is::<Usage>() {
         ExitCode::from(2)
+    } else if error.is::<TooManySkipped>() {
+        ExitCode::from(3)
     } else {
         ExitCode::FAILURE
     }

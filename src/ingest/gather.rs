@@ -5,7 +5,8 @@ use rustc_hash::FxHashMap;
 
 use crate::calendar::{CalendarError, Grain, Period, Zone};
 use crate::ingest::names::Names;
-use crate::ingest::records::Row;
+use crate::ingest::property::Dating;
+use crate::ingest::records::{Held, Row};
 use crate::sets::{EventName, Key, UserId};
 
 const DAY: i64 = 86_400;
@@ -27,6 +28,20 @@ pub struct Gather {
     /// The slot of the last row, and its index.
     last: Option<(Slot, usize)>,
     rows: usize,
+    current: Vec<Current>,
+}
+
+/// A value of a property that a user has until a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Current {
+    /// The index of the property.
+    pub property: usize,
+    /// The user.
+    pub user: UserId,
+    /// The time of the line, in Unix seconds.
+    pub at: i64,
+    /// The number of the event of the value.
+    pub event: u32,
 }
 
 /// An event, and a unit of time.
@@ -47,6 +62,7 @@ impl Gather {
             users: Vec::new(),
             last: None,
             rows: 0,
+            current: Vec::new(),
         }
     }
 
@@ -59,15 +75,24 @@ impl Gather {
         }
     }
 
-    /// Adds a row, and the undated events that its user belongs to according to the row.
-    pub fn add(&mut self, row: Row, undated: &[u32]) {
+    /// Adds a row, and the values of properties that its user has according to the row.
+    pub fn add(&mut self, row: Row, values: &[Held]) {
         let unit = self
             .zone
             .clock(row.at)
             .div_euclid(if self.hourly { HOUR } else { DAY });
         self.push((row.event, unit), row.user);
-        for event in undated {
-            self.push((*event, UNDATED), row.user);
+        for held in values {
+            match held.dating {
+                Dating::Undated => self.push((held.event, UNDATED), row.user),
+                Dating::Dated => self.push((held.event, unit), row.user),
+                Dating::Current => self.current.push(Current {
+                    property: held.property,
+                    user: row.user,
+                    at: row.at,
+                    event: held.event,
+                }),
+            }
         }
         self.rows += 1;
     }
@@ -129,6 +154,7 @@ impl Gather {
             zone: self.zone,
             events,
             slots,
+            current: std::mem::take(&mut self.current),
         }
     }
 }
@@ -144,6 +170,7 @@ pub struct Gathered {
     events: Vec<(u32, EventName)>,
     /// The users of the events, in ascending order of event and unit of time.
     slots: Vec<(Slot, Vec<UserId>)>,
+    current: Vec<Current>,
 }
 
 impl Gathered {
@@ -158,7 +185,34 @@ impl Gathered {
         self.slots
             .iter_mut()
             .flat_map(|(_, users)| users)
+            .chain(self.current.iter_mut().map(|current| &mut current.user))
             .for_each(|user| *user = numbers[*user as usize]);
+    }
+
+    /// Returns the values that users have until a newer one, in the order of the lines.
+    pub fn current(&self) -> &[Current] {
+        &self.current
+    }
+
+    /// Iterates over the numbers of the events and the users of each, by day or without one. Users
+    /// may occur several times.
+    pub fn users(&self) -> impl Iterator<Item = (u32, &[UserId])> {
+        self.slots
+            .iter()
+            .map(|((event, _), users)| (*event, users.as_slice()))
+    }
+
+    /// Returns the first and the last day of the rows, as the time of their beginning.
+    pub fn days(&self) -> Option<(i64, i64)> {
+        let unit = if self.hourly { HOUR } else { DAY };
+        let units = self.slots.iter().map(|((_, at), _)| *at);
+        let dated = units.filter(|at| *at != UNDATED);
+        let (first, last) = dated.fold(None, |found, at| match found {
+            None => Some((at, at)),
+            Some((first, last)) => Some((at.min(first), at.max(last))),
+        })?;
+        let day = |at: i64| (at * unit).div_euclid(DAY) * DAY;
+        Some((day(first), day(last)))
     }
 
     /// Returns all bits that the rows set, in order.

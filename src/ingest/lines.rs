@@ -22,6 +22,8 @@ pub struct Lines<R> {
     to: usize,
     ended: bool,
     at: Position,
+    /// Whether all bytes since the start are still in the block.
+    has_start: bool,
 }
 
 /// A line or a record.
@@ -56,7 +58,18 @@ impl<R: Read> Lines<R> {
             to,
             ended: false,
             at,
+            has_start: true,
         }
+    }
+
+    /// Goes back to the position at which reading started. Returns whether that is possible: the
+    /// bytes since then must be in memory.
+    pub fn restart(&mut self, at: Position) -> bool {
+        if self.has_start {
+            self.from = 0;
+            self.at = at;
+        }
+        self.has_start
     }
 
     /// Returns the position after the last line or record that was returned.
@@ -199,6 +212,7 @@ impl<R: Read> Lines<R> {
             return Ok(false);
         }
         if self.from > 0 {
+            self.has_start = false;
             self.block.copy_within(self.from..self.to, 0);
             self.to -= self.from;
             self.from = 0;

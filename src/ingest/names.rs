@@ -2,19 +2,27 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::ingest::field::utf8;
-use crate::sets::{
-    EventName, EventNameError, Interner, StringList, UserId, parse_numeric_id, parse_string_id,
-};
+use crate::ingest::field::{excerpt, utf8};
+use crate::ingest::notes::Notes;
+use crate::ingest::property::{Dating, Wish, matches};
+use crate::sets::{EventName, EventNameError, Interner, StringList, UserId, UserIdError};
+use crate::values::{Spelling, clean, event_name, numeric_id, string_id};
+
+/// The maximum number of properties that patterns stand for.
+const MAX_MATCHING: usize = 200;
 
 /// The events of an import, and the properties that become events.
 #[derive(Debug)]
 pub struct Names {
     /// The events, by number.
     list: Vec<EventName>,
-    /// The numbers of the events, by name.
+    /// The numbers of the events, by name as it is written.
     known: FxHashMap<Box<[u8]>, u32>,
+    /// The numbers of the events, by name.
+    numbers: FxHashMap<EventName, u32>,
+    /// The requested properties, and after them those that a pattern stands for.
     properties: Vec<Property>,
+    notes: Notes,
     /// The maximum number of values per property.
     max_values: usize,
     /// The string ids so far, if users have string ids.
@@ -43,11 +51,17 @@ pub(crate) struct RowIds {
     pub new: StringList,
 }
 
-/// A column whose values become undated events, such as `plan:pro`.
+/// A column whose values become events, such as `plan:pro`.
 #[derive(Debug)]
 pub struct Property {
-    /// The name as requested: the part before the colon.
+    /// The name as requested, or that a pattern stands for: the part before the colon.
     pub name: String,
+    /// When users have a value.
+    pub dating: Dating,
+    /// Whether the name is a pattern.
+    pub is_pattern: bool,
+    /// The number of rows with a value.
+    pub rows: u64,
     /// The number of rows with a new value after the maximum number of values was reached.
     pub beyond: u64,
     /// The number of rows whose value cannot become an event name: it is too long, contains control
@@ -56,30 +70,60 @@ pub struct Property {
     known: FxHashMap<Box<[u8]>, u32>,
 }
 
+impl Property {
+    fn new(name: &str, dating: Dating) -> Self {
+        Property {
+            name: name.to_owned(),
+            dating,
+            is_pattern: name.contains('*'),
+            rows: 0,
+            beyond: 0,
+            unusable: 0,
+            known: FxHashMap::default(),
+        }
+    }
+
+    /// Returns the number of different values that became events.
+    pub fn values(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Returns the numbers of the events that values became.
+    pub fn events(&self) -> impl Iterator<Item = u32> {
+        self.known.values().copied()
+    }
+}
+
 impl Names {
     /// Creates a value without events. `max_values` is the maximum number of different values of
     /// each property that become events.
     ///
     /// # Errors
     /// Returns an error if an event name cannot start with the name of a property.
-    pub fn new(properties: &[String], max_values: usize) -> Result<Self, EventNameError> {
-        let properties = properties.iter().map(|name| {
-            EventName::new(&format!("{name}:x"))?;
-            Ok(Property {
-                name: name.clone(),
-                beyond: 0,
-                unusable: 0,
-                known: FxHashMap::default(),
-            })
+    pub fn new(properties: &[Wish], max_values: usize) -> Result<Self, EventNameError> {
+        let properties = properties.iter().map(|wish| {
+            EventName::new(&format!("{}:x", wish.name))?;
+            Ok(Property::new(&wish.name, wish.dating))
         });
         let properties = properties.collect::<Result<_, EventNameError>>()?;
         Ok(Names {
             list: Vec::new(),
             known: FxHashMap::default(),
+            numbers: FxHashMap::default(),
             properties,
+            notes: Notes::default(),
             max_values,
             string_ids: None,
         })
+    }
+
+    /// Returns what was noticed while values were read.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    pub(super) fn notes_mut(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     /// Reads users as string ids from now on. The user of a row is then an index into the string
@@ -122,17 +166,31 @@ impl Names {
     }
 
     /// Parses the user in a field. If users have string ids, returns the index of the row.
-    pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, String> {
-        match &mut self.string_ids {
-            None => parse_numeric_id(field).map_err(|error| error.to_string()),
-            Some(string_ids) => {
-                let id = parse_string_id(utf8(field)?).map_err(|error| error.to_string())?;
-                let row = UserId::try_from(string_ids.latest.len())
-                    .map_err(|_| "too many users at once".to_owned())?;
-                string_ids.latest.push(id);
-                Ok(row)
+    pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, UserIdError> {
+        let Some(string_ids) = &mut self.string_ids else {
+            let user = numeric_id(field)?;
+            match user.spelling {
+                Spelling::Plain => {}
+                Spelling::LeadingZeros => self.notes.leading_zeros.add(field),
+                Spelling::Float => self.notes.floats.add(field),
             }
+            return Ok(user.id);
+        };
+        let text = std::str::from_utf8(field).map_err(|_| UserIdError::NotUtf8(excerpt(field)))?;
+        let id = string_id(text)?;
+        let row = UserId::try_from(string_ids.latest.len())
+            .expect("rows are written before there are four billion of them");
+        string_ids.latest.push(&id);
+        if matches!(id, std::borrow::Cow::Owned(_)) {
+            self.notes.composed.add(field);
         }
+        if id.as_bytes()[0].is_ascii_digit()
+            && id.ends_with('0')
+            && numeric_id(id.as_bytes()).is_ok_and(|user| user.spelling == Spelling::Float)
+        {
+            self.notes.floats.add(field);
+        }
+        Ok(row)
     }
 
     /// Returns the event with a number that [`Records`](crate::ingest::Records) assigned.
@@ -143,6 +201,17 @@ impl Names {
     /// Returns the properties, in the requested order.
     pub fn properties(&self) -> &[Property] {
         &self.properties
+    }
+
+    /// Returns the events that values of properties became, with their numbers and the index of
+    /// the property.
+    pub fn held(&self) -> Vec<(u32, EventName, usize)> {
+        let held = |(index, property): (usize, &Property)| {
+            let events = property.known.values();
+            let named = events.map(|event| (*event, self.list[*event as usize].clone(), index));
+            named.collect::<Vec<_>>()
+        };
+        self.properties.iter().enumerate().flat_map(held).collect()
     }
 
     /// Returns the values of each property that became events, so that a later import can resume
@@ -160,10 +229,12 @@ impl Names {
     pub fn remember(&mut self, values: &[(String, Vec<String>)]) {
         for (name, values) in values {
             // An earlier import may have had other properties.
-            let property = self
-                .properties
-                .iter()
-                .position(|property| property.name == *name);
+            let property = self.position(name).or_else(|| {
+                let pattern =
+                    |property: &Property| property.is_pattern && matches(&property.name, name);
+                let pattern = self.properties.iter().position(pattern)?;
+                self.matching(pattern, name)
+            });
             if let Some(property) = property {
                 for value in values {
                     self.property(property, value.as_bytes());
@@ -172,13 +243,39 @@ impl Names {
         }
     }
 
+    fn position(&self, name: &str) -> Option<usize> {
+        self.properties
+            .iter()
+            .position(|property| property.name == name)
+    }
+
+    /// Returns the index of a property that a pattern stands for. Returns `None` if there are too
+    /// many, or if an event name cannot start with its name.
+    pub(super) fn matching(&mut self, pattern: usize, name: &str) -> Option<usize> {
+        if let Some(index) = self.position(name) {
+            return Some(index);
+        }
+        let is_valid = EventName::new(&format!("{name}:x")).is_ok();
+        if !is_valid || self.properties.len() >= MAX_MATCHING {
+            self.properties[pattern].beyond += 1;
+            return None;
+        }
+        let dating = self.properties[pattern].dating;
+        self.properties.push(Property::new(name, dating));
+        Some(self.properties.len() - 1)
+    }
+
     /// Returns the number of the event whose name is in a field.
     pub(super) fn event(&mut self, field: &[u8]) -> Result<u32, String> {
         if let Some(number) = self.known.get(field) {
             return Ok(*number);
         }
-        let name = EventName::new(utf8(field)?).map_err(|error| error.to_string())?;
-        let number = self.number(name);
+        let text = utf8(field)?;
+        let name = event_name(text).map_err(|error| error.to_string())?;
+        let number = self.number(name.clone());
+        if self.known.values().any(|known| *known == number) {
+            self.notes.merged(name.as_str());
+        }
         self.known.insert(field.into(), number);
         Ok(number)
     }
@@ -191,22 +288,30 @@ impl Names {
             return None;
         }
         let property = &mut self.properties[index];
+        property.rows += 1;
         if let Some(number) = property.known.get(value) {
             return Some(*number);
         }
-        let name = std::str::from_utf8(value)
-            .ok()
+        let text = std::str::from_utf8(value).ok().map(clean);
+        let name = text
+            .as_ref()
+            .filter(|text| !text.is_empty())
             .and_then(|text| EventName::new(&format!("{}:{text}", property.name)).ok());
-        let Some(name) = name else {
+        let (Some(name), Some(text)) = (name, text) else {
             property.unusable += 1;
             return None;
         };
+        if let Some(number) = property.known.get(text.as_bytes()) {
+            return Some(*number);
+        }
         if property.known.len() >= self.max_values {
             property.beyond += 1;
             return None;
         }
         let number = self.number(name);
-        self.properties[index].known.insert(value.into(), number);
+        self.properties[index]
+            .known
+            .insert(text.as_bytes().into(), number);
         Some(number)
     }
 
@@ -217,16 +322,13 @@ impl Names {
 
     /// Assigns a number to a name.
     fn number(&mut self, name: EventName) -> u32 {
+        if let Some(number) = self.numbers.get(&name) {
+            return *number;
+        }
         let number =
             u32::try_from(self.list.len()).expect("4 billion names would not fit into memory");
+        self.numbers.insert(name.clone(), number);
         self.list.push(name);
         number
-    }
-}
-
-impl Property {
-    /// Returns the number of different values that became events.
-    pub fn values(&self) -> usize {
-        self.known.len()
     }
 }

@@ -4,13 +4,18 @@ use std::io::{self, BufRead, Read};
 
 use serde_json::{Map, Value};
 
-use crate::ingest::field::{excerpt, moment, unix_moment};
+use crate::ingest::field::excerpt;
 use crate::ingest::json::{self, Scalar, Wanted};
-use crate::ingest::layout::{Columns, EventFrom, Field, Format, Layout, delimiter};
+use crate::ingest::layout::{
+    Columns, EventFrom, Format, Header, Layout, delimiter, looks_like_data, named_delimiter,
+};
 use crate::ingest::lines::{Fields, Found, LONGEST, Lines, Record};
 use crate::ingest::names::Names;
+use crate::ingest::place::Field;
 use crate::ingest::position::Position;
-use crate::sets::UserId;
+use crate::ingest::property::Dating;
+use crate::sets::{UserId, UserIdError};
+use crate::values::{Time, TimeError, Times, is_nobody};
 
 /// A valid line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,74 @@ pub struct Row {
     pub at: i64,
 }
 
+/// A value of a property that the user of a row has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The number of the event of the value in [`Names`].
+    pub event: u32,
+    /// The index of the property in [`Names::properties`].
+    pub property: usize,
+    /// When the user has it.
+    pub dating: Dating,
+}
+
+/// The kind of mistake in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// The line has no user.
+    NoUser,
+    /// The user is not a valid id.
+    User,
+    /// The user is a valid id of a store with string ids.
+    UserOfOtherKind,
+    /// The line has no time.
+    NoTime,
+    /// The time cannot be read.
+    Time,
+    /// The time may be one of two days.
+    DayOrMonth,
+    /// The year of the time is not plausible.
+    Year,
+    /// The line has no event.
+    NoEvent,
+    /// The event has no valid name.
+    Event,
+    /// The line itself cannot be read.
+    Line,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Fault::NoUser => "without a user",
+            Fault::User => "with an invalid user id",
+            Fault::UserOfOtherKind => "with a user id that needs a store with string ids",
+            Fault::NoTime => "without a time",
+            Fault::Time => "with an invalid time",
+            Fault::DayOrMonth => "with a day and a month in an unknown order",
+            Fault::Year => "with an implausible year",
+            Fault::NoEvent => "without an event",
+            Fault::Event => "with an invalid event name",
+            Fault::Line => "that cannot be read",
+        })
+    }
+}
+
+/// What is wrong with a line.
+struct Mistake {
+    fault: Fault,
+    reason: String,
+}
+
+impl Mistake {
+    fn new(fault: Fault, reason: impl Into<String>) -> Self {
+        Mistake {
+            fault,
+            reason: reason.into(),
+        }
+    }
+}
+
 /// Why a row cannot be read.
 #[derive(Debug)]
 pub enum Problem {
@@ -30,6 +103,8 @@ pub enum Problem {
     Line {
         /// The number of the line, counted from 1.
         line: u64,
+        /// The kind of mistake.
+        fault: Fault,
         /// What is wrong with it.
         reason: String,
     },
@@ -42,7 +117,7 @@ pub enum Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Problem::Line { line, reason } => write!(f, "line {line}: {reason}"),
+            Problem::Line { line, reason, .. } => write!(f, "line {line}: {reason}"),
             Problem::File(reason) => f.write_str(reason),
             Problem::Read(error) => write!(f, "cannot be read: {error}"),
         }
@@ -57,8 +132,9 @@ pub struct Records<R> {
     layout: Layout,
     /// The event of all rows, if it is the same for all.
     fixed: Option<u32>,
-    /// The undated events of the last row.
-    properties: Vec<u32>,
+    /// The values of properties of the last row.
+    properties: Vec<Held>,
+    times: Times,
 }
 
 enum Source<R> {
@@ -70,7 +146,7 @@ enum Source<R> {
     },
     Ndjson {
         lines: Lines<R>,
-        picker: Picker,
+        picker: Option<Picker>,
     },
     /// The end of the file, with its position.
     End(Position),
@@ -119,6 +195,7 @@ impl<R: BufRead> Records<R> {
                 layout,
                 fixed,
                 properties: Vec::new(),
+                times: columns.times.clone(),
             })
         };
         let Some(first) = start
@@ -146,17 +223,10 @@ impl<R: BufRead> Records<R> {
                 records(Source::ndjson(start, reader, &layout, base), layout)
             }
             Format::Csv => {
-                let delimiter = delimiter(&start);
-                let mut lines = Lines::new(start, reader, base);
-                let mut fields = Fields::default();
-                let record = lines.record(delimiter, usize::MAX, &mut fields).map_err(Problem::Read)?;
-                let Some((Found::Whole(record), _)) = record else {
-                    return Err(Problem::File(format!("the first line {}", too_long())));
-                };
-                let names = record.iter();
-                let header: Vec<String> = names.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-                let layout = Layout::of_header(&header, delimiter, columns).map_err(Problem::File)?;
-                records(Source::Csv { lines, fields, max_fields: layout.columns() }, layout)
+                let (lines, layout) = open_csv(start, reader, base, columns)?;
+                let max_fields = layout.columns();
+                let fields = Fields::default();
+                records(Source::Csv { lines, fields, max_fields }, layout)
             }
         }
     }
@@ -182,6 +252,7 @@ impl<R: BufRead> Records<R> {
             layout: layout.clone(),
             fixed: fixed(columns, names),
             properties: Vec::new(),
+            times: columns.times.clone(),
         }
     }
 
@@ -198,8 +269,8 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// Returns the numbers of the undated events of the last row in [`Names`].
-    pub fn properties(&self) -> &[u32] {
+    /// Returns the values of properties that the user of the last row has.
+    pub fn properties(&self) -> &[Held] {
         &self.properties
     }
 
@@ -212,7 +283,15 @@ impl<R: BufRead> Records<R> {
             layout,
             fixed,
             properties,
+            times,
         } = self;
+        let mut row = Reading {
+            layout,
+            fixed: *fixed,
+            times,
+            names,
+            properties,
+        };
         let failure = match source {
             Source::End(_) => return None,
             Source::Csv {
@@ -223,10 +302,10 @@ impl<R: BufRead> Records<R> {
                 Ok(None) => return None,
                 Ok(Some((Found::Whole(record), line))) => {
                     let is_multiline = record.is_multiline;
-                    let row = from_record(&record, layout, *fixed, names, properties);
+                    let row = row.of_record(&record);
                     let last = lines.position().line;
                     return Some(
-                        row.map_err(|reason| invalid_record(line, last, is_multiline, reason)),
+                        row.map_err(|mistake| invalid_record(line, last, is_multiline, mistake)),
                     );
                 }
                 Ok(Some((found, line))) => {
@@ -236,6 +315,7 @@ impl<R: BufRead> Records<R> {
                     };
                     return Some(Err(Problem::Line {
                         line,
+                        fault: Fault::Line,
                         reason: format!("the record {}{hint}", too_long()),
                     }));
                 }
@@ -247,18 +327,23 @@ impl<R: BufRead> Records<R> {
                     Ok(None) => return None,
                     Ok(Some(Found::Whole(line))) if line.iter().all(u8::is_ascii_whitespace) => {}
                     Ok(Some(Found::Whole(line))) => {
-                        let row = match picker.read(line, layout, *fixed, names, properties) {
+                        let picked = picker
+                            .as_ref()
+                            .and_then(|picker| picker.read(line, &mut row));
+                        let row = match picked {
                             Some(row) => Ok(row),
-                            None => from_object(line, layout, *fixed, names, properties),
+                            None => row.of_object(line),
                         };
-                        return Some(row.map_err(|reason| Problem::Line {
+                        return Some(row.map_err(|Mistake { fault, reason }| Problem::Line {
                             line: number,
+                            fault,
                             reason,
                         }));
                     }
                     Ok(Some(_)) => {
                         return Some(Err(Problem::Line {
                             line: number,
+                            fault: Fault::Line,
                             reason: format!("the line {}", too_long()),
                         }));
                     }
@@ -327,177 +412,165 @@ fn too_long() -> String {
     format!("is longer than {} MiB", LONGEST >> 20)
 }
 
-fn invalid_record(line: u64, last: u64, is_multiline: bool, mut reason: String) -> Problem {
-    if is_multiline {
-        reason += &format!(" (the record runs on to line {last}: is a quote left open?)");
-    }
-    Problem::Line { line, reason }
-}
-
-/// Reads the row in a record of a CSV file.
-fn from_record(
-    record: &Record<'_>,
-    layout: &Layout,
-    fixed: Option<u32>,
-    names: &mut Names,
-    properties: &mut Vec<u32>,
-) -> Result<Row, String> {
-    let field = |index: usize, name: &str| {
-        record.get(index).ok_or_else(|| {
-            format!(
-                "the line has {} fields, and `{name}` would be number {}",
-                record.len(),
-                index + 1
+/// Reads the header of a CSV file, if it has one, and determines the layout.
+fn open_csv<R: Read>(
+    start: Vec<u8>,
+    reader: R,
+    base: Position,
+    columns: &Columns,
+) -> Result<(Lines<R>, Layout), Problem> {
+    let (start, base, named) = without_preamble(start, base);
+    let delimiter = named.unwrap_or_else(|| delimiter(&start));
+    let mut lines = Lines::new(start, reader, base);
+    let of_places = |places: &[usize]| {
+        Layout::of_places(places, delimiter, columns).ok_or_else(|| {
+            Problem::File(
+                "--columns with numbers tells the columns of the user, the event and the time (of the user and the time with --event), and nothing else; with other options, name the columns".to_owned(),
             )
         })
     };
-    let user = names.user(field(layout.user.place, &layout.user.name)?)?;
-    let at = moment(field(layout.time.place, &layout.time.name)?, layout.unix)?;
-    let event = match (fixed, &layout.event) {
-        (Some(event), _) => event,
-        (None, Some(column)) => {
-            let name = field(column.place, &column.name)?;
-            names.event(name.strip_suffix(b"\r").unwrap_or(name))?
+    match &columns.header {
+        Header::Names(names) => {
+            let layout = Layout::of_header(names, delimiter, columns).map_err(Problem::File)?;
+            return Ok((lines, layout));
         }
-        // Only possible if an import is resumed with other columns.
-        (None, None) => return Err("there is no event".to_owned()),
+        Header::Places(places) => return Ok((lines, of_places(places)?)),
+        Header::FirstLine => {}
+    }
+    let mut fields = Fields::default();
+    let record = lines
+        .record(delimiter, usize::MAX, &mut fields)
+        .map_err(Problem::Read)?;
+    let Some((Found::Whole(record), _)) = record else {
+        return Err(Problem::File(format!("the first line {}", too_long())));
     };
-    for (property, columns) in layout.properties.iter().enumerate() {
-        let values = columns
-            .iter()
-            .filter_map(|column| record.get(column.place))
-            .map(<[u8]>::trim_ascii);
-        let value = values
-            .into_iter()
-            .find(|value| !value.is_empty())
-            .unwrap_or_default();
-        properties.extend(names.property(property, value));
+    let first: Vec<Vec<u8>> = record.iter().map(<[u8]>::to_vec).collect();
+    let first: Vec<&[u8]> = first.iter().map(Vec::as_slice).collect();
+    let names: Vec<String> = first
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).trim().to_owned())
+        .collect();
+    if let Some(layout) = numbered(&first, delimiter, columns)
+        && lines.restart(base)
+    {
+        return Ok((lines, layout));
     }
-    Ok(Row { event, user, at })
+    match Layout::of_header(&names, delimiter, columns) {
+        Ok(layout) => Ok((lines, layout)),
+        Err(mistakes) => match Layout::of_data(&first, delimiter, columns) {
+            Some(layout) if lines.restart(base) => Ok((lines, layout)),
+            _ => Err(Problem::File(
+                looks_like_data(&first, columns).unwrap_or(mistakes),
+            )),
+        },
+    }
 }
 
-/// Reads the rows of common JSON objects quickly. Other objects are left to [`from_object`].
-struct Picker {
-    wanted: Wanted,
-    /// The number of values to read.
-    len: usize,
-    /// The indexes of the values.
-    user: usize,
-    time: usize,
-    event: Option<usize>,
-    properties: Vec<Vec<usize>>,
+/// Returns the layout of a file without a header of which columns were requested by number.
+fn numbered(first: &[&[u8]], delimiter: u8, columns: &Columns) -> Option<Layout> {
+    let is_number = |name: &String| name.parse::<usize>().is_ok();
+    let requested = columns.user.iter().chain(&columns.time);
+    let is_numbered = requested.clone().count() > 1 && requested.clone().all(is_number);
+    let names: Vec<String> = (1..=first.len()).map(|number| number.to_string()).collect();
+    let layout = Layout::of_header(&names, delimiter, columns)
+        .ok()
+        .filter(|_| is_numbered)?;
+    let time = first.get(layout.time.place)?;
+    columns.times.read(time).is_ok().then_some(layout)
 }
 
-impl Picker {
-    fn new(layout: &Layout) -> Self {
-        let fields = [&layout.user, &layout.time]
-            .into_iter()
-            .chain(&layout.event);
-        let (wanted, indexes) = Wanted::of(fields.chain(layout.properties.iter().flatten()));
-        let mut remaining = indexes.iter().copied();
-        let mut next = || remaining.next().expect("each field has an index");
-        let user = next();
-        let time = next();
-        let event = layout.event.as_ref().map(|_| next());
-        let properties = layout
-            .properties
-            .iter()
-            .map(|fields| fields.iter().map(|_| next()).collect())
-            .collect();
-        Picker {
-            len: indexes.iter().max().expect("there is a user") + 1,
-            wanted,
-            user,
-            time,
-            event,
-            properties,
-        }
-    }
-
-    /// Returns the row of an object, or `None` if [`from_object`] must read it.
-    fn read(
-        &self,
-        line: &[u8],
-        layout: &Layout,
-        fixed: Option<u32>,
-        names: &mut Names,
-        properties: &mut Vec<u32>,
-    ) -> Option<Row> {
-        let found = self.wanted.pick(line, self.len)?;
-        let user = match &found[self.user] {
-            Scalar::Whole(number) => names.user(number.to_string().as_bytes()).ok()?,
-            Scalar::Text(text) => names.user(text.as_bytes()).ok()?,
-            _ => return None,
-        };
-        let at = match &found[self.time] {
-            Scalar::Whole(number) => unix_moment(*number, layout.unix)?,
-            Scalar::Text(text) => moment(text.as_bytes(), layout.unix).ok()?,
-            _ => return None,
-        };
-        let event = match (fixed, self.event.map(|index| &found[index])) {
-            (Some(event), _) => event,
-            (None, Some(Scalar::Text(name))) => names.event(name.as_bytes()).ok()?,
-            _ => return None,
-        };
-        let first = |indexes: &[usize]| {
-            let mut values = indexes.iter().map(|index| &found[*index]);
-            values.find(|value| !matches!(value, Scalar::Missing | Scalar::Null))
-        };
-        // Only the parsed object has the text of such a number.
-        if self
-            .properties
-            .iter()
-            .any(|indexes| first(indexes) == Some(&Scalar::Number))
-        {
-            return None;
-        }
-        for (property, indexes) in self.properties.iter().enumerate() {
-            match first(indexes) {
-                Some(Scalar::Text(text)) => {
-                    properties.extend(names.property(property, text.as_bytes()))
-                }
-                Some(Scalar::Whole(number)) => {
-                    properties.extend(names.property(property, number.to_string().as_bytes()));
-                }
-                Some(Scalar::Bool(value)) => {
-                    properties.extend(names.property(property, value.to_string().as_bytes()))
-                }
-                Some(_) => names.unusable(property),
-                None => {}
+/// Removes blank lines at the start, and the line of Excel that names the separator.
+fn without_preamble(mut start: Vec<u8>, mut base: Position) -> (Vec<u8>, Position, Option<u8>) {
+    let mut skip = 0;
+    let mut named = None;
+    loop {
+        let rest = &start[skip..];
+        let end = rest.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let len = match (named_delimiter(rest), end) {
+            (Some((delimiter, len)), _) if named.is_none() => {
+                named = Some(delimiter);
+                len
             }
-        }
-        Some(Row { event, user, at })
+            (_, Some(end)) if rest[..end].iter().all(u8::is_ascii_whitespace) => end,
+            _ => break,
+        };
+        skip += len;
+        base.byte += len as u64;
+        base.line += 1;
+    }
+    start.drain(..skip);
+    (start, base, named)
+}
+
+fn invalid_record(line: u64, last: u64, is_multiline: bool, mistake: Mistake) -> Problem {
+    let Mistake { fault, mut reason } = mistake;
+    if is_multiline {
+        reason += &format!(" (the record runs on to line {last}: is a quote left open?)");
+    }
+    Problem::Line {
+        line,
+        fault,
+        reason,
     }
 }
 
-/// Reads the row of any JSON object.
-///
-/// # Errors
-/// Returns what is wrong with the line.
-fn from_object(
-    line: &[u8],
-    layout: &Layout,
+/// What is needed to read a row.
+struct Reading<'a> {
+    layout: &'a Layout,
     fixed: Option<u32>,
-    names: &mut Names,
-    properties: &mut Vec<u32>,
-) -> Result<Row, String> {
-    let object: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
-        let text = error.to_string();
-        let what = text.split(" at line ").next().unwrap_or(&text);
-        match error.column() {
-            0 => format!("not a JSON object: {what}"),
-            column => format!("not a JSON object: {what} (column {column})"),
-        }
-    })?;
-    let text = |field: &Field, flag: &str| match json::field(&object, field) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(other) => Err(format!(
-            "`{}` is {}, not a text or number",
-            field.name,
-            kind(other)
-        )),
-        None => {
+    times: &'a Times,
+    names: &'a mut Names,
+    properties: &'a mut Vec<Held>,
+}
+
+/// Returns why a line lacks a field, and what to do.
+type Missing<'a> = &'a dyn Fn(&Field, &str) -> String;
+
+/// Calls its argument with the name and value of each field below a field.
+type Leaves<'a> = &'a dyn Fn(&Field, &mut dyn FnMut(&str, Scalar<'static>));
+
+impl Reading<'_> {
+    /// Reads the row in a record of a CSV file.
+    fn of_record(&mut self, record: &Record<'_>) -> Result<Row, Mistake> {
+        let get = |_, field: &Field| match record.get(field.place) {
+            None => Scalar::Missing,
+            Some(cell) if field.path.is_empty() => Scalar::Text(cell.into()),
+            Some(cell) => json::cell_field(cell, &field.path),
+        };
+        let missing = |field: &Field, _: &str| {
+            if record.get(field.place).is_some() {
+                return format!("`{}` is missing", excerpt(field.name.as_bytes()));
+            }
+            format!(
+                "the line has {} fields, and `{}` would be number {}",
+                record.len(),
+                field.name,
+                field.place + 1
+            )
+        };
+        let leaves = |field: &Field, found: &mut dyn FnMut(&str, Scalar<'static>)| {
+            let cell = record.get(field.place).unwrap_or_default();
+            if let Some(object) = json::cell_object(cell, &field.path) {
+                json::leaves(&object, "", found);
+            }
+        };
+        self.row(get, &missing, &leaves)
+    }
+
+    /// Reads the row of any JSON object.
+    fn of_object(&mut self, line: &[u8]) -> Result<Row, Mistake> {
+        self.properties.clear();
+        let object: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
+            let text = error.to_string();
+            let what = text.split(" at line ").next().unwrap_or(&text);
+            let reason = match error.column() {
+                0 => format!("not a JSON object: {what}"),
+                column => format!("not a JSON object: {what} (column {column})"),
+            };
+            Mistake::new(Fault::Line, reason)
+        })?;
+        let get = |_, field: &Field| json::field(&object, &field.path);
+        let missing = |field: &Field, flag: &str| {
             let found: Vec<String> = object
                 .keys()
                 .take(20)
@@ -508,51 +581,321 @@ fn from_object(
             } else {
                 found.join(", ")
             };
-            Err(format!(
+            format!(
                 "there is no field `{}` (there are: {found}); say which with {flag}",
                 excerpt(field.name.as_bytes())
-            ))
-        }
-    };
-    let user = names.user(text(&layout.user, "--user-column NAME")?.as_bytes())?;
-    let at = moment(
-        text(&layout.time, "--time-column NAME")?.as_bytes(),
-        layout.unix,
-    )?;
-    let event = match (fixed, &layout.event) {
-        (Some(event), _) => event,
-        (None, Some(field)) => {
-            names.event(text(field, "--event-column NAME or --event NAME")?.as_bytes())?
-        }
-        // Only possible if an import is resumed with other columns.
-        (None, None) => return Err("there is no event".to_owned()),
-    };
-    for (property, fields) in layout.properties.iter().enumerate() {
-        let mut values = fields
-            .iter()
-            .filter_map(|field| json::field(&object, field));
-        match values.find(|value| !value.is_null()) {
-            Some(Value::String(text)) => {
-                properties.extend(names.property(property, text.as_bytes()))
+            )
+        };
+        let leaves = |field: &Field, found: &mut dyn FnMut(&str, Scalar<'static>)| {
+            if let Some(object) = json::object_at(&object, &field.path) {
+                json::leaves(&object, "", found);
             }
-            Some(Value::Array(_) | Value::Object(_)) => names.unusable(property),
-            Some(value) => {
-                properties.extend(names.property(property, value.to_string().as_bytes()))
+        };
+        self.row(get, &missing, &leaves)
+    }
+
+    /// Reads a row. `get` returns the value of a field, of which it also knows the number.
+    fn row<'v>(
+        &mut self,
+        get: impl Fn(usize, &Field) -> Scalar<'v>,
+        missing: Missing<'_>,
+        leaves: Leaves<'_>,
+    ) -> Result<Row, Mistake> {
+        let layout = self.layout;
+        let users = layout.user.len();
+        let time = get(users, &layout.time);
+        let at = self.time(&layout.time, time, missing)?;
+        let event = match self.fixed {
+            Some(event) => event,
+            None => {
+                let get = |index: usize, field: &Field| get(users + 1 + index, field);
+                self.event(get, missing)?
             }
-            None => {}
+        };
+        let user = self.user(&get, missing)?;
+        let mut slot = users + 1 + layout.event.len();
+        for source in &layout.properties {
+            match &source.name {
+                Some(name) => {
+                    let values = source.fields.iter().enumerate();
+                    let mut values = values.map(|(index, field)| get(slot + index, field));
+                    let value = values.find(|value| !is_blank(value));
+                    if let Some(value) = value {
+                        self.property(source.wish, name, &value);
+                    }
+                }
+                None => self.matching(source, leaves),
+            }
+            slot += source.fields.len();
+        }
+        Ok(Row { event, user, at })
+    }
+
+    fn time(
+        &mut self,
+        field: &Field,
+        value: Scalar<'_>,
+        missing: Missing<'_>,
+    ) -> Result<i64, Mistake> {
+        let read = match &value {
+            Scalar::Missing => {
+                return Err(Mistake::new(
+                    Fault::NoTime,
+                    missing(field, "--time-column NAME"),
+                ));
+            }
+            Scalar::Whole(number) => self.times.number(*number),
+            Scalar::Number(text) => self.times.read(text.as_bytes()),
+            Scalar::Text(text) => self.times.read(text),
+            Scalar::Null => return Err(Mistake::new(Fault::NoTime, not_text(field, &value))),
+            _ => return Err(Mistake::new(Fault::Time, not_text(field, &value))),
+        };
+        match read {
+            Ok(Time { seconds, unit }) => {
+                if let Some(unit) = unit {
+                    self.names.notes_mut().unit(unit);
+                }
+                Ok(seconds)
+            }
+            Err(error) => Err(mistaken_time(&error)),
         }
     }
-    Ok(Row { event, user, at })
+
+    fn event<'v>(
+        &mut self,
+        get: impl Fn(usize, &Field) -> Scalar<'v>,
+        missing: Missing<'_>,
+    ) -> Result<u32, Mistake> {
+        let layout = self.layout;
+        let flag = "--event-column NAME or --event NAME";
+        let default = layout.default_event();
+        let mut lack = None;
+        for (index, field) in layout.event.iter().enumerate() {
+            let is_last = index + 1 == layout.event.len() && default.is_none();
+            let value = get(index, field);
+            let reason = match value {
+                Scalar::Missing => missing(field, flag),
+                Scalar::Text(text) if is_last || !is_nobody(&text) => {
+                    let text = text.strip_suffix(b"\r").unwrap_or(&text);
+                    if !is_last || !text.trim_ascii().is_empty() {
+                        return self
+                            .names
+                            .event(text)
+                            .map_err(|reason| Mistake::new(Fault::Event, reason));
+                    }
+                    "an event name must not be empty".to_owned()
+                }
+                Scalar::Text(_) => String::new(),
+                Scalar::Whole(number) => {
+                    let name = itoa::Buffer::new().format(number).to_owned();
+                    let event = self.names.event(name.as_bytes());
+                    return event.map_err(|reason| Mistake::new(Fault::Event, reason));
+                }
+                Scalar::Number(text) => {
+                    let event = self.names.event(text.as_bytes());
+                    return event.map_err(|reason| Mistake::new(Fault::Event, reason));
+                }
+                Scalar::Null => not_text(field, &value),
+                _ => return Err(Mistake::new(Fault::Event, not_text(field, &value))),
+            };
+            lack.get_or_insert(reason);
+        }
+        match (default, lack) {
+            (Some(default), _) => self
+                .names
+                .event(default.as_bytes())
+                .map_err(|reason| Mistake::new(Fault::Event, reason)),
+            (None, Some(reason)) => Err(Mistake::new(Fault::NoEvent, reason)),
+            // Only possible if an import is resumed with other columns.
+            (None, None) => Err(Mistake::new(Fault::NoEvent, "there is no event")),
+        }
+    }
+
+    /// Reads the user last, because a string id is remembered even if the row turns out invalid.
+    fn user<'v>(
+        &mut self,
+        get: impl Fn(usize, &Field) -> Scalar<'v>,
+        missing: Missing<'_>,
+    ) -> Result<UserId, Mistake> {
+        let mut lack = None;
+        for (index, field) in self.layout.user.iter().enumerate() {
+            let value = get(index, field);
+            let read = match &value {
+                Scalar::Missing => {
+                    lack.get_or_insert_with(|| missing(field, "--user-column NAME"));
+                    continue;
+                }
+                Scalar::Whole(number) => {
+                    let mut buffer = itoa::Buffer::new();
+                    self.names.user(buffer.format(*number).as_bytes())
+                }
+                Scalar::Number(text) => self.names.user(text.as_bytes()),
+                Scalar::Text(text) => self.names.user(text),
+                Scalar::Null => {
+                    lack.get_or_insert_with(|| not_text(field, &value));
+                    continue;
+                }
+                _ => return Err(Mistake::new(Fault::User, not_text(field, &value))),
+            };
+            match read {
+                Ok(user) => return Ok(user),
+                Err(UserIdError::Empty) => {
+                    let name = excerpt(field.name.as_bytes());
+                    lack.get_or_insert_with(|| format!("`{name}` is empty"));
+                }
+                Err(UserIdError::Nobody(text)) => {
+                    let name = excerpt(field.name.as_bytes());
+                    lack.get_or_insert_with(|| {
+                        format!("`{name}` is `{text}`, which stands for no user")
+                    });
+                }
+                Err(error) => {
+                    let fault = match error {
+                        UserIdError::NotANumberButText(_) | UserIdError::TooLarge(_) => {
+                            Fault::UserOfOtherKind
+                        }
+                        _ => Fault::User,
+                    };
+                    return Err(Mistake::new(fault, error.to_string()));
+                }
+            }
+        }
+        Err(Mistake::new(
+            Fault::NoUser,
+            lack.unwrap_or_else(|| "there is no user".to_owned()),
+        ))
+    }
+
+    fn property(&mut self, wish: usize, name: &str, value: &Scalar<'_>) {
+        let properties = self.names.properties();
+        let is_known = properties
+            .get(wish)
+            .is_some_and(|property| property.name == name);
+        let index = if is_known {
+            Some(wish)
+        } else {
+            self.names.matching(wish, name)
+        };
+        let Some(index) = index else { return };
+        let names = &mut *self.names;
+        let event = match value {
+            Scalar::Text(text) => names.property(index, text),
+            Scalar::Whole(number) => {
+                names.property(index, itoa::Buffer::new().format(*number).as_bytes())
+            }
+            Scalar::Number(text) => names.property(index, text.as_bytes()),
+            Scalar::Bool(value) => names.property(index, value.to_string().as_bytes()),
+            _ => {
+                names.unusable(index);
+                None
+            }
+        };
+        let dating = names.properties()[index].dating;
+        self.properties.extend(event.map(|event| Held {
+            event,
+            property: index,
+            dating,
+        }));
+    }
+
+    /// Reads all properties that a pattern stands for.
+    fn matching(&mut self, source: &crate::ingest::layout::Source, leaves: Leaves<'_>) {
+        let mut found = Vec::new();
+        for field in &source.fields {
+            leaves(field, &mut |name, value| {
+                let is_value = !is_blank(&value) && value != Scalar::Other;
+                if is_value && crate::ingest::property::matches(&source.pattern, name) {
+                    let name = match field.name.as_str() {
+                        "" => name.to_owned(),
+                        parent => format!("{parent}.{name}"),
+                    };
+                    found.push((name, value));
+                }
+            });
+        }
+        for (name, value) in found {
+            self.property(source.wish, &name, &value);
+        }
+    }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// Returns whether a value leaves a property to the next field.
+fn is_blank(value: &Scalar<'_>) -> bool {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Scalar::Missing | Scalar::Null => true,
+        Scalar::Text(text) => text.trim_ascii().is_empty(),
+        _ => false,
+    }
+}
+
+fn mistaken_time(error: &TimeError) -> Mistake {
+    let (fault, flags) = match error {
+        TimeError::Missing => (Fault::NoTime, String::new()),
+        TimeError::Implausible { .. } => {
+            (Fault::Year, "; --any-year imports such times".to_owned())
+        }
+        TimeError::DayOrMonth(_) => {
+            let formats: Vec<String> = error
+                .formats()
+                .iter()
+                .map(|format| format!("--time-format '{format}'"))
+                .collect();
+            (
+                Fault::DayOrMonth,
+                format!(", or pass {}", formats.join(" or ")),
+            )
+        }
+        _ => (Fault::Time, String::new()),
+    };
+    Mistake::new(fault, format!("{error}{flags}"))
+}
+
+fn not_text(field: &Field, value: &Scalar<'_>) -> String {
+    let kind = match value {
+        Scalar::Null => "null",
+        Scalar::Bool(_) => "true or false",
+        _ => "a list or an object",
+    };
+    let name = excerpt(field.name.as_bytes());
+    format!("`{name}` is {kind}, not a text or number")
+}
+
+/// Reads the rows of common JSON objects quickly.
+struct Picker {
+    wanted: Wanted,
+    /// The number of values to read.
+    len: usize,
+    /// The index of the value of each field.
+    indexes: Vec<usize>,
+}
+
+impl Picker {
+    /// Returns `None` if the fields of a layout cannot be read quickly.
+    fn new(layout: &Layout) -> Option<Self> {
+        if layout.properties.iter().any(|source| source.name.is_none()) {
+            return None;
+        }
+        let (wanted, indexes) = Wanted::of(layout.fields())?;
+        // Users come first, then the time: see `Layout::fields` and `Reading::row`.
+        Some(Picker {
+            len: indexes.iter().max().expect("there is a user") + 1,
+            wanted,
+            indexes,
+        })
+    }
+
+    /// Returns the row of an object, or `None` if [`Reading::of_object`] must read it.
+    fn read(&self, line: &[u8], reading: &mut Reading<'_>) -> Option<Row> {
+        let found = self.wanted.pick(line, self.len)?;
+        if found.contains(&Scalar::Unread) {
+            return None;
+        }
+        let get = |slot: usize, _: &Field| match &found[self.indexes[slot]] {
+            Scalar::Text(text) => Scalar::Text(text[..].into()),
+            other => other.clone(),
+        };
+        let none = |_: &Field, _: &str| String::new();
+        reading.row(get, &none, &|_, _| {}).ok()
     }
 }
 
@@ -579,7 +922,7 @@ mod tests {
                         at.format("%Y-%m-%dT%H:%M:%S")
                     )
                 }
-                Err(Problem::Line { line, reason }) => format!("line {line}: {reason}"),
+                Err(Problem::Line { line, reason, .. }) => format!("line {line}: {reason}"),
                 Err(problem) => format!("{problem:?}"),
             });
         }
@@ -594,7 +937,7 @@ mod tests {
             [
                 "a, \"b\" 7 2026-11-23T00:00:00",
                 "x 8 2026-11-23T14:00:00",
-                "line 5: `never` is not a time: 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds",
+                "line 5: `never` is not a time: write 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00+01:00 or Unix seconds",
             ]
         );
     }
@@ -616,13 +959,13 @@ mod tests {
         let text = b"user,event,timestamp\n-1,a,2026-11-23\n4294967296,a,2026-11-23\nabc,a,2026-11-23\n1.5,a,2026-11-23\n,a,2026-11-23\n1,,2026-11-23\n1,a,2026-02-30\n1,a,1795442400000\n1,\xff,2026-11-23\n1,a\n1,bitop_a,2026-11-23\n1,a\tb,2026-11-23\n4294967295,a,2026-11-23";
         insta::assert_snapshot!(read(text).join("\n"), @r"
         line 2: `-1` is not a valid user id: this store uses numeric ids from 0 to 4294967295
-        line 3: `4294967296` is not a valid user id: this store uses numeric ids from 0 to 4294967295
+        line 3: `4294967296` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for larger ids, create a store with --ids map)
         line 4: `abc` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for string ids, create a store with --ids map)
         line 5: `1.5` is not a valid user id: this store uses numeric ids from 0 to 4294967295
-        line 6: `` is not a valid user id: this store uses numeric ids from 0 to 4294967295
+        line 6: `user` is empty
         line 7: an event name must not be empty
-        line 8: `2026-02-30` is not a time: 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds
-        line 9: `1795442400000` looks like milliseconds: Unix time is counted in seconds here
+        line 8: `2026-02-30` is not a time: write 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00+01:00 or Unix seconds
+        a 1 2026-11-23T14:00:00
         line 10: `�` is not UTF-8
         line 11: the line has 2 fields, and `timestamp` would be number 3
         line 12: an event name must not begin with `bitop_`: such keys are temporary and get deleted
@@ -656,7 +999,7 @@ mod tests {
         a 2 2026-11-23T14:00:00
         line 4: `1.5` is not a valid user id: this store uses numeric ids from 0 to 4294967295
         line 5: `user` is null, not a text or number
-        line 6: there is no field `user` (there are: `uid`); say which with --user-column NAME
+        line 6: there is no field `timestamp` (there are: `uid`); say which with --time-column NAME
         line 7: not a JSON object: expected ident (column 2)
         line 8: not a JSON object: invalid unicode code point (column 20)
         line 9: not a JSON object: invalid type: sequence, expected a map

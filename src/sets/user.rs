@@ -19,6 +19,17 @@ pub enum UserIdError {
         "`{0}` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for string ids, create a store with --ids map)"
     )]
     NotANumberButText(String),
+    /// A numeric id is a whole number that is too large.
+    #[error(
+        "`{0}` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for larger ids, create a store with --ids map)"
+    )]
+    TooLarge(String),
+    /// The id is not UTF-8.
+    #[error("`{0}` is not UTF-8")]
+    NotUtf8(String),
+    /// The text stands for no user, such as `NULL`.
+    #[error("`{0}` stands for no user")]
+    Nobody(String),
     /// The id is empty.
     #[error("a user id must not be empty")]
     Empty,
@@ -44,7 +55,8 @@ pub enum UserIdError {
 /// ```
 ///
 /// # Errors
-/// Returns [`UserIdError::NotANumber`] or [`UserIdError::NotANumberButText`].
+/// Returns [`UserIdError::NotANumber`], [`UserIdError::NotANumberButText`] or
+/// [`UserIdError::TooLarge`].
 pub fn parse_numeric_id(text: &[u8]) -> Result<UserId, UserIdError> {
     let digits = text.trim_ascii();
     match whole_number(digits).and_then(|number| UserId::try_from(number).ok()) {
@@ -53,8 +65,11 @@ pub fn parse_numeric_id(text: &[u8]) -> Result<UserId, UserIdError> {
             let has_letters = digits
                 .iter()
                 .any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+            let is_whole = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
             let shown = shown(&String::from_utf8_lossy(digits));
-            Err(if has_letters {
+            Err(if is_whole {
+                UserIdError::TooLarge(shown)
+            } else if has_letters {
                 UserIdError::NotANumberButText(shown)
             } else {
                 UserIdError::NotANumber(shown)

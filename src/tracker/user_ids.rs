@@ -1,9 +1,12 @@
 //! User ids: their numbers, and the kind of ids that a store has.
 
+use std::borrow::Cow;
+
 use crate::sets::{UserId, parse_numeric_id, parse_string_id};
 use crate::tracker::base::Tracker;
-use crate::tracker::error::{Error, Result};
+use crate::tracker::error::Result;
 use crate::tracker::ids::{Ids, IdsError};
+use crate::values::{clean, numeric_id, string_id};
 
 impl Tracker {
     /// Sets the kind of user ids. By default the store decides, and an empty store has numeric ids.
@@ -56,13 +59,17 @@ impl Tracker {
             Ids::Numbers => {
                 let numbers = called
                     .iter()
-                    .map(|text| Ok(number(text)?))
+                    .map(|text| Ok(numeric_id(text.as_bytes()).map_err(IdsError::from)?.id))
                     .collect::<Result<Vec<UserId>>>()?;
                 self.settle(Ids::Numbers)?;
                 Ok(numbers)
             }
             Ids::Strings => {
-                let texts = texts(called)?;
+                let texts = called
+                    .iter()
+                    .map(|text| Ok(string_id(text).map_err(IdsError::from)?))
+                    .collect::<Result<Vec<_>>>()?;
+                let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
                 self.settle(Ids::Strings)?;
                 Ok(self.store.string_ids().assign(&texts)?)
             }
@@ -128,10 +135,35 @@ impl Tracker {
             .numbers(texts.as_deref().unwrap_or_default())?;
         match self.ids_of(found.is_some())? {
             Ids::Numbers => called.iter().map(|text| Ok(Some(number(text)?))).collect(),
-            Ids::Strings => texts
-                .map(|texts| found.unwrap_or_else(|| vec![None; texts.len()]))
-                .map_err(Error::from),
+            Ids::Strings => {
+                let texts = texts?;
+                let found = found.unwrap_or_else(|| vec![None; texts.len()]);
+                self.with_composed(&texts, found)
+            }
         }
+    }
+
+    /// Ids are stored with composed characters. The numbers of those that are not found as they are
+    /// written are looked up in that form.
+    fn with_composed(
+        &self,
+        texts: &[&str],
+        mut found: Vec<Option<UserId>>,
+    ) -> Result<Vec<Option<UserId>>> {
+        let missing = (0..texts.len()).filter(|index| found[*index].is_none());
+        let composed: Vec<(usize, Cow<'_, str>)> = missing
+            .map(|index| (index, clean(texts[index])))
+            .filter(|(index, text)| text != texts[*index])
+            .collect();
+        if composed.is_empty() {
+            return Ok(found);
+        }
+        let wanted: Vec<&str> = composed.iter().map(|(_, text)| &**text).collect();
+        let numbers = self.store.string_ids().numbers(&wanted)?;
+        for ((index, _), number) in composed.iter().zip(numbers.into_iter().flatten()) {
+            found[*index] = number;
+        }
+        Ok(found)
     }
 
     /// The user ids of numbers. In a store with string ids, a number without a string, which only a

@@ -39,13 +39,16 @@ fn packed_files_are_told_by_their_bytes_whatever_they_are_called() {
         let file = shop.write(name, bytes);
         assert_eq!(
             shop.run(&["import", &file]).quietly(),
-            "imported 2 marks of 1 event by 2 users from 1 file\n"
+            "imported 2 marks of 1 event by 2 users from 1 file\n2 lines, on 2026-11-23\n"
         );
     }
     assert_eq!(shop.run(&["people", "b@2026-11-23"]).quietly(), "5\n6\n");
     for bytes in [gzip(SMALL.as_bytes()), zstd(SMALL.as_bytes())] {
         let said = shop.pipe(&["import", "-"], &bytes).quietly();
-        assert_eq!(said, "imported 2 marks of 1 event by 2 users from 1 file\n");
+        assert_eq!(
+            said,
+            "imported 2 marks of 1 event by 2 users from 1 file\n2 lines, on 2026-11-23\n"
+        );
     }
 }
 
@@ -81,7 +84,7 @@ fn columns_are_found_by_their_usual_names_and_said_first() {
     );
     assert_eq!(
         ran.out,
-        "imported 1 mark of 1 event by 1 user from 1 file\n"
+        "imported 1 mark of 1 event by 1 user from 1 file\n1 line, on 2026-11-23\n"
     );
     // `user` before `user_id`, whatever their order; what was asked for is not guessed.
     let file = shop.write("b.csv", "user_id,user,event,ts\n1,2,b,2026-11-23\n");
@@ -135,10 +138,13 @@ fn exports_of_mixpanel_posthog_and_amplitude_are_recognised() {
     insta::assert_snapshot!(ran.err, @r"
     mixpanel: a Mixpanel export: `properties.distinct_id` is the user, `event` the event, `properties.time` the time
     mixpanel, line 3: `john.doe@example.com` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for string ids, create a store with --ids map) — skipped
+    note: 1 time was read as milliseconds since 1970, because of the size (see --time-unit)
+    error: 33.3 % of the lines were skipped, more than 5 %; the others were imported. To change this, create a store with --ids map for ids that are not whole numbers up to 4294967295, or accept it with --max-skipped
     ");
-    assert_eq!(
-        ran.out,
-        "imported 2 marks of 1 event by 2 users from 1 file, 2 values of 2 properties, skipped 1 line\n"
+    assert!(
+        ran.out.starts_with("imported 2 marks of 1 event by 2 users from 1 file, 2 values of 2 properties, skipped 1 line\n"),
+        "{}",
+        ran.out
     );
     assert_eq!(
         shop.run(&["people", "\"Played Song\"@2026-11-23"])
@@ -187,6 +193,7 @@ fn exports_of_mixpanel_posthog_and_amplitude_are_recognised() {
     insta::assert_snapshot!(ran.err, @r"
     amplitude.json.gz: an Amplitude export: `user_id` is the user, `event_type` the event, `event_time` the time
     amplitude.json.gz, line 1: `user_id` is null, not a text or number — skipped
+    error: 50.0 % of the lines were skipped, more than 5 %; the others were imported. To change this, name other columns that hold the user with --user-column NAME,NAME, or accept it with --max-skipped
     ");
     assert_eq!(
         shop.run(&[
@@ -218,7 +225,7 @@ fn properties_have_limits_and_say_what_was_left_out() {
     ]);
     assert_eq!(
         ran.out,
-        "imported 8 marks of 1 event by 8 users from 1 file, 2 values of 1 property\n"
+        "imported 8 marks of 1 event by 8 users from 1 file, 2 values of 1 property\n8 lines, on 2026-11-23\n"
     );
     insta::assert_snapshot!(ran.err, @r"
     note: `plan` has more than 2 different values; the others, on 2 lines, were skipped (see --property-values)
@@ -385,7 +392,7 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
             "{said}"
         );
         assert!(
-            said.ends_with(&format!(
+            said.contains(&format!(
                 "from 2 files; {} marks were imported before\n",
                 thousands(before + 2)
             )),
@@ -498,7 +505,7 @@ fn lines_are_taken_as_they_come_through_a_slow_pipe() {
         .unwrap();
     assert_eq!(
         String::from_utf8_lossy(&ran.stdout),
-        "imported 1 mark of 1 event by 1 user from 1 file\n"
+        "imported 1 mark of 1 event by 1 user from 1 file\n1 line, on 2026-11-23\n"
     );
 }
 
@@ -514,7 +521,7 @@ fn read(mut records: Records<&[u8]>, names: &mut Names) -> Vec<(String, Position
                 row.at,
                 records.properties()
             ),
-            Err(Problem::Line { line, reason }) => format!("line {line}: {reason}"),
+            Err(Problem::Line { line, reason, .. }) => format!("line {line}: {reason}"),
             Err(problem) => panic!("{problem}"),
         };
         found.push((shown, records.position()));
@@ -533,7 +540,7 @@ proptest! {
     /// panic.
     #[test]
     fn reading_on_from_any_line_is_reading_through(pieces in prop::collection::vec(piece(), 0..12), json: bool) {
-        let wishes = Columns { properties: if json { vec!["plan".to_owned()] } else { Vec::new() }, ..Columns::default() };
+        let wishes = Columns { properties: if json { vec!["plan".into()] } else { Vec::new() }, ..Columns::default() };
         let head = if json { "{\"user\":1,\"event\":\"a\",\"timestamp\":0}\n" } else { "user,event,timestamp,plan\n" };
         let text = format!("{head}{}", pieces.concat());
         let mut names = Names::new(&wishes.properties, 100).unwrap();

@@ -24,6 +24,7 @@ mod browser_read;
 mod busy;
 mod cached_counts;
 mod cancel;
+mod cases;
 mod cli;
 mod cluster;
 mod cluster_moves;

@@ -441,11 +441,18 @@ fn hostile() -> (Tracker, Vec<String>) {
         "x.json.json",
         "#3",
     ];
-    let texts: Vec<String> = hostile_names()
+    let mut texts: Vec<String> = Vec::new();
+    for text in hostile_names()
         .into_iter()
         .chain(more.map(str::to_owned))
         .filter(usable)
-        .collect();
+    {
+        // Ids that look the same are the same.
+        let text = cohortist::values::clean(&text).into_owned();
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
     let tracker = empty().with_ids(Ids::Strings);
     let users = tracker
         .assign(&texts.iter().map(String::as_str).collect::<Vec<_>>())
@@ -600,7 +607,7 @@ fn the_api_takes_and_tells_the_texts() {
     let mut dashboard = Dashboard::new(empty(), Clock::Fixed(now()));
     dashboard.write_token = Some("a-token-for-tests".to_owned());
     let host = format!("http://{}", serve_dashboard(dashboard));
-    for bad in [json!("ann"), json!("7"), json!(4_294_967_296_u64)] {
+    for bad in [json!("ann"), json!("7x"), json!(4_294_967_296_u64)] {
         let request = agent()
             .post(format!("{host}/api/v1/marks"))
             .header("authorization", "Bearer a-token-for-tests");
@@ -726,14 +733,16 @@ fn imports_take_texts_from_every_format() {
     assert!(ran.err.contains("there is no column `plan`"), "{}", ran.err);
     let ran = shop.run(&["--ids", "map", "import", &csv]);
     assert!(
-        ran.err
-            .contains("line 5: a user id must not be empty — skipped"),
+        ran.err.contains("line 5: `user` is empty — skipped"),
         "{}",
         ran.err
     );
-    assert_eq!(
-        ran.out,
-        "imported 3 marks of 1 event by 3 users from 1 file, skipped 2 lines\n"
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.out
+            .starts_with("imported 3 marks of 1 event by 3 users from 1 file, skipped 2 lines\n"),
+        "{}",
+        ran.out
     );
     let lines = concat!(
         r#"{"event":"a","properties":{"time":1795442400,"distinct_id":"ann@example.com","plan":"pro"}}"#,

@@ -1,7 +1,9 @@
 //! `cohortist import`.
 
 mod checkpoint;
+mod skipped;
 mod source;
+mod summary;
 mod writer;
 
 use std::collections::VecDeque;
@@ -11,6 +13,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use clap::ValueEnum;
 use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -19,14 +22,20 @@ use crate::cli::id_batches::id_batches;
 use crate::cli::names;
 use crate::cli::output::{AlreadyReported, Out, Usage, message, note, status};
 use crate::cli::store::StoreConfig;
+use crate::clock::Clock;
 use crate::ingest::{
-    Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Property, Records,
+    Columns, EventFrom, Fault, Format, Gather, Header, Layout, Names, Position, Problem, Records,
+    Wish,
 };
 use crate::render::{many, thousands};
 use crate::sets::{Prefix, parse_numeric_id};
-use crate::store::embedded::Keyspace;
+use crate::store::embedded::{EmbeddedStore, Keyspace};
+use crate::store::{Options, StoreError};
 use crate::tracker::{Extent, Ids, Tracker};
+use crate::values::{Times, Unit};
 use checkpoint::{Checkpoint, Found, Origin};
+use skipped::Skipped;
+use summary::Summary;
 use writer::{CheckpointWriter, Package, Reached, Tally};
 
 const EXAMPLES: &str = "\
@@ -36,6 +45,10 @@ EXAMPLES
   cohortist import january.csv.gz february.csv.zst more.ndjson
   # other columns, and the same event on every line
   cohortist import users.csv --event signup --user-column id --time-column date
+  # no column names in the first line
+  cohortist import log.tsv --columns user,event,time
+  # check a file without importing it
+  cohortist import events.csv --dry-run
   # also mark plan:pro, country:DE and so on
   cohortist import events.csv --property plan --property country
   # resume where an import stopped
@@ -53,11 +66,12 @@ FORMATS
   {\"user\": 4, \"event\": \"purchase\", \"timestamp\": 853579800}
 
 The file's name or its first byte tells the format. Files may be compressed with gzip or zstd. \
-Columns are found by their usual names, and exports of Mixpanel (NDJSON), PostHog (CSV) and \
-Amplitude (NDJSON) are recognized; the guesses are reported before anything is imported. Other \
-columns are ignored.
+Columns are found by their usual names, whatever their case and separators, and exports of \
+Amplitude, Google Analytics, Mixpanel, Plausible, PostHog, Segment, Snowplow and Umami are \
+recognized; the guesses are reported before anything is imported. Other columns are ignored.
 
-Importing a file twice changes nothing. Invalid lines are reported and skipped.";
+Importing a file twice changes nothing. Invalid lines are reported and skipped; if they are more \
+than --max-skipped, the exit code is 3.";
 
 /// The number of rows combined before they are written. More rows make bigger groups of the same
 /// bitmap and take more memory, about 30 bytes per row.
@@ -96,23 +110,54 @@ pub struct Args {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
 
-    /// Column with the user id [default: user, user_id, distinct_id or uid]
-    #[arg(long, value_name = "NAME", env = "COHORTIST_USER_COLUMN")]
-    user_column: Option<String>,
+    /// Columns with the user id; the first one with a value counts [default: user, user_id, …]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "COHORTIST_USER_COLUMN",
+        value_delimiter = ','
+    )]
+    user_column: Vec<String>,
 
-    /// Column with the name of the event [default: event or event_name]
+    /// Column with the name of the event [default: event, event_name, …]
     #[arg(long, value_name = "NAME", env = "COHORTIST_EVENT_COLUMN")]
     event_column: Option<String>,
 
-    /// Column with the time [default: timestamp, time, ts or created_at]
+    /// Column with the time [default: timestamp, time, ts, created_at, …]
     #[arg(long, value_name = "NAME", env = "COHORTIST_TIME_COLUMN")]
     time_column: Option<String>,
+
+    /// Columns of a CSV file without a header: names, or the numbers of user, event and time
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "COHORTIST_COLUMNS",
+        value_delimiter = ','
+    )]
+    columns: Vec<String>,
+
+    /// Form of the times, as for strftime, such as %d/%m/%Y [default: told by each time]
+    #[arg(long, value_name = "FORMAT", env = "COHORTIST_TIME_FORMAT")]
+    time_format: Option<String>,
+
+    /// Unit of times that are numbers [default: told by their size]
+    #[arg(
+        long,
+        value_name = "UNIT",
+        env = "COHORTIST_TIME_UNIT",
+        conflicts_with = "time_format"
+    )]
+    time_unit: Option<UnitArg>,
+
+    /// Import times before 1990 and after next year, instead of skipping their lines
+    #[arg(long, env = "COHORTIST_ANY_YEAR", value_parser = FalseyValueParser::new())]
+    any_year: bool,
 
     /// The event of every line, instead of a column
     #[arg(long, value_name = "NAME", env = "COHORTIST_EVENT")]
     event: Option<String>,
 
-    /// Column whose values become undated events, such as plan:pro; repeatable
+    /// Column whose values become events, such as plan:pro; repeatable
     #[arg(
         long,
         value_name = "NAME",
@@ -143,6 +188,20 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_STRICT", value_parser = FalseyValueParser::new())]
     strict: bool,
 
+    /// Percentage of lines that may be skipped; with more, the exit code is 3
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "COHORTIST_MAX_SKIPPED",
+        default_value = "5",
+        value_parser = percentage
+    )]
+    max_skipped: f64,
+
+    /// Read the files and print the summary, but import nothing
+    #[arg(long)]
+    dry_run: bool,
+
     /// Resume an interrupted import, from the checkpoints next to the files
     #[arg(long, env = "COHORTIST_RESUME", value_parser = FalseyValueParser::new())]
     resume: bool,
@@ -160,6 +219,56 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..=524_288)
     )]
     batch_rows: Option<u32>,
+}
+
+/// The unit of times that are numbers.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum UnitArg {
+    S,
+    Ms,
+    Us,
+    Ns,
+}
+
+impl From<UnitArg> for Unit {
+    fn from(arg: UnitArg) -> Unit {
+        match arg {
+            UnitArg::S => Unit::Seconds,
+            UnitArg::Ms => Unit::Milliseconds,
+            UnitArg::Us => Unit::Microseconds,
+            UnitArg::Ns => Unit::Nanoseconds,
+        }
+    }
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    text.strip_suffix('%')
+        .unwrap_or(text)
+        .trim()
+        .parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| "write a percentage from 0 to 100, such as 2.5".to_owned())
+}
+
+/// Parses the names or numbers of the columns of a file without a header.
+fn header(columns: &[String]) -> Result<Header, Usage> {
+    let numbers: Option<Vec<usize>> = columns
+        .iter()
+        .map(|name| name.trim().parse().ok())
+        .collect();
+    match numbers {
+        Some(numbers) if numbers.is_empty() => Ok(Header::FirstLine),
+        Some(numbers) if numbers.contains(&0) => {
+            Err(Usage("--columns: columns are counted from 1".to_owned()))
+        }
+        Some(numbers) => Ok(Header::Places(
+            numbers.into_iter().map(|number| number - 1).collect(),
+        )),
+        None => Ok(Header::Names(
+            columns.iter().map(|name| name.trim().to_owned()).collect(),
+        )),
+    }
 }
 
 /// How much is written at a time.
@@ -204,6 +313,11 @@ pub struct Config {
     strict: bool,
     resume: bool,
     ids_may_repeat: bool,
+    any_year: bool,
+    time_format: Option<String>,
+    time_unit: Option<Unit>,
+    max_skipped: f64,
+    dry_run: bool,
     batch_rows: Option<usize>,
 }
 
@@ -221,8 +335,18 @@ impl TryFrom<Args> for Config {
         }
         let to_usize = |number| usize::try_from(number).expect("a usize has at least 32 bits");
         let property_values = to_usize(args.property_values);
-        Names::new(&args.property, property_values)
+        let properties: Vec<Wish> = args
+            .property
+            .iter()
+            .map(|text| text.as_str().into())
+            .collect();
+        Names::new(&properties, property_values)
             .map_err(|error| Usage(format!("--property is the start of event names: {error}")))?;
+        if let Some(format) = &args.time_format {
+            Times::default()
+                .with_format(format)
+                .map_err(|error| Usage(format!("--time-format: {error}")))?;
+        }
         Ok(Config {
             files: args.files,
             wishes: Columns {
@@ -233,7 +357,10 @@ impl TryFrom<Args> for Config {
                     (None, None) => EventFrom::Guess,
                 },
                 time: args.time_column,
-                properties: args.property,
+                properties,
+                header: header(&args.columns)?,
+                times: Times::default(),
+                string_ids: false,
             },
             property_values,
             extent: Extent {
@@ -243,6 +370,11 @@ impl TryFrom<Args> for Config {
             strict: args.strict,
             resume: args.resume,
             ids_may_repeat: args.ids_may_repeat,
+            any_year: args.any_year,
+            time_format: args.time_format,
+            time_unit: args.time_unit.map(Unit::from),
+            max_skipped: args.max_skipped,
+            dry_run: args.dry_run,
             batch_rows: args.batch_rows.map(to_usize),
         })
     }
@@ -257,33 +389,32 @@ struct Checked {
 
 /// How reading and writing ended.
 struct Outcome {
-    /// The number of invalid lines.
-    skipped: u64,
+    skipped: Skipped,
     failure: Option<anyhow::Error>,
 }
 
 impl Config {
-    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
-        let mut names = Names::new(&self.wishes.properties, self.property_values)?;
+    pub fn run(mut self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
+        self.wishes.times = self.times(clock)?;
         // Everything that can be checked in advance is checked before the first mark is written.
-        let checked = self
-            .files
-            .iter()
-            .map(|file| self.check(file, &mut names))
-            .collect::<anyhow::Result<Vec<Checked>>>()?;
-        for (file, checked) in self.files.iter().zip(&checked) {
-            print_guess(file, checked.layout.as_ref());
-        }
-        let (tracker, embedded) = store.open_with_embedded()?;
-        store.print_location(None, &tracker)?;
+        let mut names = Names::new(&self.wishes.properties, self.property_values)?;
+        let mut checked = self.check_all(&mut names)?;
+        let (tracker, embedded) = self.open_store(store)?;
         let ids = tracker.ids()?;
         if ids == Ids::Strings {
             if let Some(embedded) = embedded.filter(|_| !self.ids_may_repeat) {
                 check_lost_ids(&tracker, &embedded.keyspace(), &store.display())?;
             }
+            // Other fields may hold the user.
+            self.wishes.string_ids = true;
+            names = Names::new(&self.wishes.properties, self.property_values)?;
+            checked = self.check_all(&mut names)?;
             // Other clients write to a Redis server, and it may lose numbers, so every batch asks
             // it again.
             names.use_string_ids(if store.is_redis() { 0 } else { CACHED_ID_BYTES });
+        }
+        for (file, checked) in self.files.iter().zip(&checked) {
+            print_guess(file, checked.layout.as_ref());
         }
         let checkpoints = self.checkpoints(&checked, store, &tracker, ids)?;
         for checkpoint in checkpoints.iter().flatten() {
@@ -293,6 +424,11 @@ impl Config {
             .iter()
             .flatten()
             .map(|checkpoint| checkpoint.records)
+            .sum();
+        let skipped_before = checkpoints
+            .iter()
+            .flatten()
+            .map(|checkpoint| checkpoint.skipped)
             .sum();
         let batching = Batching::new(self.batch_rows, store.is_redis());
         let starts = checkpoints.clone();
@@ -336,17 +472,71 @@ impl Config {
         if let Some(reason) = checkpoints.failure.as_ref().filter(|_| self.resume) {
             note!("{reason}");
         }
-        for file in self.files.iter().filter(|file| *file != "-") {
-            Checkpoint::remove(file);
+        if !self.dry_run {
+            for file in self.files.iter().filter(|file| *file != "-") {
+                Checkpoint::remove(file);
+            }
         }
-        self.note_left_out(&names);
+        let summary = Summary {
+            files: self.files.len() as u64,
+            tally: &tally,
+            skipped: &outcome.skipped,
+            before,
+            skipped_before,
+            names: &names,
+            property_values: self.property_values,
+            ids,
+            is_dry_run: self.dry_run,
+        };
+        summary.print_notes();
         let mut out = Out::new();
-        out.line(self.summary(&tally, outcome.skipped, before, &names))?;
+        out.line(summary.text())?;
         out.finish()?;
         if tally.records + before == 0 {
             return Err(AlreadyReported.into());
         }
+        summary.check_skipped(self.max_skipped)?;
         Ok(())
+    }
+
+    /// How times are read.
+    fn times(&self, clock: Clock) -> anyhow::Result<Times> {
+        let mut times = match self.any_year {
+            true => Times::default(),
+            false => Times::plausible(clock.now()),
+        };
+        if let Some(format) = &self.time_format {
+            times = times.with_format(format)?;
+        }
+        if let Some(unit) = self.time_unit {
+            times = times.with_unit(unit);
+        }
+        Ok(times)
+    }
+
+    fn check_all(&self, names: &mut Names) -> anyhow::Result<Vec<Checked>> {
+        self.files
+            .iter()
+            .map(|file| self.check(file, names))
+            .collect()
+    }
+
+    /// Opens the store. For a dry run, returns an empty store in memory with the same kind of ids.
+    fn open_store(&self, store: &StoreConfig) -> anyhow::Result<(Tracker, Option<EmbeddedStore>)> {
+        if !self.dry_run {
+            let (tracker, embedded) = store.open_with_embedded()?;
+            store.print_location(None, &tracker)?;
+            return Ok((tracker, embedded));
+        }
+        let ids = match store.open_to_read() {
+            Ok(tracker) => tracker.ids()?,
+            Err(error) => match error.downcast_ref() {
+                Some(StoreError::Missing(_)) => store.ids().unwrap_or(Ids::Numbers),
+                _ => return Err(error),
+            },
+        };
+        let memory = EmbeddedStore::in_memory(&Options::default());
+        Ok((Tracker::new(memory.shared()).with_ids(ids), None))
     }
 
     /// Reads all files in this thread, and writes to the store in another one.
@@ -379,14 +569,14 @@ impl Config {
                 began: Instant::now(),
                 reached: Vec::new(),
                 packages: sender,
-                skipped: 0,
+                skipped: Skipped::default(),
                 noted_numeric_ids: false,
                 bar,
             };
             let read = import.files(checked, starts);
             // Lines before an invalid one are imported.
             let sent = import.send();
-            let skipped = import.skipped;
+            let skipped = std::mem::take(&mut import.skipped);
             drop(import);
             (read.and(sent), writing.join(), skipped)
         });
@@ -443,6 +633,7 @@ impl Config {
             .iter()
             .zip(checked)
             .map(|(file, checked)| match &checked.layout {
+                _ if self.dry_run => Ok(None),
                 Some(layout) => self.checkpoint(file, layout, store, tracker, ids).map(Some),
                 None => Ok(None),
             })
@@ -458,11 +649,14 @@ impl Config {
         ids: Ids,
     ) -> anyhow::Result<Checkpoint> {
         let Columns {
-            event, properties, ..
+            event,
+            properties,
+            times,
+            ..
         } = &self.wishes;
         let layout = layout.fingerprint();
         let reading = format!(
-            "{layout} {event:?} {properties:?} {:?} {ids:?}",
+            "{layout} {event:?} {properties:?} {times:?} {:?} {ids:?}",
             self.extent
         );
         let origin = Origin::of(file, &reading, store.identity(), store.prefix())
@@ -483,58 +677,6 @@ impl Config {
             (Found::Stale(_), false) | (Found::Nothing, _) => {}
         }
         Ok(origin.start())
-    }
-
-    fn note_left_out(&self, names: &Names) {
-        for property in names.properties() {
-            let name = &property.name;
-            if property.beyond > 0 {
-                note!(
-                    "`{name}` has more than {} different values; the others, on {}, were skipped (see --property-values)",
-                    thousands(self.property_values as u64),
-                    many(property.beyond, "line"),
-                );
-            }
-            if property.unusable > 0 {
-                note!(
-                    "the value of `{name}` on {} cannot become an event name: it is too long, contains control characters, or is a list or an object",
-                    many(property.unusable, "line")
-                );
-            }
-        }
-    }
-
-    /// Returns a summary such as `imported 6,919 marks of 1 event by 2,357 users from 1 file,
-    /// skipped 3 lines`.
-    fn summary(&self, tally: &Tally, skipped: u64, before: u64, names: &Names) -> String {
-        let mut more = String::new();
-        let properties = names.properties().len();
-        if properties > 0 {
-            let values: usize = names.properties().iter().map(Property::values).sum();
-            let values = many(values as u64, "value");
-            let noun = if properties == 1 {
-                "property"
-            } else {
-                "properties"
-            };
-            more += &format!(", {values} of {properties} {noun}");
-        }
-        if skipped > 0 {
-            more += &format!(", skipped {}", many(skipped, "line"));
-        }
-        if before > 0 {
-            more += &format!("; {} were imported before", many(before, "mark"));
-        }
-        let files = many(self.files.len() as u64, "file");
-        if tally.records == 0 {
-            return format!("imported nothing from {files}{more}");
-        }
-        format!(
-            "imported {} of {} by {} from {files}{more}",
-            many(tally.records, "mark"),
-            many(tally.events.len() as u64, "event"),
-            many(tally.users.count, "user"),
-        )
     }
 }
 
@@ -586,7 +728,7 @@ fn print_guess(file: &str, layout: Option<&Layout>) {
 fn failed(file: &str, problem: Problem) -> anyhow::Error {
     match problem {
         Problem::File(reason) => anyhow!("{}: {reason}", display(file)),
-        Problem::Line { line, reason } => anyhow!("{}, line {line}: {reason}", display(file)),
+        Problem::Line { line, reason, .. } => anyhow!("{}, line {line}: {reason}", display(file)),
         Problem::Read(error) => anyhow!("cannot read {}: {error}", display(file)),
     }
 }
@@ -629,8 +771,8 @@ struct Import<'a> {
     /// How far files were read since the last package.
     reached: Vec<Reached>,
     packages: SyncSender<Package>,
-    /// The number of invalid lines in all files.
-    skipped: u64,
+    /// The invalid lines in all files.
+    skipped: Skipped,
     /// Whether it was noted that numeric ids are stored as strings.
     noted_numeric_ids: bool,
     bar: &'a ProgressBar,
@@ -676,9 +818,13 @@ impl Import<'_> {
                     self.gather.add(row, records.properties());
                     reached.records += 1;
                 }
-                Err(Problem::Line { line, reason }) if !self.config.strict => {
+                Err(Problem::Line {
+                    line,
+                    fault,
+                    reason,
+                }) if !self.config.strict => {
                     reached.skipped += 1;
-                    self.skip(file, line, &reason);
+                    self.skip(file, line, fault, &reason);
                 }
                 // Lines before the invalid one are imported, lines after it are not.
                 Err(problem) => {
@@ -744,6 +890,7 @@ impl Import<'_> {
             rows,
             reached: std::mem::take(&mut self.reached),
             values: self.names.values(),
+            held: self.names.held(),
         };
         self.packages.send(package).map_err(|_| Stop::WriterEnded)
     }
@@ -761,13 +908,15 @@ impl Import<'_> {
         }
     }
 
-    fn skip(&mut self, file: &str, line: u64, reason: &str) {
-        self.skipped += 1;
-        if self.skipped <= MAX_REPORTED {
-            let file = display(file);
+    fn skip(&mut self, file: &str, line: u64, fault: Fault, reason: &str) {
+        let file = display(file);
+        self.skipped
+            .add(fault, || format!("{file}, line {line}: {reason}"));
+        let total = self.skipped.total();
+        if total <= MAX_REPORTED {
             self.bar
                 .suspend(|| status!("{file}, line {line}: {reason} — skipped"));
-        } else if self.skipped == MAX_REPORTED + 1 {
+        } else if total == MAX_REPORTED + 1 {
             self.bar
                 .suspend(|| status!("further invalid lines are skipped and only counted"));
         }

@@ -11,9 +11,9 @@ use indicatif::ProgressBar;
 use crate::bitmap::{Tile, split};
 use crate::cli::import::checkpoint::{Checkpoint, Sample};
 use crate::cli::output::warn_if_unsynced;
-use crate::ingest::{Bits, Gathered, Position, RowIds};
+use crate::ingest::{Bits, Gathered, Names, Position, RowIds};
 use crate::render::thousands;
-use crate::sets::{Key, Prefix, UserId, When};
+use crate::sets::{EventName, Key, Prefix, UserId, When};
 use crate::store::Progress;
 use crate::tracker::{Ids, Result, Tracker};
 
@@ -31,6 +31,9 @@ pub struct Package {
     pub reached: Vec<Reached>,
     /// The values of properties that became events so far.
     pub values: Values,
+    /// The events that values of properties became so far, with their numbers and the index of the
+    /// property.
+    pub held: Vec<(u32, EventName, usize)>,
 }
 
 /// The values of each property.
@@ -54,6 +57,27 @@ pub struct Tally {
     pub records: u64,
     pub users: Seen,
     pub events: BTreeSet<u32>,
+    /// The first and the last day, as the time of their beginning.
+    pub days: Option<(i64, i64)>,
+    /// The users of the undated values of each property, by the index of the property.
+    values: HashMap<usize, ValueUsers>,
+}
+
+/// The users of the values of a property.
+#[derive(Default)]
+struct ValueUsers {
+    by_value: HashMap<EventName, Seen>,
+    any: Seen,
+    several: Seen,
+}
+
+/// How many users have values of a property.
+#[derive(Debug, Clone, Copy)]
+pub struct Several {
+    /// Users with a value.
+    pub users: u64,
+    /// Users with more than one value.
+    pub several: u64,
 }
 
 /// Saves checkpoints.
@@ -159,6 +183,7 @@ pub fn write(
             }
             None => tracker.settle(Ids::Numbers)?,
         }
+        tally.take_days(gathered.days());
         let bits = gathered.bits()?;
         let mut runs: Vec<(&Key, &[UserId])> = Vec::new();
         let mut room = batch_marks;
@@ -175,6 +200,7 @@ pub fn write(
         }
         warn_if_unsynced(tracker.add(&runs))?;
         tally.take(package.rows, &bits);
+        tally.take_values(&package.held, &bits);
         let id_of = |user: UserId| match &package.texts {
             Some(texts) if let Some(index) = new_id(&numbers, texts, user) => {
                 Ok(texts.new.get(index).to_owned())
@@ -232,6 +258,50 @@ impl Tally {
     }
 }
 
+impl Tally {
+    fn take_days(&mut self, days: Option<(i64, i64)>) {
+        self.days = match (self.days, days) {
+            (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
+            (known, new) => known.or(new),
+        };
+    }
+
+    fn take_values(&mut self, held: &[(u32, EventName, usize)], bits: &Bits) {
+        if held.is_empty() {
+            return;
+        }
+        let properties: HashMap<&EventName, usize> = held
+            .iter()
+            .map(|(_, event, property)| (event, *property))
+            .collect();
+        for (key, users) in bits.groups().filter(|(key, _)| key.when() == When::Ever) {
+            if let Some(property) = properties.get(key.event()) {
+                let values = self.values.entry(*property).or_default();
+                let of_value = values.by_value.entry(key.event().clone()).or_default();
+                for user in users {
+                    if of_value.insert(*user) && !values.any.insert(*user) {
+                        values.several.insert(*user);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the undated properties of which users have more than one value.
+    pub fn several_values<'n>(&self, names: &'n Names) -> impl Iterator<Item = (&'n str, Several)> {
+        let properties = names.properties().iter().enumerate();
+        let found = properties.filter_map(|(index, property)| {
+            let values = self.values.get(&index)?;
+            let counts = Several {
+                users: values.any.count,
+                several: values.several.count,
+            };
+            (counts.several > 0).then_some((property.name.as_str(), counts))
+        });
+        found.collect::<Vec<_>>().into_iter()
+    }
+}
+
 fn is_month(key: &Key) -> bool {
     matches!(key.when(), When::In(period) if period.grain() == crate::calendar::Grain::Month)
 }
@@ -244,6 +314,13 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Adds one user. Returns whether the user is new.
+    fn insert(&mut self, user: UserId) -> bool {
+        let before = self.count;
+        self.add(&[user]);
+        self.count > before
+    }
+
     /// Adds users, which are in ascending order.
     fn add(&mut self, users: &[UserId]) {
         for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {

@@ -1,5 +1,6 @@
 //! `POST /api/v1/marks`: records marks from any program that can send JSON.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH};
@@ -7,21 +8,21 @@ use actix_web::rt::time::sleep;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 
-use crate::calendar::parse_moment;
-use crate::render::words;
+use crate::render::many;
 use crate::server::arrival::body;
 use crate::server::client::client_address;
 use crate::server::error::{BadEntry, WebError};
 use crate::server::respond::answer;
 use crate::server::work::{block, changed};
 use crate::server::{Live, View};
-use crate::sets::{EventName, UserId, parse_string_id};
+use crate::sets::{EventName, UserIdError};
 use crate::store::budget::Reservation;
 use crate::tracker::{Extent, Ids, Tracker, Written};
+use crate::values::{Time, TimeError, Times, Unit, event_name, numeric_id, string_id};
 
 /// The maximum length of a body, in bytes: some hundred thousand marks.
 const MAX_BODY: usize = 16 << 20;
@@ -37,10 +38,13 @@ const MAX_LISTED: usize = 100;
 #[serde(deny_unknown_fields)]
 struct Sent<'a> {
     #[serde(borrow)]
-    event: std::borrow::Cow<'a, str>,
+    event: Cow<'a, str>,
     #[serde(borrow)]
     user: User<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
     at: Option<At<'a>>,
+    #[serde(default)]
+    any_year: bool,
     #[serde(default)]
     hourly: bool,
     #[serde(default)]
@@ -53,6 +57,13 @@ fn yes() -> bool {
     true
 }
 
+/// Reads a value that may be left out, and must not be `null`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// The user: a number, or a string. In a store with string ids a number is read as a string.
 #[derive(Debug, Deserialize)]
 #[serde(
@@ -61,36 +72,41 @@ fn yes() -> bool {
 )]
 enum User<'a> {
     Number(u64),
-    Text(#[serde(borrow)] std::borrow::Cow<'a, str>),
+    Negative(i64),
+    Fraction(f64),
+    Text(#[serde(borrow)] Cow<'a, str>),
 }
 
 impl User<'_> {
-    fn called(&self) -> String {
+    fn text(&self) -> Cow<'_, str> {
         match self {
-            User::Number(number) => number.to_string(),
-            User::Text(text) => text.trim().to_owned(),
+            User::Number(number) => number.to_string().into(),
+            User::Negative(number) => number.to_string().into(),
+            // As JSON writes it: `7.0`.
+            User::Fraction(number) => format!("{number:?}").into(),
+            User::Text(text) => Cow::Borrowed(text),
         }
     }
 }
 
-/// The time: Unix seconds, or text as on the command line.
+/// The time: a number or a text, as in files.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`at` is neither a number nor a string; without it, the time is now"
+)]
 enum At<'a> {
-    Seconds(i64),
-    Text(#[serde(borrow)] std::borrow::Cow<'a, str>),
+    Whole(i64),
+    Fraction(f64),
+    Text(#[serde(borrow)] Cow<'a, str>),
 }
 
 impl At<'_> {
-    fn moment(&self) -> Result<DateTime<Utc>, String> {
+    fn read(&self, times: &Times) -> Result<Time, TimeError> {
         match self {
-            // Uses the same parser, so that the supported years are the same.
-            At::Seconds(seconds) => {
-                let moment = DateTime::from_timestamp(*seconds, 0)
-                    .ok_or("`at` is outside the supported years")?;
-                parse_moment(&moment.to_rfc3339()).map_err(|error| format!("`at`: {error}"))
-            }
-            At::Text(text) => parse_moment(text).map_err(|error| format!("`at`: {error}")),
+            At::Whole(number) => times.number(*number),
+            At::Fraction(number) => times.read(number.to_string().as_bytes()),
+            At::Text(text) => times.read(text.as_bytes()),
         }
     }
 }
@@ -101,6 +117,9 @@ struct Recorded {
     /// A warning, although all marks are recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
+    /// How values were read that may have been meant in another way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// `POST /api/v1/marks`
@@ -210,42 +229,87 @@ struct Entry {
     at: DateTime<Utc>,
     extent: Extent,
     value: bool,
+    note: Option<String>,
 }
 
-impl Entry {
-    fn read(text: &str, now: DateTime<Utc>, ids: Ids) -> Result<Self, String> {
+/// How entries are read.
+struct Reader {
+    now: DateTime<Utc>,
+    ids: Ids,
+    plausible: Times,
+    any_year: Times,
+}
+
+impl Reader {
+    fn new(now: DateTime<Utc>, ids: Ids) -> Self {
+        Reader {
+            now,
+            ids,
+            plausible: Times::plausible(now),
+            any_year: Times::default(),
+        }
+    }
+
+    fn read(&self, text: &str) -> Result<Entry, String> {
         // The error includes the column; its line is always 1, so it is left out.
         let sent: Sent<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let user = match (&sent.user, ids) {
-            // A string of digits may be a mistake, or the id of another system.
-            (User::Text(text), Ids::Numbers) => return Err(not_a_number(text)),
-            (User::Number(number), Ids::Numbers) if UserId::try_from(*number).is_err() => {
-                return Err(not_a_number(&number.to_string()));
-            }
-            (user, _) => user.called(),
+        let event = match sent.value {
+            true => event_name(&sent.event),
+            // A name that another program wrote stays reachable.
+            false => EventName::new(&sent.event),
         };
-        if ids == Ids::Strings {
-            parse_string_id(&user).map_err(|error| format!("`user`: {error}"))?;
-        }
+        let times = match sent.any_year {
+            true => &self.any_year,
+            false => &self.plausible,
+        };
+        let (at, note) = match &sent.at {
+            None => (self.now, None),
+            Some(at) => {
+                let time = at.read(times).map_err(|error| mistaken_time(&error))?;
+                let note = time.unit.filter(|unit| *unit != Unit::Seconds);
+                let note = note.map(|unit| format!("`at` was read as {unit} since 1970"));
+                let at = DateTime::from_timestamp(time.seconds, 0)
+                    .expect("a time is in the supported years");
+                (at, note)
+            }
+        };
         Ok(Entry {
-            event: EventName::new(&sent.event).map_err(|error| format!("`event`: {error}"))?,
-            user,
-            at: sent.at.as_ref().map_or(Ok(now), At::moment)?,
+            event: event.map_err(|error| format!("`event`: {error}"))?,
+            user: self.user(&sent.user)?,
+            at,
             extent: Extent {
                 hourly: sent.hourly,
                 ever: sent.ever,
             },
             value: sent.value,
+            note,
         })
+    }
+
+    /// Returns the id of the user as it is stored.
+    fn user(&self, user: &User<'_>) -> Result<String, String> {
+        let text = user.text();
+        let id = match self.ids {
+            Ids::Numbers => numeric_id(text.as_bytes()).map(|user| user.id.to_string()),
+            Ids::Strings => match user {
+                User::Negative(_) => Err(UserIdError::NotANumber(text.into_owned())),
+                User::Fraction(number) if number.fract() != 0.0 => {
+                    Err(UserIdError::NotANumber(text.into_owned()))
+                }
+                _ => string_id(&text).map(Cow::into_owned),
+            },
+        };
+        id.map_err(|error| format!("`user`: {error}"))
     }
 }
 
-fn not_a_number(user: &str) -> String {
-    format!(
-        "`user`: {} is not a valid user id. This store uses whole numbers from 0 to {}",
-        words::shortened(&format!("{user:?}"), 40),
-        UserId::MAX
-    )
+fn mistaken_time(error: &TimeError) -> String {
+    match error {
+        TimeError::Implausible { .. } => {
+            format!("`at`: {error}; \"any_year\": true records such times")
+        }
+        _ => format!("`at`: {error}"),
+    }
 }
 
 /// Records all entries, or none.
@@ -258,8 +322,9 @@ fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<R
     let mut good = Vec::with_capacity(entries.len());
     let mut bad = Vec::new();
     let mut wrong = 0;
+    let reader = Reader::new(now, ids);
     for (index, entry) in entries.iter().enumerate() {
-        match Entry::read(entry.get(), now, ids) {
+        match reader.read(entry.get()) {
             Ok(entry) => good.push(entry),
             Err(message) => {
                 wrong += 1;
@@ -309,5 +374,29 @@ fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<R
     Ok(Recorded {
         recorded: entries.len(),
         warning,
+        notes: notes(&good),
     })
+}
+
+/// Returns each note once, with the index of the first entry that it is about.
+fn notes(entries: &[Entry]) -> Vec<String> {
+    let mut notes: Vec<(&str, usize, usize)> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let Some(note) = entry.note.as_deref() else {
+            continue;
+        };
+        match notes.iter_mut().find(|(known, ..)| *known == note) {
+            Some((.., count)) => *count += 1,
+            None => notes.push((note, index, 1)),
+        }
+    }
+    notes
+        .iter()
+        .map(|(note, first, count)| {
+            format!(
+                "{note} in {} (the first has index {first})",
+                many(*count as u64, "entry")
+            )
+        })
+        .collect()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Datelike};
 use cohortist::calendar::{Grain, MAX_YEAR, MIN_YEAR, Period};
 use cohortist::ingest::{
-    Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Row,
+    Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Row, Wish,
 };
 use cohortist::sets::{EventName, Key, UserId};
 
@@ -34,8 +34,7 @@ impl Manner {
             .iter()
             .position(|known| *known == letter)
             .unwrap_or(usize::from(letter) % 7);
-        let properties = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let named = |name: &str| Some(name.to_owned());
+        let properties = |names: &[&str]| names.iter().map(|name| Wish::from(*name)).collect();
         let mut manner = Manner {
             format: None,
             wishes: Columns::default(),
@@ -51,9 +50,9 @@ impl Manner {
                 manner.most = 2;
             }
             6 => {
-                manner.wishes.user = named("o.u");
+                manner.wishes.user = vec!["o.u".to_owned(), "v".to_owned()];
                 manner.wishes.event = EventFrom::Column("e".to_owned());
-                manner.wishes.time = named("t");
+                manner.wishes.time = Some("t".to_owned());
                 manner.wishes.properties = properties(&["o", "plan"]);
             }
             _ => {}
@@ -104,13 +103,12 @@ pub fn check(bytes: &[u8]) {
         return;
     }
     let manner = Manner::of(*letter);
-    let model = Model::of(file, &manner);
     let mut names = manner.names();
     let mut records = match Records::open(file, manner.format, &manner.wishes, &mut names) {
         Ok(records) => records,
         Err(Problem::File(reason)) => {
             assert!(
-                model.is_err() && !reason.is_empty() && !reason.contains('\n'),
+                !reason.is_empty() && !reason.contains('\n'),
                 "refused: {reason}"
             );
             return;
@@ -118,10 +116,10 @@ pub fn check(bytes: &[u8]) {
         Err(problem) => panic!("nothing can fail here: {problem}"),
     };
     let layout = records.layout().clone();
+    let model = Model::of(file, &manner, &layout, records.position());
     let reading = read(&mut records, &mut names);
     assert!(!reading.broken);
     positions_ascend(&reading, file);
-    let model = model.unwrap_or_else(|reason| panic!("it should have been refused: {reason}"));
     agrees(&reading.lines, model);
     pieces_agree(&reading, file, &manner, letter);
     it_goes_on_anywhere(&reading, file, &manner, &layout);
@@ -181,7 +179,7 @@ fn read<R: BufRead>(records: &mut Records<R>, names: &mut Names) -> Reading {
                 let undated = records
                     .properties()
                     .iter()
-                    .map(|number| name(*number))
+                    .map(|held| name(held.event))
                     .collect();
                 Line::Good {
                     event: name(event),
@@ -190,7 +188,7 @@ fn read<R: BufRead>(records: &mut Records<R>, names: &mut Names) -> Reading {
                     undated,
                 }
             }
-            Err(Problem::Line { line, reason }) => Line::Bad { line, reason },
+            Err(Problem::Line { line, reason, .. }) => Line::Bad { line, reason },
             Err(Problem::File(reason)) => panic!("too late to refuse the file: {reason}"),
             Err(Problem::Read(_)) => {
                 assert!(
@@ -352,7 +350,7 @@ fn failing_ends_it(reading: &Reading, file: &[u8], manner: &Manner) {
 
 /// Every row in its hour, day, week and month, and nothing else; users ascend, each once.
 fn gathered_bits_are_those_of_the_rows(lines: &[Line]) {
-    let mut names = Names::new(&["plan".to_owned()], 1).unwrap();
+    let mut names = Names::new(&["plan".into()], 1).unwrap();
     let events: BTreeSet<&str> = lines.iter().filter_map(Line::event).collect();
     // Numbers for names are to be had by reading only.
     let numbers: Vec<(String, u32)> = events

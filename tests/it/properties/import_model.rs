@@ -1,11 +1,11 @@
 //! What an import has to come to, in plain code that reads the whole file at once and knows no
-//! quick way.
+//! quick way. Where the values are, it takes from the layout.
 
 use std::collections::BTreeSet;
 
-use cohortist::calendar::parse_moment;
-use cohortist::ingest::{EventFrom, Format};
+use cohortist::ingest::{EventFrom, Field, Layout, Position};
 use cohortist::sets::{EventName, UserId};
+use cohortist::values::{Times, clean, is_nobody};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
@@ -22,12 +22,6 @@ pub enum Expected {
     End,
 }
 
-/// A field to look for: in a CSV by its place, in an object by one name or two.
-enum Field {
-    Place(usize),
-    Path(String, Option<String>),
-}
-
 /// The fields of a line, whatever it is written in.
 enum Fields {
     Record(Vec<Vec<u8>>),
@@ -40,218 +34,40 @@ enum Fields {
 
 pub struct Model {
     lines: std::vec::IntoIter<(u64, Fields)>,
-    user: Field,
-    time: Field,
-    /// `Err` is the event of all lines.
-    event: Result<Field, EventName>,
-    properties: Vec<(String, Vec<Field>, BTreeSet<Vec<u8>>)>,
-    milliseconds: bool,
+    layout: Layout,
+    /// The event of all lines.
+    fixed: Option<EventName>,
+    /// The values of each property that became events.
+    values: Vec<(String, BTreeSet<String>)>,
     most: usize,
 }
 
-const USERS: [&str; 4] = ["user", "user_id", "distinct_id", "uid"];
-const EVENTS: [&str; 2] = ["event", "event_name"];
-const TIMES: [&str; 4] = ["timestamp", "time", "ts", "created_at"];
-
 impl Model {
-    /// Of a whole file; or why it is none.
-    pub fn of(file: &[u8], manner: &Manner) -> Result<Self, &'static str> {
-        let text = file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(file);
-        let Some(first) = text.iter().find(|byte| !byte.is_ascii_whitespace()) else {
-            return Ok(Model::of_objects(&[], manner));
+    /// Of the lines behind a position, which is that of the first line that is no header.
+    pub fn of(file: &[u8], manner: &Manner, layout: &Layout, at: Position) -> Self {
+        let text = &file[usize::try_from(at.byte).unwrap()..];
+        let lines = match layout.delimiter() {
+            Some(delimiter) => records(text, delimiter),
+            None => objects(text),
         };
-        let magics: [&[u8]; 7] = [
-            b"\xFF\xFE",
-            b"\xFE\xFF",
-            b"\x1F\x8B",
-            b"\x28\xB5\x2F\xFD",
-            b"PK\x03\x04",
-            b"BZh",
-            b"\xFD7zXZ",
-        ];
-        if magics.iter().any(|magic| text.starts_with(magic)) {
-            return Err("it is packed or no UTF-8");
-        }
-        let csv = match manner.format {
-            Some(format) => format == Format::Csv,
-            None => !matches!(first, b'{' | b'['),
-        };
-        match (csv, first) {
-            (true, _) => Model::of_csv(text, manner),
-            (false, b'[') => Err("one array"),
-            (false, _) => Ok(Model::of_objects(text, manner)),
-        }
-    }
-
-    fn of_csv(text: &[u8], manner: &Manner) -> Result<Self, &'static str> {
-        let header = text
-            .split(|byte| *byte == b'\n')
-            .find(|line| !line.trim_ascii().is_empty())
-            .unwrap_or_default();
-        let times = |sign: u8| header.iter().filter(|byte| **byte == sign).count();
-        // More than commas, and more than the other; a tab when they are as many.
-        let delimiter = match (times(b','), times(b';'), times(b'\t')) {
-            (commas, semicolons, tabs) if tabs > commas && tabs >= semicolons => b'\t',
-            (commas, semicolons, _) if semicolons > commas => b';',
-            _ => b',',
-        };
-        // The last line ends as all others do.
-        let ended = [text, b"\n"].concat();
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter)
-            .terminator(csv::Terminator::Any(b'\n'))
-            .from_reader(ended.as_slice());
-        let mut starts = starts(&ended, delimiter).into_iter();
-        let mut records = Vec::new();
-        for record in reader.byte_records() {
-            let record: Vec<Vec<u8>> = record.unwrap().iter().map(<[u8]>::to_vec).collect();
-            let line = starts
-                .next()
-                .unwrap_or_else(|| panic!("the model counts too few records"));
-            if !record.iter().flatten().all(u8::is_ascii_whitespace) {
-                records.push((line, record));
-            }
-        }
-        assert_eq!(starts.next(), None, "the model counts too many records");
-        let mut records = records.into_iter();
-        let header = records.next().map(|(_, record)| record).unwrap_or_default();
-        let header: Vec<String> = header
-            .iter()
-            .map(|name| String::from_utf8_lossy(name).trim().to_owned())
-            .collect();
-        let find = |name: &str| {
-            let exact = header.iter().position(|column| column == name);
-            exact.or_else(|| {
-                header
-                    .iter()
-                    .position(|column| column.eq_ignore_ascii_case(name))
-            })
-        };
-        let any = |wish: Option<&str>, usual: &[&str]| match wish {
-            Some(name) => find(name).map(Field::Place),
-            None => usual.iter().find_map(|name| find(name)).map(Field::Place),
-        };
-        let wishes = &manner.wishes;
-        let posthog = ["distinct_id", "event", "timestamp"]
-            .iter()
-            .all(|name| find(name).is_some())
-            && header.iter().any(|name| {
-                matches!(name.as_str(), "elements_chain" | "properties" | "person_id")
-                    || name.starts_with("properties.")
-            });
-        let mut properties = Vec::new();
-        for name in &wishes.properties {
-            let mut places: Vec<Field> = find(name).map(Field::Place).into_iter().collect();
-            if posthog {
-                let parents = ["properties.", "person.properties.", "person_properties."];
-                places.extend(
-                    parents
-                        .iter()
-                        .filter_map(|parent| find(&format!("{parent}{name}")))
-                        .map(Field::Place),
-                );
-            }
-            if places.is_empty() {
-                return Err("no column for a property");
-            }
-            properties.push((name.clone(), places, BTreeSet::new()));
-        }
-        Ok(Model {
-            user: any(wishes.user.as_deref(), &USERS).ok_or("no user")?,
-            time: any(wishes.time.as_deref(), &TIMES).ok_or("no time")?,
-            event: match &wishes.event {
-                EventFrom::Always(name) => Err(name.clone()),
-                EventFrom::Column(name) => Ok(any(Some(name), &EVENTS).ok_or("no event")?),
-                EventFrom::Guess => Ok(any(None, &EVENTS).ok_or("no event")?),
-            },
-            lines: records
-                .map(|(line, record)| (line, Fields::Record(record)))
-                .collect::<Vec<_>>()
-                .into_iter(),
-            properties,
-            milliseconds: false,
-            most: manner.most,
-        })
-    }
-
-    fn of_objects(text: &[u8], manner: &Manner) -> Self {
-        let lines = (1..)
-            .zip(text.split(|byte| *byte == b'\n'))
-            .filter(|(_, line)| !line.trim_ascii().is_empty());
         let lines: Vec<(u64, Fields)> = lines
-            .map(|(number, line)| {
-                let fields = match serde_json::from_slice(line) {
-                    Ok(object) => Fields::Object(object),
-                    Err(_) => Fields::Unreadable {
-                        surely: serde_json::from_slice::<IgnoredAny>(line).is_err(),
-                    },
-                };
-                (number, fields)
-            })
+            .into_iter()
+            .map(|(line, fields)| (line + at.line, fields))
             .collect();
-        let first = match lines.first() {
-            Some((_, Fields::Object(object))) => Some(object),
-            _ => None,
-        };
-        let has = |name: &str| first.is_some_and(|object| object.contains_key(name));
-        let inner = |name: &str| {
-            first.is_some_and(|object| {
-                object
-                    .get("properties")
-                    .is_some_and(|it| it.get(name).is_some())
-            })
-        };
-        let amplitude = has("event_type") && has("event_time");
-        let mixpanel = !amplitude && has("event") && inner("distinct_id") && inner("time");
-        let own = |name: &str| Field::Path(name.to_owned(), None);
-        let named = |name: &str| match name.split_once('.') {
-            Some((parent, child)) if !has(name) => {
-                Field::Path(parent.to_owned(), Some(child.to_owned()))
-            }
-            _ => own(name),
-        };
-        let usual = |mixpanels: &str, amplitudes: &str, others: &[&str]| match (mixpanel, amplitude)
-        {
-            (true, _) => named(mixpanels),
-            (_, true) => own(amplitudes),
-            _ => own(others.iter().find(|name| has(name)).unwrap_or(&others[0])),
-        };
-        let wishes = &manner.wishes;
-        let parents: &[&str] = match (mixpanel, amplitude) {
-            (true, _) => &["properties"],
-            (_, true) => &["event_properties", "user_properties"],
-            _ => &[],
-        };
-        let properties = wishes.properties.iter().map(|name| {
-            let inside = parents
-                .iter()
-                .map(|parent| Field::Path((*parent).to_owned(), Some(name.clone())));
-            (
-                name.clone(),
-                inside.chain([named(name)]).collect(),
-                BTreeSet::new(),
-            )
-        });
         Model {
-            user: wishes
-                .user
-                .as_deref()
-                .map_or_else(|| usual("properties.distinct_id", "user_id", &USERS), named),
-            time: wishes
-                .time
-                .as_deref()
-                .map_or_else(|| usual("properties.time", "event_time", &TIMES), named),
-            event: match &wishes.event {
-                EventFrom::Always(name) => Err(name.clone()),
-                EventFrom::Column(name) => Ok(named(name)),
-                EventFrom::Guess => Ok(usual("event", "event_type", &EVENTS)),
-            },
-            properties: properties.collect(),
-            milliseconds: mixpanel || amplitude,
-            most: manner.most,
             lines: lines.into_iter(),
+            layout: layout.clone(),
+            fixed: match &manner.wishes.event {
+                EventFrom::Always(name) => Some(name.clone()),
+                _ => None,
+            },
+            values: manner
+                .wishes
+                .properties
+                .iter()
+                .map(|wish| (wish.name.clone(), BTreeSet::new()))
+                .collect(),
+            most: manner.most,
         }
     }
 
@@ -269,36 +85,38 @@ impl Model {
     }
 
     fn row(&mut self, fields: &Fields) -> Option<Line> {
-        let user = user_of(&fields.text(&self.user)?)?;
-        let at = moment_of(&fields.text(&self.time)?, self.milliseconds)?;
-        let event = match &self.event {
-            Err(name) => name.as_str().to_owned(),
-            Ok(field) => {
-                let text = fields.text(field)?;
-                let text = match fields {
-                    Fields::Record(_) => text.strip_suffix(b"\r").unwrap_or(&text),
-                    _ => &text,
-                };
-                EventName::new(std::str::from_utf8(text).ok()?)
-                    .ok()?
-                    .as_str()
-                    .to_owned()
-            }
+        let user = self
+            .layout
+            .user()
+            .iter()
+            .filter_map(|field| fields.value(field))
+            .find(|value| {
+                !matches!(value, Found::Null) && !value.text().is_some_and(|it| is_nobody(&it))
+            })?;
+        let user = user_of(&user.text()?)?;
+        let at = fields.value(self.layout.time())?.text()?;
+        let at = Times::default().read(&at).ok()?.seconds;
+        let event = match &self.fixed {
+            Some(name) => name.as_str().to_owned(),
+            None => self.event(fields)?,
         };
         let mut undated = Vec::new();
-        for (name, places, known) in &mut self.properties {
-            let Some(value) = places.iter().find_map(|place| fields.property(place)) else {
+        for source in self.layout.properties() {
+            let mut values = source.fields.iter().filter_map(|field| fields.value(field));
+            let value = values.find(|value| !value.is_blank());
+            let Some(text) = value.and_then(|value| value.property()) else {
                 continue;
             };
-            let value = value.trim_ascii();
-            let Ok(text) = std::str::from_utf8(value) else {
+            let (name, known) = &mut self.values[source.wish];
+            let Ok(text) = std::str::from_utf8(text.trim_ascii()) else {
                 continue;
             };
+            let text = clean(text).into_owned();
             let Ok(full) = EventName::new(&format!("{name}:{text}")) else {
                 continue;
             };
-            if !value.is_empty() && (known.contains(value) || known.len() < self.most) {
-                known.insert(value.to_vec());
+            if !text.is_empty() && (known.contains(&text) || known.len() < self.most) {
+                known.insert(text);
                 undated.push(full.as_str().to_owned());
             }
         }
@@ -310,64 +128,187 @@ impl Model {
         })
     }
 
+    fn event(&self, fields: &Fields) -> Option<String> {
+        let places = self.layout.event();
+        for (index, field) in places.iter().enumerate() {
+            let is_last = index + 1 == places.len() && self.layout.default_event().is_none();
+            match fields.value(field) {
+                None | Some(Found::Null) => {}
+                Some(value) => {
+                    let text = value.text()?;
+                    let is_text = matches!(value, Found::Text(_));
+                    if !is_last && is_text && is_nobody(&text) {
+                        continue;
+                    }
+                    let name = EventName::new(&clean(std::str::from_utf8(&text).ok()?));
+                    return Some(name.ok()?.as_str().to_owned());
+                }
+            }
+        }
+        self.layout.default_event().map(str::to_owned)
+    }
+
     /// Learns the values of a line that it had no opinion about.
     pub fn follow(&mut self, line: &Line) {
         let Line::Good { undated, .. } = line else {
             return;
         };
         for full in undated {
-            for (name, _, known) in &mut self.properties {
+            for (name, known) in &mut self.values {
                 if let Some(value) = full.strip_prefix(&format!("{name}:")) {
-                    known.insert(value.as_bytes().to_vec());
+                    known.insert(value.to_owned());
                 }
             }
         }
     }
 }
 
-impl Fields {
+/// A value of a line.
+#[derive(Clone)]
+enum Found {
+    Text(Vec<u8>),
+    Number(String),
+    Bool(bool),
+    Null,
+    Other,
+}
+
+impl Found {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Null => Found::Null,
+            Value::Bool(value) => Found::Bool(*value),
+            Value::Number(number) => Found::Number(number.to_string()),
+            Value::String(text) => Found::Text(text.clone().into_bytes()),
+            Value::Array(_) | Value::Object(_) => Found::Other,
+        }
+    }
+
     /// A text or a number, as it is written.
-    fn text(&self, field: &Field) -> Option<Vec<u8>> {
-        match (self, field) {
-            (Fields::Record(record), Field::Place(place)) => record.get(*place).cloned(),
-            (Fields::Object(_), _) => match self.value(field)? {
-                Value::String(text) => Some(text.clone().into_bytes()),
-                Value::Number(number) => Some(number.to_string().into_bytes()),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// What stands there for a property: `None` leaves it to the next place.
-    fn property(&self, field: &Field) -> Option<Vec<u8>> {
+    fn text(&self) -> Option<Vec<u8>> {
         match self {
-            Fields::Object(_) => match self.value(field)? {
-                Value::Null => None,
-                // It makes no event, and nothing else takes its place.
-                Value::Array(_) | Value::Object(_) => Some(Vec::new()),
-                Value::String(text) => Some(text.clone().into_bytes()),
-                other => Some(other.to_string().into_bytes()),
-            },
-            _ => self
-                .text(field)
-                .filter(|text| !text.trim_ascii().is_empty()),
+            Found::Text(text) => Some(text.clone()),
+            Found::Number(text) => Some(text.clone().into_bytes()),
+            _ => None,
         }
     }
 
-    fn value(&self, field: &Field) -> Option<&Value> {
-        match (self, field) {
-            (Fields::Object(object), Field::Path(name, None)) => object.get(name),
-            (Fields::Object(object), Field::Path(parent, Some(child))) => {
-                object.get(parent)?.as_object()?.get(child)
-            }
-            _ => None,
+    /// The value of a property; it may be neither a list nor an object.
+    fn property(&self) -> Option<Vec<u8>> {
+        match self {
+            Found::Bool(value) => Some(value.to_string().into_bytes()),
+            _ => self.text(),
+        }
+    }
+
+    /// Whether the next place counts.
+    fn is_blank(&self) -> bool {
+        match self {
+            Found::Null => true,
+            Found::Text(text) => text.trim_ascii().is_empty(),
+            _ => false,
         }
     }
 }
 
+impl Fields {
+    fn value(&self, field: &Field) -> Option<Found> {
+        match self {
+            Fields::Record(record) => {
+                let cell = record.get(field.place)?;
+                match &field.path[..] {
+                    [] => Some(Found::Text(cell.clone())),
+                    path => follow(&Value::String(String::from_utf8(cell.clone()).ok()?), path),
+                }
+            }
+            Fields::Object(object) => {
+                let (first, rest) = field.path.split_first()?;
+                follow(object.get(first)?, rest)
+            }
+            Fields::Unreadable { .. } => None,
+        }
+    }
+}
+
+/// Follows a path; texts on the way may be objects, and lists may be of keys and values.
+fn follow(value: &Value, path: &[String]) -> Option<Found> {
+    let Some((name, rest)) = path.split_first() else {
+        return Some(Found::of(value));
+    };
+    match value {
+        Value::Object(object) => follow(object.get(name)?, rest),
+        Value::Array(list) => {
+            let entry = list.iter().find(|entry| {
+                ["key", "name"]
+                    .iter()
+                    .any(|key| entry.get(key).and_then(Value::as_str) == Some(name))
+            })?;
+            let value = entry.get("value")?;
+            match value.as_object() {
+                None => follow(value, rest),
+                Some(kinds) => {
+                    let mut given = kinds
+                        .iter()
+                        .filter(|(kind, value)| kind.ends_with("_value") && !value.is_null());
+                    follow(given.next()?.1, rest)
+                }
+            }
+        }
+        Value::String(text) if text.trim_start().starts_with(['{', '[']) => {
+            follow(&serde_json::from_str(text).ok()?, path)
+        }
+        _ => None,
+    }
+}
+
+fn records(text: &[u8], delimiter: u8) -> Vec<(u64, Fields)> {
+    // The last line ends as all others do.
+    let ended = [text, b"\n"].concat();
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter)
+        .terminator(csv::Terminator::Any(b'\n'))
+        .from_reader(ended.as_slice());
+    let mut starts = starts(&ended, delimiter).into_iter();
+    let mut records = Vec::new();
+    for record in reader.byte_records() {
+        let record: Vec<Vec<u8>> = record.unwrap().iter().map(<[u8]>::to_vec).collect();
+        let line = starts
+            .next()
+            .unwrap_or_else(|| panic!("the model counts too few records"));
+        if !record.iter().flatten().all(u8::is_ascii_whitespace) {
+            records.push((line, Fields::Record(record)));
+        }
+    }
+    assert_eq!(starts.next(), None, "the model counts too many records");
+    records
+}
+
+fn objects(text: &[u8]) -> Vec<(u64, Fields)> {
+    (1..)
+        .zip(text.split(|byte| *byte == b'\n'))
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+        .map(|(number, line)| {
+            let fields = match serde_json::from_slice(line) {
+                Ok(object) => Fields::Object(object),
+                Err(_) => Fields::Unreadable {
+                    surely: serde_json::from_slice::<IgnoredAny>(line).is_err(),
+                },
+            };
+            (number, fields)
+        })
+        .collect()
+}
+
 fn user_of(field: &[u8]) -> Option<UserId> {
-    let digits = std::str::from_utf8(field.trim_ascii()).ok()?;
+    let text = clean(std::str::from_utf8(field).ok()?).into_owned();
+    let digits = match text.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => {
+            whole
+        }
+        _ => &text,
+    };
     let number = digits.trim_start_matches('0');
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -376,17 +317,6 @@ fn user_of(field: &[u8]) -> Option<UserId> {
         Some(0)
     } else {
         number.parse().ok()
-    }
-}
-
-fn moment_of(field: &[u8], milliseconds: bool) -> Option<i64> {
-    let text = std::str::from_utf8(field.trim_ascii()).ok()?;
-    match text.parse::<i64>() {
-        // Known exports count great numbers in milliseconds, up to the end of the year 9999.
-        Ok(number) if milliseconds && number >= 100_000_000_000 => {
-            Some(number / 1000).filter(|s| *s <= 253_402_300_799)
-        }
-        _ => parse_moment(text).ok().map(|moment| moment.timestamp()),
     }
 }
 
@@ -401,7 +331,6 @@ fn starts(text: &[u8], delimiter: u8) -> Vec<u64> {
         /// Behind a quote in a quoted field: its end, or the first of two.
         Quote,
     }
-    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     let (mut found, mut line, mut at) = (Vec::new(), 1, At::Record);
     for byte in text {
         if at == At::Record && *byte != b'\n' {
