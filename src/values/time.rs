@@ -140,7 +140,7 @@ impl TimeError {
             return Vec::new();
         };
         let (date, time) = text
-            .find(|c: char| c == ' ' || c == ',' || c == 'T')
+            .find([' ', ',', 'T'])
             .map_or((text.as_str(), ""), |at| text.split_at(at));
         let year = match date.rsplit(separator).next().map(str::len) {
             Some(2) => "%y",
