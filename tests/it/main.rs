@@ -27,6 +27,7 @@ mod cancel;
 mod cli;
 mod cluster;
 mod cluster_moves;
+mod collect;
 mod comparison;
 mod copy;
 mod copy_all;
