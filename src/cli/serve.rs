@@ -5,6 +5,7 @@ mod nightly;
 mod reload;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -16,6 +17,7 @@ use crate::cli::store::NamedStoreConfig;
 use crate::clock::Clock;
 use crate::render::words;
 use crate::resp;
+use crate::server::collect::RecentNames;
 use crate::server::{
     self, Admission, Dashboard, HostName, Hosts, Listening, Live, NamedStore, Network, PageCache,
     Proxies, SLOW, TITLE,
@@ -24,7 +26,7 @@ use crate::sets::Prefix;
 use crate::store::budget::{Budget, Shares};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{CacheOptions, private};
-use crate::tracker::Tracker;
+use crate::tracker::{Ids, Tracker};
 pub(super) use descriptors::Descriptors;
 use nightly::{Cleanup, cleanup};
 use nightly::{Job, Nightly};
@@ -98,6 +100,10 @@ pub struct Args {
     #[arg(long, value_name = "TOKEN", env = "COHORTIST_WRITE_TOKEN", value_parser = token)]
     write_token: Option<String>,
 
+    /// Record what analytics libraries send, with the keys of [collect]
+    #[arg(long, env = "COHORTIST_COLLECT", value_parser = FalseyValueParser::new())]
+    collect: bool,
+
     /// Address to serve Redis clients on, so that bitmapist can use this store
     #[arg(long, value_name = "ADDRESS", env = "COHORTIST_RESP")]
     resp: Option<String>,
@@ -169,6 +175,7 @@ pub struct Config {
     listen: String,
     read_only: bool,
     write_token: Option<String>,
+    collect: bool,
     resp: Option<resp::Settings>,
     check: bool,
     /// How to cache counts, or `None` to cache none.
@@ -228,6 +235,9 @@ impl Config {
         for named in &mut stores {
             named.store = named.store.clone().with_memory(&memory.shares, embedded);
         }
+        if args.collect {
+            check_collect(&file, &stores, args.read_only)?;
+        }
         let resp = resp_settings(&args, &memory)?;
         if let Some(resp) = &resp {
             check_resp(resp, &stores[0], args.read_only)?;
@@ -241,6 +251,7 @@ impl Config {
             listen: address(args.listen)?,
             read_only: args.read_only,
             write_token: args.write_token,
+            collect: args.collect,
             resp,
             check: args.check,
             cache: Some(cache).filter(|cache| cache.bytes > 0 && !cache.keep.is_zero()),
@@ -313,6 +324,10 @@ impl Config {
         };
         let live = Live::from(Dashboard {
             write_token: self.write_token,
+            collect: self
+                .collect
+                .then(|| self.file.collect.clone().map(Arc::new))
+                .flatten(),
             slow: self.slow,
             hosts: self.hosts.and(&self.file.hosts),
             proxies: self.proxies,
@@ -324,6 +339,7 @@ impl Config {
             live: live.clone(),
             hosts: self.hosts,
             read_only: self.read_only,
+            collect: self.collect,
             file: self.file,
             stores: self.stores,
             nightly,
@@ -361,6 +377,10 @@ impl Config {
             {
                 return Err(named.with_name(error.into()));
             }
+            let read_only = named.read_only || self.read_only;
+            if self.collect && !read_only {
+                check_string_ids(named, &tracker)?;
+            }
             let tracker = match self.cache {
                 Some(options) => tracker.with_cache(options, clock),
                 None => tracker,
@@ -379,7 +399,7 @@ impl Config {
             stores.push(NamedStore {
                 name: named.name.clone(),
                 tracker,
-                read_only: named.read_only || self.read_only,
+                read_only,
             });
         }
         Ok((stores, first, jobs))
@@ -452,6 +472,35 @@ impl Config {
         out.line("The configuration is valid. No store was opened.")?;
         Ok(out.finish()?)
     }
+}
+
+/// Checks that libraries can send events: there is a key, and a store that may be written.
+fn check_collect(file: &File, stores: &[NamedStoreConfig], read_only: bool) -> Result<(), Usage> {
+    if file.collect.is_none() {
+        return Err(Usage(
+            "--collect needs write keys: add [collect] with keys = [\"…\"] to the configuration file".to_owned(),
+        ));
+    }
+    if read_only || stores.iter().all(|named| named.read_only) {
+        return Err(Usage(
+            "--collect records events, and every store is read-only".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that the users of a store have string ids, as those of libraries do. A store that is
+/// unreachable is checked with each request.
+fn check_string_ids(named: &NamedStoreConfig, tracker: &Tracker) -> anyhow::Result<()> {
+    if matches!(tracker.ids(), Ok(Ids::Numbers)) {
+        let name = named.display();
+        return Err(Usage(format!(
+            "--collect: events of libraries need string ids, and the users of {name} are numbers: \
+             start a new store with --ids map"
+        ))
+        .into());
+    }
+    Ok(())
 }
 
 /// The settings of the listener for Redis clients, if there is to be one.
@@ -609,6 +658,8 @@ pub(super) fn dashboard(
         question: file.question.clone(),
         clock,
         write_token: None,
+        collect: None,
+        collected: RecentNames::default(),
         page_cache,
         slow: SLOW,
         hosts: file.hosts.clone(),

@@ -7,7 +7,7 @@ use actix_web::http::header::{
     Encoding, HeaderValue, LOCATION, Preference, Quality, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
-use actix_web::web::{ServiceConfig, delete, post, resource, scope, to};
+use actix_web::web::{Payload, ServiceConfig, delete, post, resource, scope, to};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Route, guard};
 
 use crate::endpoints;
@@ -19,7 +19,7 @@ use crate::server::pages::{
     user,
 };
 use crate::server::respond::answer;
-use crate::server::{Live, api, client, connection, export, live, log};
+use crate::server::{Live, api, client, collect, connection, export, live, log};
 
 /// Allows only our own files; no inline script or style anywhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
@@ -134,6 +134,11 @@ fn routes(config: &mut ServiceConfig) {
     read("/favicon.svg", reading().to(static_files::icon));
     read("/favicon.ico", reading().to(static_files::icon));
     reports(config);
+    for (path, call) in collect::ROUTES.iter().copied() {
+        let collected =
+            move |request: HttpRequest, payload: Payload| collect::handle(request, payload, call);
+        config.service(resource(path).default_service(to(collected)));
+    }
 }
 
 /// Reports with their own page; all others share one.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::calendar::Calendar;
 use crate::clock::Clock;
+use crate::server::collect::RecentNames;
 use crate::server::query::PageQuery;
-use crate::server::{Admission, Hosts, PageCache, Proxies};
+use crate::server::{Admission, Collect, Hosts, PageCache, Proxies};
 use crate::sets::EventName;
 
 pub use crate::sets::Pattern;
@@ -40,6 +42,10 @@ pub struct Dashboard {
     pub clock: Clock,
     /// The token that `POST /api/v1/marks` requires. Marks over HTTP are off without it.
     pub write_token: Option<String>,
+    /// What analytics libraries may record. `None` turns their addresses off.
+    pub collect: Option<Arc<Collect>>,
+    /// The names that libraries added to the stores.
+    pub collected: RecentNames,
     /// The cache of rendered pages. It is only used for stores that cache counts.
     pub page_cache: PageCache,
     /// The time from which an answer is logged as slow, with its address. Zero turns this off.
@@ -95,6 +101,8 @@ impl Dashboard {
             question: None,
             clock,
             write_token: None,
+            collect: None,
+            collected: RecentNames::default(),
             page_cache: PageCache::default(),
             slow: SLOW,
             hosts: Hosts::default(),

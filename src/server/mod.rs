@@ -17,6 +17,7 @@ mod app;
 mod arrival;
 pub mod assets;
 mod client;
+pub mod collect;
 mod connection;
 mod dashboard;
 pub mod error;
@@ -41,6 +42,7 @@ mod work;
 
 pub use admission::{Admission, Load};
 pub use app::app_config;
+pub use collect::{Collect, Origin};
 pub use dashboard::{CONNECTIONS, Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 pub use error::Busy;
 pub use host::{HostName, Hosts, Network, Proxies};

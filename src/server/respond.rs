@@ -192,9 +192,9 @@ fn problems(error: &WebError) -> &[Problem] {
     }
 }
 
-/// Renders the error page, and returns it with its status. Server errors are logged.
-pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
-    let (status, headline, advice) = error.explanation();
+/// Logs an error of the server, and returns the status of an error.
+pub(super) fn log_failure(request: &HttpRequest, error: &WebError) -> StatusCode {
+    let (status, ..) = error.explanation();
     // Rejected requests are counted instead: there may be thousands per second.
     let is_rejection = matches!(
         error,
@@ -204,6 +204,13 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
         let route = request.match_pattern().unwrap_or_default();
         tracing::error!(route, status = status.as_u16(), request_id = %RequestId::known(request), "{error}");
     }
+    status
+}
+
+/// Renders the error page, and returns it with its status. Server errors are logged.
+pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
+    let (_, headline, advice) = error.explanation();
+    let status = log_failure(request, error);
     let problems = problems(error);
     let message = match error {
         WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),

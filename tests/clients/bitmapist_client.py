@@ -132,4 +132,5 @@ def main():
                 child.wait()
 
 
-main()
+if __name__ == "__main__":
+    main()

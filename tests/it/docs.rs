@@ -23,7 +23,7 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use crate::support::program::program;
 
 /// Languages of code blocks that are shown and not checked.
-const SHOWN: [&str; 6] = ["text", "csv", "nginx", "ini", "python", "html"];
+const SHOWN: [&str; 7] = ["text", "csv", "nginx", "ini", "python", "js", "html"];
 
 /// Where paths in `code` begin that must exist.
 const DIRECTORIES: [&str; 9] = [

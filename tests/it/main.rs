@@ -28,6 +28,7 @@ mod cases;
 mod cli;
 mod cluster;
 mod cluster_moves;
+mod collect;
 mod comparison;
 mod copy;
 mod copy_all;

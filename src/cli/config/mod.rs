@@ -3,6 +3,7 @@
 //! All mistakes are reported together, with line and key. Messages repeat no values, which may
 //! contain passwords.
 
+mod collect;
 mod entry;
 mod expiry;
 mod spanned_toml;
@@ -22,7 +23,7 @@ use crate::cli::expiry::Expiry;
 use crate::cli::output::Usage;
 use crate::clock::Clock;
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
-use crate::server::{Glossary, Hosts, Pattern};
+use crate::server::{Collect, Glossary, Hosts, Pattern};
 use crate::sets::{EventName, Prefix, Segment, Segments};
 use crate::store::Place;
 use spanned_toml::{MAX_REPORTED, SpannedToml, Table, Text, TomlError};
@@ -62,6 +63,8 @@ pub struct File {
     pub expire_at: NaiveTime,
     /// The names `serve` answers to.
     pub hosts: Hosts,
+    /// What `serve --collect` records.
+    pub collect: Option<Collect>,
 }
 
 impl File {
@@ -138,6 +141,10 @@ impl File {
         }
         if !self.expire.description.is_empty() {
             parts.push(format!("expire after {}", self.expire.description));
+        }
+        if let Some(collect) = &self.collect {
+            let keys = crate::render::many(collect.keys.len() as u64, "write key");
+            parts.push(keys);
         }
         if self.read_only {
             parts.push("read-only".to_owned());
@@ -268,7 +275,9 @@ impl SpannedToml {
             "server",
             "must be a table, [server], with a line such as hosts = [\"stats.example.org\"]",
         );
+        let collect = section("collect", collect::RULE);
         self.finish(root);
+        let collect = collect.map(|table| self.collect(table, &variable));
         let expire = expire
             .map(|table| self.expire_section(table))
             .unwrap_or_default();
@@ -300,6 +309,7 @@ impl SpannedToml {
             expire: expire.expiry,
             expire_at: expire.at,
             hosts: server.map(|table| self.hosts(table)).unwrap_or_default(),
+            collect,
         }
     }
 
@@ -741,7 +751,7 @@ mobile = "ios | android"
         ]);
         insta::assert_snapshot!(types, @r#"
 c.toml, line 1: `titel`: unknown setting; did you mean `title`?
-c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, calendar, server
+c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, calendar, server, collect
 c.toml, line 2: `stores.prod.store`: is missing: name the store, such as store = "redis://host:6379/0"
 c.toml, line 2: `stores.prod.read_only`: must be true or false without quotes, not a whole number
 c.toml, line 2: `stores.prod.sotre`: unknown setting; did you mean `store`?

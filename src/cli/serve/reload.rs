@@ -1,6 +1,7 @@
 //! SIGHUP: reloads the configuration while the server runs. A file with mistakes changes nothing.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct Reload {
     /// The names given with `--host`.
     pub hosts: Hosts,
     pub read_only: bool,
+    /// Whether `--collect` is given.
+    pub collect: bool,
     /// The current configuration.
     pub file: File,
     pub stores: Vec<NamedStoreConfig>,
@@ -103,6 +106,10 @@ impl Reload {
             title: file.title.clone().unwrap_or(TITLE.to_owned()),
             glossary: file.glossary.clone(),
             calendar: file.calendar,
+            collect: self
+                .collect
+                .then(|| file.collect.clone().map(Arc::new))
+                .flatten(),
             question: file.question.clone(),
             ..Dashboard::clone(&current)
         });

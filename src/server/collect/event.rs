@@ -1,0 +1,153 @@
+//! What a library sends, before it is written.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use super::values;
+
+/// An event as it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// What the user did. `None` if this only tells something about the user.
+    pub name: Option<Cow<'a, str>>,
+    pub user: Cow<'a, str>,
+    /// When. `None` if the library did not say.
+    pub at: Option<DateTime<Utc>>,
+    /// The wanted properties: the index of the name, and the value.
+    pub properties: Vec<(usize, Cow<'a, str>)>,
+}
+
+/// An event that cannot be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// The name of the field that is wrong, as the library calls it.
+    pub field: &'static str,
+    /// Whether the field is missing.
+    pub missing: bool,
+    pub message: String,
+}
+
+impl Bad {
+    pub fn missing(index: usize, field: &'static str) -> Self {
+        Bad {
+            index,
+            field,
+            missing: true,
+            message: format!("`{field}` is missing"),
+        }
+    }
+
+    pub fn wrong(index: usize, field: &'static str, message: impl std::fmt::Display) -> Self {
+        Bad {
+            index,
+            field,
+            missing: false,
+            message: format!("`{field}`: {message}"),
+        }
+    }
+}
+
+/// What to read from a body.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'w> {
+    /// The names of the properties whose values are recorded.
+    pub properties: &'w [String],
+    /// Whether events of users who are only known by a device are recorded.
+    pub anonymous: bool,
+    pub now: DateTime<Utc>,
+}
+
+/// A body, read.
+#[derive(Debug, Default)]
+pub struct Parsed<'a> {
+    /// The write keys that the body names.
+    pub keys: Vec<Cow<'a, str>>,
+    pub events: Vec<Event<'a>>,
+    pub bad: Vec<Bad>,
+    /// How many events it holds, those included that are ignored.
+    pub len: usize,
+}
+
+impl<'a> Parsed<'a> {
+    /// Adds a key, if there is one that is not known yet.
+    pub fn key(&mut self, key: Option<Cow<'a, str>>) {
+        if let Some(key) = key
+            && !self.keys.contains(&key)
+        {
+            self.keys.push(key);
+        }
+    }
+
+    /// Adds what a part of the body turned out to be: an event, nothing to record, or a mistake.
+    pub fn add(&mut self, read: Result<Option<Event<'a>>, Bad>) {
+        self.len += 1;
+        match read {
+            Ok(event) => self.events.extend(event),
+            Err(bad) => self.bad.push(bad),
+        }
+    }
+}
+
+/// Why a body is of no use at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Malformed {
+    /// It is not what the library sends, and why.
+    Body(String),
+    /// It holds more events than this.
+    TooMany(usize),
+}
+
+impl Malformed {
+    pub fn json(error: &serde_json::Error) -> Self {
+        Malformed::Body(format!("the body is not valid: {error}"))
+    }
+}
+
+/// Returns the user of the event: the first of these fields that names somebody.
+///
+/// `identified` is the name of the field for known users, `device` the other one. Returns `None` if
+/// the user is known by the device only, and such users are not wanted.
+pub fn user<'a>(
+    index: usize,
+    wanted: &Wanted<'_>,
+    (identified, known): (&'static str, Option<&'a RawValue>),
+    (device, anonymous): (&'static str, Option<&'a RawValue>),
+) -> Result<Option<Cow<'a, str>>, Bad> {
+    if let Some(user) = values::user(known).map_err(|error| Bad::wrong(index, identified, error))? {
+        return Ok(Some(user));
+    }
+    let user = values::user(anonymous).map_err(|error| Bad::wrong(index, device, error))?;
+    match user {
+        Some(user) => Ok(Some(user).filter(|_| wanted.anonymous)),
+        None => Err(Bad::missing(index, identified)),
+    }
+}
+
+/// Returns the name of an event.
+pub fn name<'a>(
+    index: usize,
+    field: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Cow<'a, str>, Bad> {
+    let raw = raw.ok_or_else(|| Bad::missing(index, field))?;
+    let name = values::text(raw).ok_or_else(|| Bad::wrong(index, field, "must be a text"))?;
+    Ok(values::trimmed(name))
+}
+
+/// Returns the moment of an event, if a field tells it.
+pub fn moment(
+    index: usize,
+    field: &'static str,
+    raw: Option<&RawValue>,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, Bad> {
+    raw.map(|raw| values::moment(raw, now))
+        .transpose()
+        .map_err(|error| Bad::wrong(index, field, error))
+}
