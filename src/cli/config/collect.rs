@@ -31,7 +31,7 @@ impl SpannedToml {
         for text in self.texts(&mut table, "origins").unwrap_or_default() {
             match text.text.parse() {
                 Ok(origin) => collect.origins.push(origin),
-                Err(error) => self.error(text.at, table.key_of("origins"), String::from(error)),
+                Err(error) => self.error(text.at, table.key_of("origins"), error),
             }
         }
         if let Some(events) = self.texts(&mut table, "events") {
