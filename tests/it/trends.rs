@@ -311,6 +311,9 @@ proptest! {
     }
 }
 
+/// Whether a user is in a group in a period.
+type Rule<'a> = Box<dyn Fn(u32, Period) -> bool + 'a>;
+
 fn agree_by_value(
     marks: &[(u32, i64)],
     values: &[(u32, u32, i64)],
@@ -393,7 +396,7 @@ fn agree_by_value(
     let (shown, others) = names.split_at(names.len().min(8));
     let is_none = |user: u32, at: Period| !names.iter().any(|name| has(name, user, at));
     let is_other = |user: u32, at: Period| others.iter().any(|name| has(name, user, at));
-    let mut groups: Vec<(&str, Box<dyn Fn(u32, Period) -> bool + '_>)> = Vec::new();
+    let mut groups: Vec<(&str, Rule<'_>)> = Vec::new();
     for name in shown {
         groups.push((*name, Box::new(|user, at| has(name, user, at))));
     }
