@@ -70,6 +70,10 @@ fn every_number_of_a_table_opens_as_many_people() {
         let (mut seen, mut sizes) = (0, 0);
         for (i, link) in body.split("<a href=\"").skip(1).enumerate() {
             let (href, rest) = link.split_once('"').unwrap();
+            // An average has repeats, and a test of its own.
+            if href.starts_with("/people?set=") {
+                continue;
+            }
             let is_size = !href.contains('.');
             // All sizes, and every fifth cell.
             if !is_size && i % 5 != 0 {
@@ -791,8 +795,8 @@ fn averages_open_the_people_of_their_cohorts() {
         }
     }
     let page = product_page("/retention?cohort=signup&returning=active&by=day&rows=12&cols=9").body;
-    let of_mean = links(&page, "/people?set=within%28");
-    assert!(of_mean.len() > 5, "{of_mean:?}");
+    let of_mean = links(&page, "/people?set=%28within%28");
+    assert!(of_mean.len() > 5, "{:?}", links(&page, ""));
     let list = product_page(&of_mean[1]).body;
-    assert!(list.contains("people in within(signup"), "{list}");
+    assert!(list.contains("people in (within(signup"), "{list}");
 }
