@@ -422,7 +422,7 @@ async fn a_number_opens_its_people() {
         browser.js(FOCUS).await.as_str().unwrap().to_owned()
     };
     browser
-        .js("document.querySelector('.cohorts tbody a').focus()")
+        .js("document.querySelector('.cohorts tr[data-at] a').focus()")
         .await;
     assert!(
         press(&[Key::Right])

@@ -63,8 +63,9 @@ fn keys_shifts_and_bounds_are_bitmapists() {
                 parse_moment(moment["start"][word].as_str().unwrap()).unwrap(),
                 "{text} {word}"
             );
-            // bitmapist's end is the last microsecond, ours the first moment after.
-            let last = period.end() - TimeDelta::microseconds(1);
+            // bitmapist's end is the last microsecond, which is read as its second; ours is the first
+            // moment after.
+            let last = period.end() - TimeDelta::seconds(1);
             assert_eq!(
                 last,
                 parse_moment(moment["end"][word].as_str().unwrap()).unwrap(),

@@ -75,7 +75,7 @@ fn nearly_all_is_not_all_and_hardly_any_is_not_none() {
     ));
     let grid = page
         .body
-        .split("<table class=\"cohorts")
+        .split("<tr data-at")
         .nth(1)
         .unwrap_or_else(|| panic!("no grid in {}", page.body));
     let cells = grid

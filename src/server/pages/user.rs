@@ -228,7 +228,9 @@ fn read(view: &View, raw: &str) -> Result<Known, WebError> {
             format!("“{shown}”: no user has this id"),
         ))),
         Err(crate::Error::Ids(IdsError::Malformed(
-            UserIdError::NotANumber(_) | UserIdError::NotANumberButText(_),
+            UserIdError::NotANumber(_)
+            | UserIdError::NotANumberButText(_)
+            | UserIdError::TooLarge(_),
         ))) => {
             let message = format!(
                 "“{shown}” is not a valid user id: use a whole number from 0 to {}",
