@@ -1,7 +1,7 @@
 //! Where a value is in a line.
 
 /// A column of a CSV file, or a field of a JSON object or of an object nested in it. Its `Debug`
-/// text is a part of [`Layout::fingerprint`], which is stored, so it must not change.
+/// text is a part of `Layout::fingerprint`, which is stored, so it must not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// The full name, for messages.
