@@ -59,7 +59,7 @@ static DESCRIPTION: Description = Description {
             "two lines, 12 weeks",
         ),
         (
-            "trends active --breakdown 'plan:*' --by week",
+            "trends active --breakdown 'plan:*'",
             "a line for each plan",
         ),
         (
