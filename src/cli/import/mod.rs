@@ -127,7 +127,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "COHORTIST_TIME_COLUMN")]
     time_column: Option<String>,
 
-    /// Columns of a CSV file without a header: names, or the numbers of user, event and time
+    /// Columns of a CSV file without a header: names, or their numbers
     #[arg(
         long,
         value_name = "NAMES",
