@@ -12,7 +12,7 @@ use crate::tracker::{Error, Tracker};
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist forget 123                          clear user 123 from every bitmap
+  cohortist forget 123                          clear user 123 everywhere
   cohortist forget ann@example.com --dry-run    how many bitmaps the user is in
   cohortist forget - < ids.txt                  many users, one id per line
 
