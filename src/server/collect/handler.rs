@@ -10,11 +10,11 @@ use actix_web::rt::time::sleep;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::call::{Call, Outcome, Style};
+use super::call::{Call, Outcome};
 use super::cors::{Sender, preflight};
 use super::event::{Malformed, Wanted};
 use super::settings::Collect;
-use super::unpack::{Form, Unreadable, announced, basic, uncompressed};
+use super::unpack::{Form, Style, Unreadable, announced, basic, uncompressed};
 use super::writer::{self, Target};
 use crate::server::arrival::body;
 use crate::server::client::{client_address, is_own_page};
@@ -26,7 +26,7 @@ use crate::server::{Live, View};
 use crate::store::budget::Reservation;
 
 /// The assumed length of a body without Content-Length, in bytes.
-const UNANNOUNCED: u64 = 1 << 20;
+const UNANNOUNCED: usize = 1 << 20;
 
 /// How much memory a body and what is read from it take, per byte of the body.
 const PER_BYTE: u64 = 4;
@@ -120,7 +120,7 @@ async fn answered(
     let query = query.map_err(|error| early(error.into()))?;
     if call.max_bytes() == 0 {
         // The style is in the body, which need not be read to its end.
-        let style = match body(request, payload, UNANNOUNCED as usize).await {
+        let style = match body(request, payload, UNANNOUNCED).await {
             Ok(body) if Form::is(&body) => Form::read(&body).unwrap_or_default().style,
             _ => Style::default(),
         };
@@ -154,7 +154,7 @@ async fn answered(
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok())
-        .unwrap_or(UNANNOUNCED);
+        .unwrap_or(UNANNOUNCED as u64);
     let most = call.max_bytes() as u64;
     if request.headers().contains_key(CONTENT_LENGTH) && announced_length > most {
         return Err(early(Unreadable::TooLarge.into()));
@@ -246,7 +246,7 @@ fn recorded(
         || (!parsed.keys.is_empty() && parsed.keys.iter().all(|key| collect.has_key(key)));
     if !is_known {
         let first = parsed.keys.first().map(|key| key.clone().into_owned());
-        let first = first.or(outside.cloned().next());
+        let first = first.or(outside.clone().next().cloned());
         return Ok(Err((call, style, Refusal::Key(first))));
     }
     let target = Target {
