@@ -131,7 +131,7 @@ fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Returns the address of a question without user ids.
+/// Returns the address of a question without user ids and keys.
 fn address(route: &str, uri: &Uri) -> String {
     // A path with a user id is replaced by its route.
     let path = if route.contains("/users/") {
@@ -145,7 +145,9 @@ fn address(route: &str, uri: &Uri) -> String {
         .split('&')
         .filter(|field| !field.is_empty());
     let fields = fields.map(|field| match field.split_once('=') {
-        Some((name @ ("id" | "after" | "user"), _)) => format!("{name}=…"),
+        Some((name @ ("id" | "after" | "user" | "data" | "api_key" | "token"), _)) => {
+            format!("{name}=…")
+        }
         _ => field.to_owned(),
     });
     let query: Vec<String> = fields.collect();

@@ -52,6 +52,11 @@ fn segments() {
 }
 
 #[test]
+fn collect() {
+    replay("collect", properties::collect::check);
+}
+
+#[test]
 fn import() {
     replay("import", properties::import::check);
 }

@@ -1,7 +1,7 @@
 //! `[collect]`: what analytics libraries may record.
 
 use super::spanned_toml::{SpannedToml, Table, Text};
-use crate::server::{Collect, Pattern};
+use crate::server::{Collect, Origin, Pattern};
 use crate::sets::EventName;
 
 pub const RULE: &str =
@@ -29,7 +29,7 @@ impl SpannedToml {
             collect.keys.extend(self.write_key(&key, text, variable));
         }
         for text in self.texts(&mut table, "origins").unwrap_or_default() {
-            match text.text.parse() {
+            match text.text.parse::<Origin>() {
                 Ok(origin) => collect.origins.push(origin),
                 Err(error) => self.error(text.at, table.key_of("origins"), error),
             }

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::event::{Bad, Malformed, Parsed, Wanted};
 use super::segment::Kind;
+use super::unpack::{Form, Style, uncompressed};
 use super::{amplitude, mixpanel, posthog, segment};
 
 const KIB: usize = 1 << 10;
@@ -83,15 +84,6 @@ pub const ROUTES: &[(&str, Call)] = &[
 #[derive(Deserialize)]
 struct Shape {
     batch: Option<IgnoredAny>,
-}
-
-/// How the sender wants its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Style {
-    /// Mixpanel: an object instead of 1 or 0.
-    pub verbose: bool,
-    /// Mixpanel: mistakes of an import are answered with 200.
-    pub lenient: bool,
 }
 
 /// What became of a batch.
@@ -285,6 +277,21 @@ impl Call {
             self,
             Call::MixpanelTrack | Call::MixpanelImport | Call::MixpanelProfiles
         )
+    }
+}
+
+/// Reads a body as each protocol does. A test that knows nothing of addresses uses it.
+pub fn read_as_all(body: &[u8], wanted: &Wanted<'_>, mut each: impl FnMut(Parsed<'_>)) {
+    let Ok(plain) = uncompressed(body, MIB) else {
+        return;
+    };
+    let form = Form::read(&plain).ok().filter(|_| Form::is(&plain));
+    let json = form.and_then(|form| form.data);
+    let json = json.as_deref().unwrap_or(&plain);
+    for (_, call) in ROUTES {
+        if let Ok(parsed) = call.told_by(json).parse(json, wanted) {
+            each(parsed);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub struct Event<'a> {
     pub index: usize,
     /// What the user did. `None` if this only tells something about the user.
     pub name: Option<Cow<'a, str>>,
+    /// Who did it.
     pub user: Cow<'a, str>,
     /// When. `None` if the library did not say.
     pub at: Option<DateTime<Utc>>,
@@ -30,11 +31,12 @@ pub struct Bad {
     pub field: &'static str,
     /// Whether the field is missing.
     pub missing: bool,
+    /// What is wrong, for people.
     pub message: String,
 }
 
 impl Bad {
-    pub fn missing(index: usize, field: &'static str) -> Self {
+    pub(super) fn missing(index: usize, field: &'static str) -> Self {
         Bad {
             index,
             field,
@@ -43,7 +45,11 @@ impl Bad {
         }
     }
 
-    pub fn wrong(index: usize, field: &'static str, message: impl std::fmt::Display) -> Self {
+    pub(super) fn wrong(
+        index: usize,
+        field: &'static str,
+        message: impl std::fmt::Display,
+    ) -> Self {
         Bad {
             index,
             field,
@@ -60,6 +66,7 @@ pub struct Wanted<'w> {
     pub properties: &'w [String],
     /// Whether events of users who are only known by a device are recorded.
     pub anonymous: bool,
+    /// The latest moment of an event.
     pub now: DateTime<Utc>,
 }
 
@@ -68,7 +75,9 @@ pub struct Wanted<'w> {
 pub struct Parsed<'a> {
     /// The write keys that the body names.
     pub keys: Vec<Cow<'a, str>>,
+    /// The events to record.
     pub events: Vec<Event<'a>>,
+    /// The events that cannot be recorded.
     pub bad: Vec<Bad>,
     /// How many events it holds, those included that are ignored.
     pub len: usize,
@@ -76,7 +85,7 @@ pub struct Parsed<'a> {
 
 impl<'a> Parsed<'a> {
     /// Adds a key, if there is one that is not known yet.
-    pub fn key(&mut self, key: Option<Cow<'a, str>>) {
+    pub(super) fn key(&mut self, key: Option<Cow<'a, str>>) {
         if let Some(key) = key
             && !self.keys.contains(&key)
         {
@@ -85,7 +94,7 @@ impl<'a> Parsed<'a> {
     }
 
     /// Adds what a part of the body turned out to be: an event, nothing to record, or a mistake.
-    pub fn add(&mut self, read: Result<Option<Event<'a>>, Bad>) {
+    pub(super) fn add(&mut self, read: Result<Option<Event<'a>>, Bad>) {
         self.len += 1;
         match read {
             Ok(event) => self.events.extend(event),

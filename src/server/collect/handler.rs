@@ -10,11 +10,11 @@ use actix_web::rt::time::sleep;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::call::{Call, Outcome, Style};
+use super::call::{Call, Outcome};
 use super::cors::{Sender, preflight};
 use super::event::{Malformed, Wanted};
 use super::settings::Collect;
-use super::unpack::{Form, Unreadable, announced, basic, uncompressed};
+use super::unpack::{Form, Style, Unreadable, announced, basic, uncompressed};
 use super::writer::{self, Target};
 use crate::server::arrival::body;
 use crate::server::client::{client_address, is_own_page};

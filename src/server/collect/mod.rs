@@ -23,7 +23,8 @@ mod unpack;
 mod values;
 mod writer;
 
-pub use call::ROUTES;
+pub use call::{ROUTES, read_as_all};
+pub use event::{Bad, Event, Parsed, Wanted};
 pub use handler::handle;
 pub use recent::RecentNames;
 pub use settings::{Collect, Origin};

@@ -8,10 +8,17 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use flate2::read::GzDecoder;
 use url::form_urlencoded;
 
-use super::call::Style;
-
 /// How gzip begins. Some libraries compress without a header that says so.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// How the sender wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Style {
+    /// Mixpanel: an object instead of 1 or 0.
+    pub verbose: bool,
+    /// Mixpanel: mistakes of an import are answered with 200.
+    pub lenient: bool,
+}
 
 /// Why a body has no JSON in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

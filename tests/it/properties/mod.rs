@@ -4,6 +4,7 @@
 //! every input that is kept, on each test run and without a fuzzer. They see only what the crate
 //! makes public.
 
+pub mod collect;
 pub mod import;
 mod import_model;
 pub mod resp;
