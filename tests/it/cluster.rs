@@ -890,7 +890,7 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
 }
 
 /// How many marks in a row a replica may leave unconfirmed until it is taken for one that hangs.
-const HANGS: u64 = 5;
+const HANGS: u64 = 3;
 
 #[test]
 fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {

@@ -13,7 +13,7 @@ use cohortist::reports::coverage::{Coverage, State};
 use cohortist::reports::retention::{self, Cell, Column, Measure, Parts, Query, Show};
 use cohortist::reports::{Exports, Params};
 use cohortist::server::Dashboard;
-use cohortist::sets::EventName;
+use cohortist::sets::{EventName, Key, When};
 use cohortist::stats::{TwoByTwo, chi_squared, fisher, holm, mantel_haenszel, newcombe};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store};
@@ -723,6 +723,8 @@ struct Case {
     by: By,
     /// How many days after the first mark it is now.
     now: i64,
+    /// The first day whose bitmaps are deleted, counted from the first mark, and how many days are.
+    deleted: Option<(i64, i64)>,
 }
 
 fn fields(case: &Case, start: DateTime<Utc>) -> Vec<(&'static str, String)> {
@@ -785,6 +787,24 @@ fn agree(marks: &Marks, case: Case, store: Arc<dyn Store>) {
         }
     }
     batch.commit().unwrap();
+    // Days are deleted, and weeks and months stay.
+    if let Some((from, count)) = case.deleted {
+        let from = start + TimeDelta::days(from);
+        let gone = from..from + TimeDelta::days(count);
+        let is_gone = |key: &&Key| {
+            matches!(key.when(), When::In(period)
+                if period.grain() == Grain::Day && gone.contains(&period.start()))
+        };
+        let catalogue = tracker.catalogue().unwrap();
+        for key in catalogue.keys().iter().filter(is_gone) {
+            tracker.delete(key).unwrap();
+        }
+        if case.grain == Grain::Day {
+            model.days.retain(|(_, date), _| {
+                !gone.contains(&date.and_hms_opt(0, 0, 0).unwrap().and_utc())
+            });
+        }
+    }
     model.coverage = tracker.coverage(now, true).unwrap();
     let has_values = marks.iter().any(|(of, ..)| VALUES.contains(of));
     if matches!(case.by, By::Values { .. }) && !has_values {
@@ -1079,15 +1099,20 @@ fn cases() -> impl Strategy<Value = Case> {
         any::<bool>(),
         by,
         20..110_i64,
+        prop::option::of((1..60_i64, 1..20_i64)),
     )
-        .prop_map(|(grain, measure, brackets, first, by, now)| Case {
-            grain,
-            measure,
-            brackets: brackets.filter(|_| matches!(measure, Measure::On | Measure::OnOrAfter)),
-            first,
-            by,
-            now,
-        })
+        .prop_map(
+            |(grain, measure, brackets, first, by, now, deleted)| Case {
+                grain,
+                measure,
+                brackets: brackets.filter(|_| matches!(measure, Measure::On | Measure::OnOrAfter)),
+                first,
+                by,
+                now,
+                // What happened before a period is read from the coarsest bitmaps that are there.
+                deleted: deleted.filter(|_| !first && by != By::Values { dated: true }),
+            },
+        )
 }
 
 fn marks() -> impl Strategy<Value = Marks> {
@@ -1127,6 +1152,7 @@ fn every_store_agrees_with_a_plain_model() {
             first: false,
             by,
             now: 64,
+            deleted: None,
         };
         each_store(|_, store| agree(&marks, case, store));
     }

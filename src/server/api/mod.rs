@@ -35,7 +35,7 @@ const MAX_SETS: usize = 200;
 /// The OpenAPI description, for people and client generators.
 const OPENAPI: &str = include_str!("../../../static/openapi.json");
 
-/// The description with an entry for every report.
+/// The description with an entry for every report. A report's parameters are its fields.
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     let mut description: Json = serde_json::from_str(OPENAPI).expect("static/openapi.json is JSON");
     for endpoint in endpoints::ALL {
@@ -44,7 +44,7 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
         let own = described(*endpoint);
         if entry.is_null() {
             *entry = own;
-        } else if entry["get"].get("parameters").is_some() {
+        } else {
             entry["get"]["parameters"] = own["get"]["parameters"].clone();
         }
     }

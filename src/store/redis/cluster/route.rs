@@ -21,16 +21,15 @@ const LATECOMERS: Duration = Duration::from_millis(100);
 /// The first and the longest pause before a request for a migrating slot is repeated.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// How long a mark waits for a replica to confirm it.
-const CONFIRMATION: Duration = Duration::from_millis(200);
+/// How long a mark waits for a replica to confirm it. Long enough for a replica on a busy machine:
+/// what only the primary has is lost with it.
+const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// After this many timeouts in a row, a replica counts as hanging rather than busy.
-const HANGS: u32 = 5;
+const HANGS: u32 = 3;
 
-/// How long no mark waits for a replica that hangs, so that it delays one mark a second and not
-/// all. (A shorter [`CONFIRMATION`] would not do: an idle Redis checks its clock only ten times a
-/// second.)
-const IN_VAIN: Duration = Duration::from_secs(1);
+/// How long no mark waits for a replica that hangs, so that it delays few marks and not all.
+const IN_VAIN: Duration = Duration::from_secs(3);
 
 /// A slot of a cluster.
 pub(in crate::store::redis) struct Slot {
