@@ -57,8 +57,8 @@ use crate::clock::Clock;
 use crate::sets::{Counts, Key, Node, Plan, Set, UserId, When};
 use crate::store::cost::{self, Cost};
 use crate::store::{
-    BitmapState, ChangeFeed, Health, IdMap, KeyListing, Maintenance, Mark, OtherPrefixes, Progress,
-    Result, Saved, Store, StoreInfo, UnparsedKeys,
+    BitmapState, ChangeFeed, Documents, Health, IdMap, KeyListing, Maintenance, Mark,
+    OtherPrefixes, Progress, Result, Saved, Store, StoreInfo, UnparsedKeys,
 };
 use flights::{Flights, Id, Want, lock};
 
@@ -810,18 +810,6 @@ impl KeyListing for CachedStore {
         self.store.keys(starting_with)
     }
 
-    fn kept_in(&self) -> Result<Option<String>> {
-        self.store.kept_in()
-    }
-
-    fn keep_in(&self, zone: &str) -> Result<String> {
-        self.store.keep_in(zone)
-    }
-
-    fn forget_zone(&self) -> Result<()> {
-        self.store.forget_zone()
-    }
-
     fn keys_version(&self) -> Option<u64> {
         self.store.keys_version()
     }
@@ -841,6 +829,21 @@ impl KeyListing for CachedStore {
 
 /// The cache uses the feed of its store and does not pass it on: there are no caches of caches.
 impl ChangeFeed for CachedStore {}
+
+impl Documents for CachedStore {
+    fn document(&self, name: &str) -> Result<Option<String>> {
+        self.store.document(name)
+    }
+
+    fn replace_document(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool> {
+        self.store.replace_document(name, expected, new)
+    }
+}
 
 impl Maintenance for CachedStore {
     fn is_local(&self) -> bool {

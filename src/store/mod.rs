@@ -7,10 +7,10 @@ pub mod budget;
 mod cache;
 mod cancel;
 pub mod cost;
+mod documents;
 pub mod embedded;
 mod error;
 mod health;
-mod kept_in;
 mod open;
 mod options;
 mod padded_keys;
@@ -33,7 +33,7 @@ pub use padded_keys::PaddedKeys;
 pub use redacted::redacted;
 pub use snapshot::Snapshot;
 pub use traits::{
-    BitmapState, ChangeFeed, IdMap, KeyListing, Maintenance, Mark, NumericIds, Saved, Store,
-    StoreInfo,
+    BitmapState, ChangeFeed, Documents, IdMap, KeyListing, Maintenance, Mark, NumericIds, Saved,
+    Store, StoreInfo,
 };
 pub use unparsed_keys::{OtherPrefixes, UnparsedKeys};

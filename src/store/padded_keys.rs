@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::sets::{Key, Node, NodeId, Plan, Prefix, Set, UserId};
 use crate::store::traits::plan_of;
 use crate::store::{
-    BitmapState, ChangeFeed, Cost, Health, IdMap, KeyListing, Maintenance, Mark, OtherPrefixes,
-    Progress, Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
+    BitmapState, ChangeFeed, Cost, Documents, Health, IdMap, KeyListing, Maintenance, Mark,
+    OtherPrefixes, Progress, Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
 /// Reads both spellings of another store's keys.
@@ -256,18 +256,6 @@ impl KeyListing for PaddedKeys {
         Ok(plain.into_iter().collect())
     }
 
-    fn kept_in(&self) -> Result<Option<String>> {
-        self.store.kept_in()
-    }
-
-    fn keep_in(&self, zone: &str) -> Result<String> {
-        self.store.keep_in(zone)
-    }
-
-    fn forget_zone(&self) -> Result<()> {
-        self.store.forget_zone()
-    }
-
     fn keys_version(&self) -> Option<u64> {
         self.store.keys_version()
     }
@@ -322,6 +310,21 @@ impl ChangeFeed for PaddedKeys {
                 .map(|(users, version)| BitmapState { users, version })
                 .collect(),
         ))
+    }
+}
+
+impl Documents for PaddedKeys {
+    fn document(&self, name: &str) -> Result<Option<String>> {
+        self.store.document(name)
+    }
+
+    fn replace_document(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool> {
+        self.store.replace_document(name, expected, new)
     }
 }
 

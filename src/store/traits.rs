@@ -115,6 +115,7 @@ pub struct Mark {
 ///     }
 /// }
 /// impl ChangeFeed for Sets {}
+/// impl Documents for Sets {}
 /// impl Maintenance for Sets {}
 ///
 /// let tracker = Tracker::new(Arc::new(Sets::default()));
@@ -123,7 +124,7 @@ pub struct Mark {
 /// assert_eq!(tracker.count(&Set::event_in(&active, "2026".parse()?))?, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Store: KeyListing + ChangeFeed + Maintenance + Send + Sync {
+pub trait Store: KeyListing + Documents + ChangeFeed + Maintenance + Send + Sync {
     /// Sets and clears bits, in order, all of them or none. When it returns `Ok` they are as
     /// durable as the store promises. Clearing a bit of a missing bitmap creates the bitmap, as
     /// Redis' SETBIT does.
@@ -249,33 +250,6 @@ pub trait KeyListing {
     /// If the list would be incomplete.
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>>;
 
-    /// The name of the zone by whose clocks the store's periods are kept, if one is remembered.
-    /// `None` means UTC.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    fn kept_in(&self) -> Result<Option<String>> {
-        Ok(None)
-    }
-
-    /// Remembers the zone in which the store is kept, unless one is remembered already; returns the
-    /// one that is. The caller makes sure that no periods of another zone are marked.
-    ///
-    /// # Errors
-    /// If the store cannot be written.
-    fn keep_in(&self, zone: &str) -> Result<String> {
-        let _ = zone;
-        Err(StoreError::Unsupported("periods of a time zone"))
-    }
-
-    /// Forgets that zone. This is only for stores without bitmaps.
-    ///
-    /// # Errors
-    /// If it may still be remembered.
-    fn forget_zone(&self) -> Result<()> {
-        Ok(())
-    }
-
     /// A number that changes after keys were created or deleted, so that a cached list can be
     /// validated. `None` if the store can only tell by listing its keys again.
     fn keys_version(&self) -> Option<u64> {
@@ -303,6 +277,34 @@ pub trait KeyListing {
     /// If the bitmaps could not be read.
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         Ok(vec![None; keys.len()])
+    }
+}
+
+/// Short texts that a store keeps beside its bitmaps, such as the time zone of its periods. The
+/// defaults are those of a store that has none.
+pub trait Documents {
+    /// Returns a document, if it exists.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn document(&self, name: &str) -> Result<Option<String>> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// Replaces a document if it is still `expected`; `None` stands for none. Returns whether it
+    /// was, so that two programs that change it at the same time do not lose a change.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    fn replace_document(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool> {
+        let _ = (name, expected, new);
+        Err(StoreError::Unsupported("documents beside the bitmaps"))
     }
 }
 

@@ -11,6 +11,9 @@ use crate::tracker::base::Tracker;
 use crate::tracker::error::{Error, Result};
 use crate::tracker::zone_error::ZoneError;
 
+/// The document with the name of the zone. A store without it is kept in UTC.
+const ZONE: &str = "zone";
+
 /// How long a store is believed to be kept in the same zone.
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
@@ -79,7 +82,7 @@ impl Tracker {
     }
 
     fn find_zone(&self) -> Result<Zone> {
-        let known = match self.store.kept_in()? {
+        let known = match self.store.document(ZONE)? {
             Some(name) => Some(zone_of(&name)?),
             None => None,
         };
@@ -121,24 +124,27 @@ impl Tracker {
     }
 
     fn remember_zone(&self, asked: Zone) -> Result<()> {
-        let known = self.store.kept_in()?;
-        if known.as_deref() == Some(asked.name()) || (known.is_none() && asked.is_utc()) {
+        let known = self.store.document(ZONE)?;
+        let asked_name = (!asked.is_utc()).then(|| asked.name());
+        if known.as_deref() == asked_name {
             return Ok(());
         }
         // What is remembered differs: `kept_in` found no dates.
-        if known.is_some() {
-            self.store.forget_zone()?;
-        }
-        if asked.is_utc() {
-            return Ok(());
-        }
-        let kept = zone_of(&self.store.keep_in(asked.name())?)?;
-        if kept != asked {
-            return Err(ZoneError::Other { kept, asked }.into());
+        let is_replaced = self
+            .store
+            .replace_document(ZONE, known.as_deref(), asked_name)?;
+        if !is_replaced {
+            let kept = match self.store.document(ZONE)? {
+                Some(name) => zone_of(&name)?,
+                None => Zone::UTC,
+            };
+            if kept != asked {
+                return Err(ZoneError::Other { kept, asked }.into());
+            }
         }
         // First remember it, so that others mark its periods; then look for earlier ones.
-        if self.has_dates()? {
-            self.store.forget_zone()?;
+        if asked_name.is_some() && self.has_dates()? {
+            self.store.replace_document(ZONE, asked_name, None)?;
             return Err(ZoneError::HasMarks { asked }.into());
         }
         Ok(())

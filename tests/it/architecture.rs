@@ -199,7 +199,10 @@ fn stores_in_front_of_others_hand_every_method_on() {
         .split(" + ")
         .filter(|name| !["Send", "Sync"].contains(name))
         .collect();
-    assert_eq!(supertraits, ["KeyListing", "ChangeFeed", "Maintenance"]);
+    assert_eq!(
+        supertraits,
+        ["KeyListing", "Documents", "ChangeFeed", "Maintenance"]
+    );
     assert!(methods_of(&traits, "Store").len() <= 10);
     // CachedStore uses the feed of its store, and has none itself.
     for (file, own) in [

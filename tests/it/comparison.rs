@@ -1101,18 +1101,16 @@ fn cases() -> impl Strategy<Value = Case> {
         20..110_i64,
         prop::option::of((1..60_i64, 1..20_i64)),
     )
-        .prop_map(
-            |(grain, measure, brackets, first, by, now, deleted)| Case {
-                grain,
-                measure,
-                brackets: brackets.filter(|_| matches!(measure, Measure::On | Measure::OnOrAfter)),
-                first,
-                by,
-                now,
-                // What happened before a period is read from the coarsest bitmaps that are there.
-                deleted: deleted.filter(|_| !first && by != By::Values { dated: true }),
-            },
-        )
+        .prop_map(|(grain, measure, brackets, first, by, now, deleted)| Case {
+            grain,
+            measure,
+            brackets: brackets.filter(|_| matches!(measure, Measure::On | Measure::OnOrAfter)),
+            first,
+            by,
+            now,
+            // What happened before a period is read from the coarsest bitmaps that are there.
+            deleted: deleted.filter(|_| !first && by != By::Values { dated: true }),
+        })
 }
 
 fn marks() -> impl Strategy<Value = Marks> {

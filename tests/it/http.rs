@@ -880,6 +880,8 @@ impl cohortist::store::KeyListing for Away {
 
 impl cohortist::store::ChangeFeed for Away {}
 
+impl cohortist::store::Documents for Away {}
+
 impl cohortist::store::Maintenance for Away {}
 
 #[test]

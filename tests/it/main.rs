@@ -36,6 +36,7 @@ mod corpus;
 mod damage;
 mod dashboard;
 mod docs;
+mod documents;
 mod embedded;
 mod ended;
 mod ends;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use cohortist::calendar::{Grain, Period, WeekStart, Zone, parse_moment};
+use cohortist::clock::Clock;
 use cohortist::reports::coverage::Coverage;
 use cohortist::reports::people::CellMembers;
 use cohortist::reports::retention::{
     Averaging, Brackets, Cell, Column, Measure, Parts, Query, Row, State, Table,
 };
 use cohortist::reports::{Params, retention};
+use cohortist::server::Dashboard;
 use cohortist::sets::{EventName, Key, When};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store};
@@ -19,8 +21,10 @@ use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::http::read;
 use crate::support::features::{feature, heartbeat, hourly, live_toy, toy_now};
 use crate::support::stores::each_store;
+use crate::support::web::serve_dashboard;
 
 fn date(value: &Value) -> Option<NaiveDate> {
     Some(value.as_str().unwrap().parse().unwrap())
@@ -652,5 +656,60 @@ fn agree(
                 "{numbers:?}"
             );
         }
+    }
+}
+
+/// People who did `a` on two days, of whom fewer do `b` on each later day. `repeats` people are in
+/// both cohorts.
+fn leaving(repeats: u32) -> Tracker {
+    let [a, b] = ["a", "b"].map(|name| EventName::new(name).unwrap());
+    let tracker = Tracker::new(Arc::new(EmbeddedStore::in_memory(&Options::default())));
+    let first = parse_moment("2026-11-02").unwrap();
+    let on = |day: i64| first + TimeDelta::days(day);
+    let mut batch = tracker.batch();
+    for user in 1..=100 {
+        batch.mark(&a, user, on(0)).unwrap();
+        batch.mark(&a, user + 100 - repeats, on(1)).unwrap();
+    }
+    for (day, users) in [(0, 1..=100), (1, 1..=50), (2, 1..=25), (3, 26..=30)] {
+        for user in users {
+            batch.mark(&b, user, on(day)).unwrap();
+        }
+    }
+    batch.commit().unwrap();
+    heartbeat(&tracker, on(4));
+    tracker
+}
+
+#[test]
+fn the_page_shows_shares_of_the_previous_column() {
+    let now = parse_moment("2026-11-06 12:00").unwrap();
+    let host = serve_dashboard(Dashboard::new(leaving(0), Clock::Fixed(now)));
+    let question = "cohort=a&returning=b&by=day&from=2026-11-02&rows=1&cols=4\
+                    &measure=on_or_after&as=previous";
+    let page = read(&format!("http://{host}/retention?{question}")).body;
+    let table = page.split("<tbody").nth(1).unwrap();
+    // 100 people, of whom 50, 30 and 5 came back on or after the following days.
+    for share in ["50.0%", "60.0%", "16.7%"] {
+        assert!(table.contains(&format!(">{share}<")), "{share}: {table}");
+    }
+    let wide = read(&format!("http://{host}/retention.csv?{question}")).body;
+    let row = wide.lines().nth(1).unwrap();
+    assert!(row.ends_with(",50.00,60.00,16.67"), "{row}");
+}
+
+#[test]
+fn the_page_has_an_interval_while_few_entries_are_repeats() {
+    let now = parse_moment("2026-11-06 12:00").unwrap();
+    let question = "cohort=a&returning=b&by=day&from=2026-11-02&rows=2&cols=2";
+    // Two of 200 entries are 1 %.
+    for (repeats, has_interval) in [(2, true), (3, false)] {
+        let host = serve_dashboard(Dashboard::new(leaving(repeats), Clock::Fixed(now)));
+        let page = read(&format!("http://{host}/retention?{question}")).body;
+        assert_eq!(page.contains('±'), has_interval, "{repeats}");
+        let json = read(&format!("http://{host}/retention.json?{question}")).body;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let interval = &json["average"][1]["interval"];
+        assert_eq!(!interval.is_null(), has_interval, "{repeats}: {json:#}");
     }
 }

@@ -362,18 +362,6 @@ impl KeyListing for EmbeddedStore {
         Ok(self.left_out.keep(listing))
     }
 
-    fn kept_in(&self) -> Result<Option<String>> {
-        self.zone()
-    }
-
-    fn keep_in(&self, zone: &str) -> Result<String> {
-        self.remember_zone(zone)
-    }
-
-    fn forget_zone(&self) -> Result<()> {
-        self.delete_zone()
-    }
-
     fn keys_version(&self) -> Option<u64> {
         Some(self.engine.read_unexpired().keys_version)
     }

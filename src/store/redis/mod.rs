@@ -11,7 +11,7 @@
 //! or forbids. `lower` turns a plan into steps and `server_eval` runs them on the server. `needs`
 //! finds which tiles a plan needs, `local_eval` fetches them and counts here. `members` reads
 //! bitmaps, `scan` finds and deletes keys, `server` moves keys of any type, `id_map` and `id_keys`
-//! hold string ids, `kept_in` the time zone of the periods, `client_tracking` and `watched` learn which bitmaps have changed, and `cluster`
+//! hold string ids, `documents` short texts such as the time zone of the periods, `client_tracking` and `watched` learn which bitmaps have changed, and `cluster`
 //! combines many such stores into one.
 
 mod capabilities;
@@ -19,9 +19,9 @@ mod client_tracking;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod connection;
+mod documents;
 mod id_keys;
 mod id_map;
-mod kept_in;
 mod local_eval;
 mod location;
 mod lower;

@@ -821,18 +821,6 @@ impl KeyListing for RedisStore {
         })
     }
 
-    fn kept_in(&self) -> Result<Option<String>> {
-        self.zone()
-    }
-
-    fn keep_in(&self, zone: &str) -> Result<String> {
-        self.remember_zone(zone)
-    }
-
-    fn forget_zone(&self) -> Result<()> {
-        self.delete_zone()
-    }
-
     fn unparsed_keys(&self) -> UnparsedKeys {
         self.left_out.get()
     }

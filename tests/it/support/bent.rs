@@ -5,7 +5,8 @@ use std::sync::Arc;
 use cohortist::sets::{Key, Plan, Set, UserId};
 use cohortist::store::cost::{self, Cost};
 use cohortist::store::{
-    ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Saved, Store, StoreError, StoreInfo,
+    ChangeFeed, Documents, IdMap, KeyListing, Maintenance, Mark, Saved, Store, StoreError,
+    StoreInfo,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -199,6 +200,20 @@ impl KeyListing for Bent {
 impl ChangeFeed for Bent {
     fn on_change(&self, listener: Box<dyn Fn(&str) + Send + Sync>) -> bool {
         self.reports_changes && self.inner.on_change(listener)
+    }
+}
+
+impl Documents for Bent {
+    fn document(&self, name: &str) -> Result<Option<String>> {
+        self.inner.document(name)
+    }
+    fn replace_document(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool> {
+        self.inner.replace_document(name, expected, new)
     }
 }
 

@@ -10,7 +10,7 @@ use ::redis::cmd;
 
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost, UNKNOWN_TILES};
-use crate::store::kept_in::zone_key;
+use crate::store::documents::document_key;
 use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::cluster::asked::Asked;
 use crate::store::redis::cluster::fan_out;
@@ -29,8 +29,8 @@ use crate::store::redis::server_eval::{OURS, Scratch};
 use crate::store::redis::store::{RedisStore, SMALL_COMMANDS, of_other_types};
 use crate::store::unparsed_keys::{LeftOut, Names};
 use crate::store::{
-    ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval, Result,
-    Saved, Store, StoreError, StoreInfo, UnparsedKeys,
+    ChangeFeed, Documents, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval,
+    Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
 /// The most disputed slots (of ours) that are assumed to be migrating. A few are always disputed
@@ -153,9 +153,9 @@ impl ClusterStore {
         }
     }
 
-    /// The store of the slot of the key that holds the zone in which the store is kept.
-    fn zone_store(&self) -> RedisStore {
-        let slot = layout::slot(&zone_key(&self.prefix));
+    /// The store of the slot of a document.
+    fn document_store(&self, name: &str) -> RedisStore {
+        let slot = layout::slot(&document_key(&self.prefix, name));
         self.store(Slot::new(&self.nodes, slot), self.prefix.clone())
     }
 
@@ -637,18 +637,6 @@ impl KeyListing for ClusterStore {
             .collect())
     }
 
-    fn kept_in(&self) -> Result<Option<String>> {
-        self.zone_store().zone()
-    }
-
-    fn keep_in(&self, zone: &str) -> Result<String> {
-        self.zone_store().remember_zone(zone)
-    }
-
-    fn forget_zone(&self) -> Result<()> {
-        self.zone_store().delete_zone()
-    }
-
     fn unparsed_keys(&self) -> UnparsedKeys {
         self.left_out.get()
     }
@@ -680,6 +668,22 @@ impl KeyListing for ClusterStore {
                 .for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
         }
         Ok(sizes)
+    }
+}
+
+impl Documents for ClusterStore {
+    fn document(&self, name: &str) -> Result<Option<String>> {
+        self.document_store(name).document(name)
+    }
+
+    fn replace_document(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool> {
+        self.document_store(name)
+            .replace_document(name, expected, new)
     }
 }
 
