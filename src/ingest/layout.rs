@@ -17,6 +17,8 @@ pub enum Format {
     Csv,
     /// One JSON object per line.
     Ndjson,
+    /// A table that is stored by column.
+    Parquet,
 }
 
 impl Format {
@@ -31,6 +33,7 @@ impl Format {
         match name.rsplit_once('.')?.1 {
             "csv" | "tsv" | "psv" => Some(Format::Csv),
             "ndjson" | "jsonl" => Some(Format::Ndjson),
+            "parquet" => Some(Format::Parquet),
             _ => None,
         }
     }
@@ -177,6 +180,14 @@ impl Layout {
         (self.format == Format::Csv).then_some(self.delimiter)
     }
 
+    /// Returns what a record of the file is called.
+    pub fn record(&self) -> &'static str {
+        match self.format {
+            Format::Csv | Format::Ndjson => "line",
+            Format::Parquet => "row",
+        }
+    }
+
     /// Returns the fields that may hold the user.
     pub fn user(&self) -> &[Field] {
         &self.user
@@ -229,6 +240,15 @@ impl Layout {
             missing: Vec::new(),
         }
         .layout(delimiter)
+    }
+
+    /// Determines the layout from the names of the columns of a table.
+    pub(super) fn of_table(names: &[String], columns: &Columns) -> Result<Self, String> {
+        let layout = Layout::of_header(names, b',', columns)?;
+        Ok(Layout {
+            format: Format::Parquet,
+            ..layout
+        })
     }
 
     /// Determines the layout from the first object.
@@ -720,7 +740,7 @@ impl Finder<'_> {
             );
         }
         format!(
-            "there is no column {}; the first line names {shown}{more}. Say which one holds {}",
+            "there is no column {}; the columns are {shown}{more}. Say which one holds {}",
             wanted.join(" and no column "),
             flags.join(", and ")
         )

@@ -13,6 +13,7 @@
 mod agree;
 mod api;
 mod architecture;
+mod archives;
 mod axe;
 mod backup;
 mod bitmapist;
@@ -60,6 +61,7 @@ mod nightly;
 mod operator;
 mod padded_keys;
 mod page_cache;
+mod parquet;
 mod people;
 mod properties;
 mod pure;

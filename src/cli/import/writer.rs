@@ -44,6 +44,8 @@ type Values = Vec<(String, Vec<String>)>;
 pub struct Reached {
     /// Its index among the files.
     pub file: usize,
+    /// The part of the file that is being read.
+    pub part: usize,
     pub at: Position,
     /// The number of valid and of invalid lines, from the beginning of the file.
     pub records: u64,
@@ -112,6 +114,7 @@ impl CheckpointWriter<'_> {
             let Some(checkpoint) = &mut self.checkpoints[reached.file] else {
                 continue;
             };
+            checkpoint.part = reached.part;
             checkpoint.byte = reached.at.byte;
             checkpoint.line = reached.at.line;
             checkpoint.records = reached.records;
@@ -358,6 +361,7 @@ mod tests {
         let reached = |records| {
             [Reached {
                 file: 0,
+                part: 0,
                 at: Position {
                     byte: records,
                     line: records,
