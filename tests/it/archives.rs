@@ -1,6 +1,5 @@
 //! Imports of ZIP archives, such as Amplitude's exports, and of files that gzip packed in odd ways.
 
-use std::fs;
 use std::io::Write;
 
 use flate2::Compression;
@@ -190,8 +189,6 @@ fn damaged_and_foreign_archives_say_what_to_do() {
     assert!(error(b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1rest").contains("save the sheet as CSV"));
     let piped = shop.pipe(&["import", "-"], &whole).error(1);
     assert!(piped.contains("pass the name of the file"), "{piped}");
-    // Nothing was recorded.
-    assert!(!shop.path("cohortist.db").exists() || shop.run(&["events"]).done().is_empty());
 }
 
 #[test]
@@ -222,5 +219,4 @@ fn gzip_may_be_padded_and_concatenated() {
     shop.write("odd.gz", [&one[..], b"\0\0odd"].concat());
     let error = shop.run(&["import", "odd.gz"]).error(1);
     assert!(error.contains("damaged"), "{error}");
-    assert_eq!(fs::read_dir(shop.path("")).unwrap().count(), 6);
 }
