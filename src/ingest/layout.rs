@@ -51,6 +51,8 @@ pub struct Columns {
     pub time: Option<String>,
     /// Columns or fields whose values become events.
     pub properties: Vec<Wish>,
+    /// Whether a file may lack the properties.
+    pub optional_properties: bool,
     /// What the columns of a CSV file without a header hold.
     pub header: Header,
     /// How times are read.
@@ -295,7 +297,7 @@ impl Layout {
             ([user, event, time], EventFrom::Guess) => (*user, Some(*event), *time),
             _ => return None,
         };
-        if !columns.properties.is_empty() {
+        if !columns.properties.is_empty() && !columns.optional_properties {
             return None;
         }
         let column = |place: usize| Field {
@@ -653,8 +655,11 @@ impl Finder<'_> {
                     .find_map(|parent| shape.find(&within(parent, name))),
             );
         }
-        if fields.is_empty() {
+        if fields.is_empty() && !self.columns.optional_properties {
             fields.extend(self.required(name, PROPERTY_FLAG));
+        }
+        if fields.is_empty() {
+            return Vec::new();
         }
         vec![Source {
             wish,
@@ -702,7 +707,7 @@ impl Finder<'_> {
             }
             (Shape::Header(_), _) => {}
         }
-        if found.is_empty() {
+        if found.is_empty() && !self.columns.optional_properties {
             self.missing.push((name.to_owned(), PROPERTY_FLAG));
         }
         found

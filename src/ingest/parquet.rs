@@ -57,6 +57,9 @@ enum Kind {
     Unreadable,
 }
 
+/// For each row the index of its value, as in [`Column`].
+type Indexes = Option<Vec<u32>>;
+
 type Result<T> = std::result::Result<T, ParquetError>;
 
 impl Parquet {
@@ -382,7 +385,7 @@ impl Leaf {
         &self,
         reader: &mut ColumnReaderImpl<T>,
         rows: usize,
-    ) -> Result<(Vec<T::T>, Option<Vec<u32>>)> {
+    ) -> Result<(Vec<T::T>, Indexes)> {
         let mut values = Vec::with_capacity(rows);
         let mut levels = Vec::with_capacity(rows);
         let (read, ..) = reader.read_records(rows, Some(&mut levels), None, &mut values)?;

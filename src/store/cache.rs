@@ -765,6 +765,10 @@ impl Store for CachedStore {
         self.changing(keys, result)
     }
 
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        self.store.check_users(users)
+    }
+
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
         let result = self.store.add(runs);
         self.changing(runs.iter().map(|(key, _)| *key), result)

@@ -194,6 +194,10 @@ impl Store for PaddedKeys {
         self.store.apply(&both)
     }
 
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        self.store.check_users(users)
+    }
+
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
         self.store.add(runs)
     }

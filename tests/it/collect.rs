@@ -167,6 +167,58 @@ fn segment_libraries_record_events_and_properties() {
 }
 
 #[test]
+fn the_clock_of_a_segment_library_is_corrected() {
+    let server = Server::new();
+    // These clocks are two days fast and forty years slow.
+    for (user, sent, at) in [
+        ("fast", "2026-11-25T14:05:00Z", "2026-11-24T14:05:00Z"),
+        ("slow", "1986-11-23T14:05:00Z", "1986-11-22T14:05:00Z"),
+    ] {
+        let message = json!({ "type": "track", "event": "x", "userId": user, "timestamp": at });
+        let whole = json!({ "batch": [message], "sentAt": sent, "writeKey": KEY });
+        assert_eq!(
+            server.json("/v1/batch", &whole),
+            (200, json!({ "success": true }))
+        );
+        let single = json!({
+            "event": "y", "userId": user, "timestamp": at, "sentAt": sent, "writeKey": KEY
+        });
+        assert_eq!(
+            server.json("/v1/track", &single),
+            (200, json!({ "success": true }))
+        );
+    }
+    assert_eq!(server.users("x", "2026-11-22"), ["fast", "slow"]);
+    assert_eq!(server.users("y", "2026-11-22"), ["fast", "slow"]);
+}
+
+#[test]
+fn values_are_read_as_those_of_files() {
+    let server = Server::new();
+    let mut parts = Vec::new();
+    for (user, event) in [
+        ("jose\u{301}", "cafe\u{301}"),
+        ("\u{a0}jos\u{e9} ", " caf\u{e9}"),
+        ("<NA>", "caf\u{e9}"),
+    ] {
+        parts.push(json!({
+            "type": "track", "event": event, "userId": user,
+            "timestamp": "Mon, 23 Nov 2026 10:00:00 GMT",
+        }));
+    }
+    let (status, answer) = server.json("/v1/batch", &json!({ "batch": parts, "writeKey": KEY }));
+    assert_eq!(status, 200);
+    assert_eq!(answer["errors"][0]["index"], 2, "{answer}");
+    assert_eq!(server.events(), ["caf\u{e9}"]);
+    assert_eq!(server.users("caf\u{e9}", "2026-11-23"), ["jos\u{e9}"]);
+    let url = format!("{}/api/v1/openapi.json", server.host);
+    let description = Got::of(agent().get(url).call().unwrap()).json();
+    for path in ["/v1/batch", "/2/httpapi", "/track", "/i/v0/e/"] {
+        assert!(description["paths"][path]["post"].is_object(), "{path}");
+    }
+}
+
+#[test]
 fn each_call_of_segment_has_its_address() {
     let server = Server::new();
     let sent = |more: Value| {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod checkpoint;
+mod newest;
 mod skipped;
 mod source;
 mod summary;
@@ -52,8 +53,8 @@ EXAMPLES
   cohortist import log.tsv --columns user,event,time
   # check a file without importing it
   cohortist import events.csv --dry-run
-  # also mark plan:pro, country:DE and so on
-  cohortist import events.csv --property plan --property country
+  # also mark country:DE and so on, and only the newest value of plan
+  cohortist import events.csv --property country --property plan:current
   # resume where an import stopped
   cohortist import huge.csv --resume
   # string user ids (emails, UUIDs) need a new store
@@ -63,12 +64,12 @@ EXAMPLES
     cohortist import - --event signup
 
 FORMATS
-  CSV with column names in the first line, or NDJSON with one object per line:
+  Parquet, CSV with names of columns in the first line, or NDJSON:
   user,event,timestamp
   4,purchase,1997-01-18 09:30:00
   {\"user\": 4, \"event\": \"purchase\", \"timestamp\": 853579800}
 
-The file's name or its first byte tells the format. Files may be compressed with gzip or zstd. \
+The file's name or its first byte tells the format. Files may be compressed with gzip or zstd, or be in a ZIP archive. \
 Columns are found by their usual names, whatever their case and separators, and exports of \
 Amplitude, Google Analytics, Mixpanel, Plausible, PostHog, Segment, Snowplow and Umami are \
 recognized; the guesses are reported before anything is imported. Other columns are ignored.
@@ -105,7 +106,7 @@ const BATCH_MARKS_IN_REDIS: usize = 1 << 14;
 /// The number of invalid lines reported in full.
 const MAX_REPORTED: u64 = 20;
 
-/// Import events from CSV and NDJSON files
+/// Import events from CSV, NDJSON and Parquet files
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -160,7 +161,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "COHORTIST_EVENT")]
     event: Option<String>,
 
-    /// Column whose values become events, such as plan:pro; repeatable
+    /// Column whose values become events, such as plan:pro; NAME:dated, NAME:current; repeatable
     #[arg(
         long,
         value_name = "NAME",
@@ -324,10 +325,9 @@ pub struct Config {
     batch_rows: Option<usize>,
 }
 
-impl TryFrom<Args> for Config {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
+impl Config {
+    /// `properties` are those of the configuration file, which are used if the options name none.
+    pub fn new(args: Args, properties: Vec<Wish>) -> Result<Self, Usage> {
         if args.files.iter().filter(|file| *file == "-").count() > 1 {
             return Err(Usage("stdin (-) can be read only once".to_owned()));
         }
@@ -338,11 +338,13 @@ impl TryFrom<Args> for Config {
         }
         let to_usize = |number| usize::try_from(number).expect("a usize has at least 32 bits");
         let property_values = to_usize(args.property_values);
-        let properties: Vec<Wish> = args
+        let named: Vec<Wish> = args
             .property
             .iter()
             .map(|text| text.as_str().into())
             .collect();
+        let are_optional = named.is_empty();
+        let properties = if are_optional { properties } else { named };
         Names::new(&properties, property_values)
             .map_err(|error| Usage(format!("--property is the start of event names: {error}")))?;
         if let Some(format) = &args.time_format {
@@ -361,6 +363,7 @@ impl TryFrom<Args> for Config {
                 },
                 time: args.time_column,
                 properties,
+                optional_properties: are_optional,
                 header: header(&args.columns)?,
                 times: Times::default(),
                 string_ids: false,

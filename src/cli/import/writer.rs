@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 
 use crate::bitmap::{Tile, split};
 use crate::cli::import::checkpoint::{Checkpoint, Sample};
+use crate::cli::import::newest::Newest;
 use crate::cli::output::warn_if_unsynced;
 use crate::ingest::{Bits, Gathered, Names, Position, RowIds};
 use crate::render::thousands;
@@ -171,6 +172,7 @@ pub fn write(
     let began = Instant::now();
     // The numbers of users, by the index of their string id.
     let mut numbers: Vec<UserId> = Vec::new();
+    let mut newest = Newest::default();
     for package in packages {
         let mut gathered = package.gathered;
         match &package.texts {
@@ -187,6 +189,13 @@ pub fn write(
             None => tracker.settle(Ids::Numbers)?,
         }
         tally.take_days(gathered.days());
+        let users: Vec<UserId> = gathered
+            .users()
+            .flat_map(|(_, users)| users)
+            .copied()
+            .collect();
+        tracker.store().check_users(&users)?;
+        let current = gathered.take_current();
         let bits = gathered.bits()?;
         let mut runs: Vec<(&Key, &[UserId])> = Vec::new();
         let mut room = batch_marks;
@@ -202,6 +211,15 @@ pub fn write(
             runs.push((key, users));
         }
         warn_if_unsynced(tracker.add(&runs))?;
+        if !current.is_empty() {
+            let events: HashMap<u32, &EventName> = package
+                .held
+                .iter()
+                .map(|(number, event, _)| (*number, event))
+                .collect();
+            let name = |property: usize| package.values[property].0.as_str();
+            newest.write(tracker, &current, batch_marks, name, |event| events[&event])?;
+        }
         tally.take(package.rows, &bits);
         tally.take_values(&package.held, &bits);
         let id_of = |user: UserId| match &package.texts {
@@ -324,8 +342,16 @@ impl Seen {
         self.count > before
     }
 
+    /// Returns whether a user was added.
+    pub fn contains(&self, user: UserId) -> bool {
+        let (tile, place) = split(user);
+        self.tiles
+            .get(&tile)
+            .is_some_and(|tile| tile.contains(place))
+    }
+
     /// Adds users, which are in ascending order.
-    fn add(&mut self, users: &[UserId]) {
+    pub fn add(&mut self, users: &[UserId]) {
         for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
             let (tile, _) = split(users[0]);
             self.count += self.tiles.entry(tile).or_default().add(users);
