@@ -166,7 +166,7 @@ struct Args {
     )]
     redis_timeout: Duration,
 
-    /// Mark users far beyond all others in Redis, where each of their bitmaps takes much memory
+    /// Mark users far beyond all others in Redis, although it takes much memory
     #[arg(
         long,
         global = true,

@@ -765,10 +765,6 @@ impl Store for CachedStore {
         self.changing(keys, result)
     }
 
-    fn check_users(&self, users: &[UserId]) -> Result<()> {
-        self.store.check_users(users)
-    }
-
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
         let result = self.store.add(runs);
         self.changing(runs.iter().map(|(key, _)| *key), result)
@@ -840,6 +836,10 @@ impl KeyListing for CachedStore {
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         self.store.sizes(keys)
+    }
+
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        self.store.check_users(users)
     }
 }
 

@@ -194,10 +194,6 @@ impl Store for PaddedKeys {
         self.store.apply(&both)
     }
 
-    fn check_users(&self, users: &[UserId]) -> Result<()> {
-        self.store.check_users(users)
-    }
-
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
         self.store.add(runs)
     }
@@ -290,6 +286,10 @@ impl KeyListing for PaddedKeys {
             |keys| self.store.sizes(keys),
             |plain, other| *plain = plain.zip(other).map(|(a, b)| a + b),
         )
+    }
+
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        self.store.check_users(users)
     }
 }
 

@@ -133,16 +133,6 @@ pub trait Store: KeyListing + ChangeFeed + Maintenance + Send + Sync {
     /// cut may lose them.
     fn apply(&self, marks: &[Mark]) -> Result<()>;
 
-    /// Checks that the store can hold these users without bitmaps that are large and almost empty.
-    /// Those that were checked together may be written in any order.
-    ///
-    /// # Errors
-    /// [`StoreError::Sparse`](crate::store::StoreError::Sparse) for a user far beyond all others, or
-    /// if the store could not be read.
-    fn check_users(&self, _users: &[UserId]) -> Result<()> {
-        Ok(())
-    }
-
     /// Adds users to bitmaps, all of them or none, as durably as [`apply`](Self::apply). Fastest if
     /// each bitmap is listed once, with its users ascending and without duplicates.
     ///
@@ -313,6 +303,16 @@ pub trait KeyListing {
     /// If the bitmaps could not be read.
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         Ok(vec![None; keys.len()])
+    }
+
+    /// Checks that the store can hold these users without bitmaps that are large and almost empty.
+    /// Those that were checked together may be written in any order.
+    ///
+    /// # Errors
+    /// [`StoreError::Sparse`](crate::store::StoreError::Sparse) for a user far beyond all others, or
+    /// if the store could not be read.
+    fn check_users(&self, _users: &[UserId]) -> Result<()> {
+        Ok(())
     }
 }
 

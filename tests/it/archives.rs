@@ -216,7 +216,7 @@ fn gzip_may_be_padded_and_concatenated() {
         );
     }
     // Anything else after a file is damage.
-    shop.write("odd.gz", [&one[..], b"\0\0odd"].concat());
+    shop.write("odd.gz", [&one[..], b"\0\0odd bytes after it"].concat());
     let error = shop.run(&["import", "odd.gz"]).error(1);
     assert!(error.contains("damaged"), "{error}");
 }

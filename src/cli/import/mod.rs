@@ -3,6 +3,7 @@
 mod archive;
 mod checkpoint;
 mod newest;
+mod seen;
 mod skipped;
 mod source;
 mod summary;
@@ -161,7 +162,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "COHORTIST_EVENT")]
     event: Option<String>,
 
-    /// Column whose values become events, such as plan:pro; NAME:dated, NAME:current; repeatable
+    /// Column whose values become events (plan:pro); or NAME:dated, NAME:current [repeatable]
     #[arg(
         long,
         value_name = "NAME",

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
-use crate::cli::import::writer::Seen;
+use crate::cli::import::seen::Seen;
 use crate::cli::output::warn_if_unsynced;
 use crate::ingest::Current;
 use crate::sets::{EventName, Key, Set, UserId};

@@ -71,7 +71,6 @@ fn described(endpoint: &dyn Endpoint) -> Json {
                 json!({ "type": "integer", "minimum": least, "maximum": most })
             }
             Kind::Word(words) => {
-                // Forms send fields that are left blank: those are the default.
                 let blank = (!field.arity.is_required()).then_some("");
                 let words: Vec<&str> = words.iter().copied().chain(blank).collect();
                 json!({ "type": "string", "enum": words, "default": words[0] })
@@ -82,7 +81,11 @@ fn described(endpoint: &dyn Endpoint) -> Json {
             }
             Kind::Segment | Kind::Set | Kind::Text => json!({ "type": "string" }),
         };
+        // Forms send fields that are left blank.
+        let may_be_blank =
+            field.arity == Arity::Optional && matches!(field.kind, Kind::Date | Kind::Number(..));
         let schema = match field.arity {
+            _ if may_be_blank => json!({ "anyOf": [schema, { "type": "string", "maxLength": 0 }] }),
             Arity::Several | Arity::Repeated => json!({ "type": "array", "items": schema }),
             Arity::Required | Arity::Optional => schema,
         };

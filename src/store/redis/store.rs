@@ -629,32 +629,6 @@ impl Store for RedisStore {
         })
     }
 
-    fn check_users(&self, users: &[UserId]) -> Result<()> {
-        let mut reach = self.reach.load(Ordering::Relaxed);
-        let is_near = |user: &UserId| *user < LARGE || u64::from(*user) <= reach;
-        if users.iter().all(is_near) {
-            return Ok(());
-        }
-        let mut sorted = users.to_vec();
-        sorted.sort_unstable();
-        match self.longest_bitmap()? {
-            Some(bytes) => reach = reach.max(bytes * 8),
-            // The server does not store the zeros of a bitmap.
-            None => reach = u64::MAX,
-        }
-        for user in sorted {
-            if user >= LARGE && u64::from(user) / BEYOND > reach {
-                return Err(StoreError::Sparse {
-                    user,
-                    others: reach,
-                });
-            }
-            reach = reach.max(user.into());
-        }
-        self.reach.fetch_max(reach, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// Assumes the longest bitmap seen so far: reading the lengths would take another trip.
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         let tiles = self.longest.load(Ordering::Relaxed);
@@ -901,6 +875,32 @@ impl KeyListing for RedisStore {
         let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         let texts: Vec<&String> = texts.iter().collect();
         self.with(|conn, capabilities| lengths_of(conn, capabilities, &texts))
+    }
+
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        let mut reach = self.reach.load(Ordering::Relaxed);
+        let is_near = |user: &UserId| *user < LARGE || u64::from(*user) <= reach;
+        if users.iter().all(is_near) {
+            return Ok(());
+        }
+        let mut sorted = users.to_vec();
+        sorted.sort_unstable();
+        match self.longest_bitmap()? {
+            Some(bytes) => reach = reach.max(bytes * 8),
+            // The server does not store the zeros of a bitmap.
+            None => reach = u64::MAX,
+        }
+        for user in sorted {
+            if user >= LARGE && u64::from(user) / BEYOND > reach {
+                return Err(StoreError::Sparse {
+                    user,
+                    others: reach,
+                });
+            }
+            reach = reach.max(user.into());
+        }
+        self.reach.fetch_max(reach, Ordering::Relaxed);
+        Ok(())
     }
 }
 
