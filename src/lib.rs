@@ -39,6 +39,7 @@
 //! | `resp` | the listener for Redis clients | |
 //! | `server` | the dashboard and its HTTP API | `charts` |
 //! | `cli` | the `cohortist` program | `redis`, `resp`, `server` |
+//! | `parquet` | imports of Parquet files, in the program | |
 //!
 //! All of them are on by default. [`store::open`] returns [`store::StoreError::FeatureDisabled`]
 //! for a store whose feature is off.
@@ -67,7 +68,7 @@
 //! | [`reports`] | questions → plans, counts → tables; pure | sets, stats, calendar | |
 //! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports | |
 //! | `render` | tables as CSV, JSON, text and charts; pure | reports | `charts` |
-//! | `ingest` | lines of CSV and NDJSON → marks; pure | values, sets, calendar | `cli` |
+//! | `ingest` | lines of CSV and NDJSON, rows of Parquet → marks; pure | values, sets, calendar | `cli` |
 //! | `server` | the dashboard | render, tracker | `server` |
 //! | `resp` | a listener that speaks Redis' protocol over the embedded store | store | `resp` |
 //! | `cli` | the commands | everything | `cli` |
@@ -102,6 +103,7 @@ pub mod endpoints;
 pub mod ingest;
 #[cfg(any(feature = "server", feature = "resp"))]
 mod listen;
+mod panics;
 #[cfg(any(feature = "server", feature = "resp"))]
 mod peers;
 #[cfg(any(feature = "server", feature = "resp"))]

@@ -40,6 +40,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use clap::builder::FalseyValueParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::calendar::parse_moment;
@@ -164,6 +165,16 @@ struct Args {
         hide = true
     )]
     redis_timeout: Duration,
+
+    /// Mark users far beyond all others in Redis, although it takes much memory
+    #[arg(
+        long,
+        global = true,
+        env = "COHORTIST_ALLOW_SPARSE",
+        value_parser = FalseyValueParser::new(),
+        hide = true
+    )]
+    allow_sparse: bool,
 
     /// Where set operations run: on the Redis server, or in this program (fetch)
     #[arg(
@@ -308,6 +319,7 @@ impl TryFrom<Args> for Config {
             timeout: args.redis_timeout,
             redis_eval: args.redis_eval.into(),
             accept_loss: args.accept_loss,
+            allow_sparse: args.allow_sparse,
             ..Options::default()
         };
         let own_default = is_demo.then_some(demo::DEFAULT_STORE);
@@ -336,7 +348,9 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Demo(args) => {
                     Command::Demo(Box::new(demo::Config::new(args, file, memory)?))
                 }
-                CommandArgs::Import(args) => Command::Import(args.try_into()?),
+                CommandArgs::Import(args) => {
+                    Command::Import(import::Config::new(args, file.import)?)
+                }
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Report(args) => Command::Report(args.by_default_in(file.calendar)),

@@ -189,9 +189,9 @@ impl Gathered {
             .for_each(|user| *user = numbers[*user as usize]);
     }
 
-    /// Returns the values that users have until a newer one, in the order of the lines.
-    pub fn current(&self) -> &[Current] {
-        &self.current
+    /// Takes the values that users have until a newer one, in the order of the lines.
+    pub fn take_current(&mut self) -> Vec<Current> {
+        std::mem::take(&mut self.current)
     }
 
     /// Iterates over the numbers of the events and the users of each, by day or without one. Users

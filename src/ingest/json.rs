@@ -20,6 +20,8 @@ pub enum Scalar<'a> {
     /// A number that is not a whole number, or is out of range, as it is written.
     Number(String),
     Text(Cow<'a, [u8]>),
+    /// A moment, in Unix seconds.
+    Moment(i64),
     /// A list or an object.
     Other,
     /// Only the parsed object tells the value.

@@ -17,6 +17,8 @@ pub enum Format {
     Csv,
     /// One JSON object per line.
     Ndjson,
+    /// A table that is stored by column.
+    Parquet,
 }
 
 impl Format {
@@ -31,6 +33,7 @@ impl Format {
         match name.rsplit_once('.')?.1 {
             "csv" | "tsv" | "psv" => Some(Format::Csv),
             "ndjson" | "jsonl" => Some(Format::Ndjson),
+            "parquet" => Some(Format::Parquet),
             _ => None,
         }
     }
@@ -48,6 +51,8 @@ pub struct Columns {
     pub time: Option<String>,
     /// Columns or fields whose values become events.
     pub properties: Vec<Wish>,
+    /// Whether a file may lack the properties.
+    pub optional_properties: bool,
     /// What the columns of a CSV file without a header hold.
     pub header: Header,
     /// How times are read.
@@ -177,6 +182,14 @@ impl Layout {
         (self.format == Format::Csv).then_some(self.delimiter)
     }
 
+    /// Returns what a record of the file is called.
+    pub fn record(&self) -> &'static str {
+        match self.format {
+            Format::Csv | Format::Ndjson => "line",
+            Format::Parquet => "row",
+        }
+    }
+
     /// Returns the fields that may hold the user.
     pub fn user(&self) -> &[Field] {
         &self.user
@@ -231,6 +244,15 @@ impl Layout {
         .layout(delimiter)
     }
 
+    /// Determines the layout from the names of the columns of a table.
+    pub(super) fn of_table(names: &[String], columns: &Columns) -> Result<Self, String> {
+        let layout = Layout::of_header(names, b',', columns)?;
+        Ok(Layout {
+            format: Format::Parquet,
+            ..layout
+        })
+    }
+
     /// Determines the layout from the first object.
     pub(super) fn of_object(object: Option<&Map<String, Value>>, columns: &Columns) -> Self {
         Finder {
@@ -275,7 +297,7 @@ impl Layout {
             ([user, event, time], EventFrom::Guess) => (*user, Some(*event), *time),
             _ => return None,
         };
-        if !columns.properties.is_empty() {
+        if !columns.properties.is_empty() && !columns.optional_properties {
             return None;
         }
         let column = |place: usize| Field {
@@ -633,8 +655,11 @@ impl Finder<'_> {
                     .find_map(|parent| shape.find(&within(parent, name))),
             );
         }
-        if fields.is_empty() {
+        if fields.is_empty() && !self.columns.optional_properties {
             fields.extend(self.required(name, PROPERTY_FLAG));
+        }
+        if fields.is_empty() {
+            return Vec::new();
         }
         vec![Source {
             wish,
@@ -682,7 +707,7 @@ impl Finder<'_> {
             }
             (Shape::Header(_), _) => {}
         }
-        if found.is_empty() {
+        if found.is_empty() && !self.columns.optional_properties {
             self.missing.push((name.to_owned(), PROPERTY_FLAG));
         }
         found
@@ -720,7 +745,7 @@ impl Finder<'_> {
             );
         }
         format!(
-            "there is no column {}; the first line names {shown}{more}. Say which one holds {}",
+            "there is no column {}; the columns are {shown}{more}. Say which one holds {}",
             wanted.join(" and no column "),
             flags.join(", and ")
         )

@@ -1,5 +1,5 @@
-//! Reads marks from CSV and NDJSON data. This module is pure: it reads from a reader and does not
-//! know files or stores.
+//! Reads marks from CSV, NDJSON and Parquet data. This module is pure: it reads from a reader and
+//! does not know stores.
 //!
 //! [`Records`] recognizes the [`Layout`] of the data and reads it line by line. An invalid line is
 //! returned as an error with its number and the reason, so that the caller decides what to do.
@@ -27,6 +27,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod batch;
 mod field;
 mod gather;
 mod json;
@@ -34,17 +35,22 @@ mod layout;
 mod lines;
 mod names;
 mod notes;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod place;
 mod position;
 mod products;
 mod property;
 mod records;
 
+pub use batch::{Batch, Batches, Column, Table, Texts, Values};
 pub use gather::{Bits, Current, Gather, Gathered};
 pub use layout::{Columns, EventFrom, Format, Header, Layout, Source};
 pub(crate) use names::RowIds;
 pub use names::{Names, Property};
 pub use notes::{Example, Notes};
+#[cfg(feature = "parquet")]
+pub use parquet::Parquet;
 pub use place::Field;
 pub use position::Position;
 pub use property::{Dating, Wish, matches};

@@ -102,6 +102,7 @@ impl Names {
     /// Returns an error if an event name cannot start with the name of a property.
     pub fn new(properties: &[Wish], max_values: usize) -> Result<Self, EventNameError> {
         let properties = properties.iter().map(|wish| {
+            EventName::new(&wish.name)?;
             EventName::new(&format!("{}:x", wish.name))?;
             Ok(Property::new(&wish.name, wish.dating))
         });

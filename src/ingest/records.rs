@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use serde_json::{Map, Value};
 
+use crate::ingest::batch::{Batch, Batches, Table, moment_text};
 use crate::ingest::field::excerpt;
 use crate::ingest::json::{self, Scalar, Wanted};
 use crate::ingest::layout::{
@@ -148,6 +149,13 @@ enum Source<R> {
         lines: Lines<R>,
         picker: Option<Picker>,
     },
+    Table {
+        batches: Batches,
+        batch: Batch,
+        /// The number of rows of the batch that were read.
+        read: usize,
+        at: Position,
+    },
     /// The end of the file, with its position.
     End(Position),
 }
@@ -188,16 +196,7 @@ impl<R: BufRead> Records<R> {
             byte: (head.len() - start.len()) as u64,
             line: 0,
         };
-        let fixed = fixed(columns, names);
-        let records = |source, layout| {
-            Ok(Records {
-                source,
-                layout,
-                fixed,
-                properties: Vec::new(),
-                times: columns.times.clone(),
-            })
-        };
+        let mut records = |source, layout| Ok(Records::of_source(source, layout, columns, names));
         let Some(first) = start
             .iter()
             .find(|byte| !byte.is_ascii_whitespace())
@@ -214,6 +213,9 @@ impl<R: BufRead> Records<R> {
             Format::Csv
         });
         match format {
+            Format::Parquet => Err(Problem::File(
+                "this is not a Parquet file, although it is named like one".to_owned(),
+            )),
             Format::Ndjson if first == b'[' => Err(Problem::File(
                 "this is one JSON array; write one object a line instead, such as with `jq -c '.[]'`".to_owned(),
             )),
@@ -246,10 +248,55 @@ impl<R: BufRead> Records<R> {
                 max_fields: layout.columns(),
             },
             Format::Ndjson => Source::ndjson(Vec::new(), reader, layout, at),
+            // Has no lines.
+            Format::Parquet => Source::End(at),
         };
+        Records::of_source(source, layout.clone(), columns, names)
+    }
+
+    /// Determines the layout of a table, and reads its rows.
+    ///
+    /// # Errors
+    /// Returns an error if the table lacks a column.
+    pub fn of_table(
+        table: Box<dyn Table>,
+        columns: &Columns,
+        names: &mut Names,
+    ) -> Result<Self, Problem> {
+        let layout = Layout::of_table(table.columns(), columns).map_err(Problem::File)?;
+        Ok(Records::resume_table(
+            table,
+            &layout,
+            columns,
+            Position::default(),
+            names,
+        ))
+    }
+
+    /// Continues to read a table with a known layout at an earlier [`position`](Self::position).
+    pub fn resume_table(
+        table: Box<dyn Table>,
+        layout: &Layout,
+        columns: &Columns,
+        at: Position,
+        names: &mut Names,
+    ) -> Self {
+        let mut places: Vec<usize> = layout.fields().map(|field| field.place).collect();
+        places.sort_unstable();
+        places.dedup();
+        let source = Source::Table {
+            batches: table.read(places, at.line),
+            batch: Batch::default(),
+            read: 0,
+            at,
+        };
+        Records::of_source(source, layout.clone(), columns, names)
+    }
+
+    fn of_source(source: Source<R>, layout: Layout, columns: &Columns, names: &mut Names) -> Self {
         Records {
             source,
-            layout: layout.clone(),
+            layout,
             fixed: fixed(columns, names),
             properties: Vec::new(),
             times: columns.times.clone(),
@@ -265,7 +312,7 @@ impl<R: BufRead> Records<R> {
     pub fn position(&self) -> Position {
         match &self.source {
             Source::Csv { lines, .. } | Source::Ndjson { lines, .. } => lines.position(),
-            Source::End(at) => *at,
+            Source::Table { at, .. } | Source::End(at) => *at,
         }
     }
 
@@ -350,6 +397,32 @@ impl<R: BufRead> Records<R> {
                     Err(error) => break error,
                 }
             },
+            Source::Table {
+                batches,
+                batch,
+                read,
+                at,
+            } => loop {
+                if *read < batch.rows {
+                    let found = row.of_batch(batch, *read);
+                    *read += 1;
+                    at.byte += 1;
+                    at.line += 1;
+                    return Some(found.map_err(|Mistake { fault, reason }| Problem::Line {
+                        line: at.line,
+                        fault,
+                        reason,
+                    }));
+                }
+                match batches.next() {
+                    Some(Ok(next)) => {
+                        *batch = next;
+                        *read = 0;
+                    }
+                    Some(Err(reason)) => break io::Error::other(reason),
+                    None => return None,
+                }
+            },
         };
         self.source = Source::End(self.position());
         Some(Err(Problem::Read(failure)))
@@ -378,7 +451,7 @@ impl<R: BufRead> Source<R> {
 
 /// Recognizes files that cannot be imported. Returns what the file is and what to do.
 fn unsupported(start: &[u8]) -> Option<&'static str> {
-    let kinds: [(&[u8], &str); 7] = [
+    let kinds: [(&[u8], &str); 10] = [
         (b"\xFF\xFE", "this is UTF-16; save it as UTF-8"),
         (b"\xFE\xFF", "this is UTF-16; save it as UTF-8"),
         (
@@ -391,7 +464,19 @@ fn unsupported(start: &[u8]) -> Option<&'static str> {
         ),
         (
             b"PK\x03\x04",
-            "this is a ZIP archive: unpack it and import the files in it",
+            "this is a ZIP archive or a workbook, which is read from a file only: pass the name of the file",
+        ),
+        (
+            b"\xD0\xCF\x11\xE0",
+            "this is a workbook of a spreadsheet: save the sheet as CSV and import that file",
+        ),
+        (
+            b"PAR1",
+            "this is a Parquet file, which is read from a file only: pass the name of the file, unpacked",
+        ),
+        (
+            b"PARE",
+            "this is an encrypted Parquet file: write one that is not encrypted",
         ),
         (
             b"BZh",
@@ -557,6 +642,24 @@ impl Reading<'_> {
         self.row(get, &missing, &leaves)
     }
 
+    /// Reads a row of a table.
+    fn of_batch(&mut self, batch: &Batch, row: usize) -> Result<Row, Mistake> {
+        let get = |_, field: &Field| match batch.get(field.place, row) {
+            Scalar::Text(cell) if !field.path.is_empty() => json::cell_field(&cell, &field.path),
+            value => value,
+        };
+        let missing =
+            |field: &Field, _: &str| format!("`{}` is missing", excerpt(field.name.as_bytes()));
+        let leaves = |field: &Field, found: &mut dyn FnMut(&str, Scalar<'static>)| {
+            if let Scalar::Text(cell) = batch.get(field.place, row)
+                && let Some(object) = json::cell_object(&cell, &field.path)
+            {
+                json::leaves(&object, "", found);
+            }
+        };
+        self.row(get, &missing, &leaves)
+    }
+
     /// Reads the row of any JSON object.
     fn of_object(&mut self, line: &[u8]) -> Result<Row, Mistake> {
         self.properties.clear();
@@ -645,6 +748,7 @@ impl Reading<'_> {
                 ));
             }
             Scalar::Whole(number) => self.times.number(*number),
+            Scalar::Moment(seconds) => self.times.moment(*seconds),
             Scalar::Number(text) => self.times.read(text.as_bytes()),
             Scalar::Text(text) => self.times.read(text),
             Scalar::Null => return Err(Mistake::new(Fault::NoTime, not_text(field, &value))),
@@ -785,6 +889,9 @@ impl Reading<'_> {
             }
             Scalar::Number(text) => names.property(index, text.as_bytes()),
             Scalar::Bool(value) => names.property(index, value.to_string().as_bytes()),
+            Scalar::Moment(seconds) => {
+                moment_text(*seconds).and_then(|text| names.property(index, text.as_bytes()))
+            }
             _ => {
                 names.unusable(index);
                 None
@@ -854,6 +961,7 @@ fn not_text(field: &Field, value: &Scalar<'_>) -> String {
     let kind = match value {
         Scalar::Null => "null",
         Scalar::Bool(_) => "true or false",
+        Scalar::Moment(_) => "a time",
         _ => "a list or an object",
     };
     let name = excerpt(field.name.as_bytes());
@@ -987,8 +1095,8 @@ mod tests {
 
     #[test]
     fn a_missing_column_is_reported_with_the_existing_ones_and_the_flag() {
-        insta::assert_snapshot!(read(b"id,event,timestamp\n1,a,2026-11-23\n").join("\n"), @r"there is no column `user`; the first line names `id`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME");
-        insta::assert_snapshot!(read(b"user,what,timestamp\n").join("\n"), @r"there is no column `event`; the first line names `user`, `what`, `timestamp`. Say which one holds the event's name with --event-column NAME, or give all lines the same event with --event NAME");
+        insta::assert_snapshot!(read(b"id,event,timestamp\n1,a,2026-11-23\n").join("\n"), @r"there is no column `user`; the columns are `id`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME");
+        insta::assert_snapshot!(read(b"user,what,timestamp\n").join("\n"), @r"there is no column `event`; the columns are `user`, `what`, `timestamp`. Say which one holds the event's name with --event-column NAME, or give all lines the same event with --event NAME");
     }
 
     #[test]

@@ -189,6 +189,11 @@ impl WebError {
                 "The question is too large",
                 "It was not started. Shorten it as described below.",
             ),
+            WebError::Store(StoreError::Sparse { .. }) => (
+                StatusCode::BAD_REQUEST,
+                "The user id is too large",
+                "Nothing was recorded.",
+            ),
             WebError::Store(StoreError::Unreachable { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The store does not answer",

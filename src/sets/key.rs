@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Timelike, Utc};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::calendar::{Grain, Period, Zone};
 
@@ -85,6 +86,24 @@ impl EventName {
     /// Returns the name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the name with composed characters (Unicode NFC), as names are written, or `None` if
+    /// it is composed.
+    ///
+    /// ```
+    /// use cohortist::sets::EventName;
+    /// let composed = EventName::new("cafe\u{301}")?.composed();
+    /// assert_eq!(composed, Some(EventName::new("caf\u{e9}")?));
+    /// assert_eq!(EventName::new("caf\u{e9}")?.composed(), None);
+    /// # Ok::<(), cohortist::sets::EventNameError>(())
+    /// ```
+    pub fn composed(&self) -> Option<EventName> {
+        if self.0.is_ascii() || is_nfc(&self.0) {
+            return None;
+        }
+        let text: String = self.0.nfc().collect();
+        EventName::new(&text).ok()
     }
 
     /// Returns up to three of the `known` names that are similar to this one, most similar first,

@@ -116,7 +116,8 @@ impl Segment {
     /// `before` or a pattern. Names of saved segments are not looked up.
     fn reads_catalogue(&self) -> bool {
         match self {
-            Segment::Event(_) | Segment::Ever(_) => false,
+            // The catalogue tells whether the name exists as it is written.
+            Segment::Event(name) | Segment::Ever(name) => name.composed().is_some(),
             Segment::Names(_) | Segment::NamesEver(_) | Segment::Before(_) | Segment::First(_) => {
                 true
             }
@@ -528,7 +529,8 @@ impl Segments {
     }
 
     /// Replaces the names of saved segments in a segment by their expressions, repeatedly, and
-    /// patterns by the events of the catalogue that they match. `*` alone matches all events except
+    /// patterns by the events of the catalogue that they match. The name of an event that does not
+    /// exist is composed (Unicode NFC) if that one exists. `*` alone matches all events except
     /// the hidden ones.
     ///
     /// # Errors
@@ -563,6 +565,8 @@ impl Segments {
                 };
                 Segment::Or(events.into_iter().cloned().map(of).collect())
             }
+            Segment::Event(name) => Segment::Event(existing(name, catalogue)),
+            Segment::Ever(name) => Segment::Ever(existing(name, catalogue)),
             other => other.clone(),
         });
         match too_many.get() {
@@ -622,6 +626,14 @@ impl Segments {
             None => Segment::event(name),
         }
     }
+}
+
+/// Returns the name of an event as it is written, or else composed, if only that exists.
+fn existing(name: &EventName, catalogue: &Catalogue) -> EventName {
+    let composed = name
+        .composed()
+        .filter(|composed| catalogue.event(name).is_none() && catalogue.event(composed).is_some());
+    composed.unwrap_or_else(|| name.clone())
 }
 
 /// The maximum number of events that a pattern with a beginning may match.

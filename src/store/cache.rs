@@ -825,6 +825,10 @@ impl KeyListing for CachedStore {
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         self.store.sizes(keys)
     }
+
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        self.store.check_users(users)
+    }
 }
 
 /// The cache uses the feed of its store and does not pass it on: there are no caches of caches.

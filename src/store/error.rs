@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::sets::{TooLarge, WrongCount};
+use crate::sets::{TooLarge, UserId, WrongCount};
 use crate::store::cost::Cost;
 
 /// What went wrong in a store.
@@ -53,6 +53,17 @@ pub enum StoreError {
         location: String,
         /// The key, the server's words, and what to do.
         reason: String,
+    },
+    /// A user is far beyond all others, so that each of its bitmaps in Redis would be large and
+    /// almost empty. Nothing of the batch was recorded.
+    #[error(
+        "user {user} is far beyond the others, which reach {others}: each bitmap of this user would take {} MB in Redis. Create a store with --ids map, which gives users numbers without gaps, or pass --allow-sparse", user / 8 / 1_000_000
+    )]
+    Sparse {
+        /// The user.
+        user: UserId,
+        /// The greatest other user, approximately.
+        others: u64,
     },
     /// The path holds something else than a store.
     #[error("{path} is not a cohortist store: {reason}")]

@@ -27,6 +27,9 @@ pub struct Options {
     pub connections: u32,
     /// Where set operations run on bitmaps in Redis.
     pub redis_eval: RedisEval,
+    /// Whether Redis takes users far beyond all others, whose bitmaps are large and almost empty.
+    /// The program sets it to `false`.
+    pub allow_sparse: bool,
 }
 
 impl Default for Options {
@@ -41,6 +44,7 @@ impl Default for Options {
             timeout: Duration::from_millis(2500),
             connections: 8,
             redis_eval: RedisEval::Auto,
+            allow_sparse: true,
         }
     }
 }

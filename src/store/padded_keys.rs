@@ -275,6 +275,10 @@ impl KeyListing for PaddedKeys {
             |plain, other| *plain = plain.zip(other).map(|(a, b)| a + b),
         )
     }
+
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        self.store.check_users(users)
+    }
 }
 
 impl ChangeFeed for PaddedKeys {

@@ -278,6 +278,16 @@ pub trait KeyListing {
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         Ok(vec![None; keys.len()])
     }
+
+    /// Checks that the store can hold these users without bitmaps that are large and almost empty.
+    /// Those that were checked together may be written in any order.
+    ///
+    /// # Errors
+    /// [`StoreError::Sparse`](crate::store::StoreError::Sparse) for a user far beyond all others, or
+    /// if the store could not be read.
+    fn check_users(&self, _users: &[UserId]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Short texts that a store keeps beside its bitmaps, such as the time zone of its periods. The

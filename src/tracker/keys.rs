@@ -51,7 +51,10 @@ impl Tracker {
         for fresh_for in [LIST_FRESH_FOR, UNKNOWN_FRESH_FOR] {
             if !unknown.is_empty() {
                 let list = self.listing(fresh_for)?;
-                unknown.retain(|name| list.event(name).is_none());
+                let is_known = |name: &EventName| list.event(name).is_some();
+                unknown.retain(|name| {
+                    !is_known(name) && !name.composed().is_some_and(|name| is_known(&name))
+                });
             }
         }
         Ok(unknown)

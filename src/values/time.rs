@@ -327,6 +327,17 @@ impl Times {
         })
     }
 
+    /// Checks a time that needs no reading, in Unix seconds.
+    ///
+    /// # Errors
+    /// Returns an error if its year is not plausible.
+    pub fn moment(&self, seconds: i64) -> Result<Time, TimeError> {
+        self.checked(seconds, None, || {
+            let moment = DateTime::from_timestamp(seconds, 0);
+            moment.map_or_else(|| seconds.to_string(), |moment| moment.to_string())
+        })
+    }
+
     fn whole(&self, number: i64, text: &str) -> Result<Time, TimeError> {
         let unit = self.unit.unwrap_or(Unit::of_size(number));
         let seconds = number.div_euclid(unit.per_second());

@@ -97,6 +97,32 @@ fn white_space_around_a_name_makes_no_other_event() {
     shop.run(&["mark", " cafe\u{301} ", "3", "--at", "2021-01-04"])
         .done();
     assert_eq!(count(&shop, "caf\u{e9}@2021-01-04"), "3");
+    // A question finds the event in both forms.
+    for set in ["caf\u{e9}@2021-01-04", "cafe\u{301}@2021-01-04"] {
+        let ran = shop.run(&["count", set]);
+        assert_eq!((ran.out.trim(), ran.err.as_str()), ("3", ""), "{set}");
+    }
+    let table = |event: &str| {
+        let period = [
+            "--from",
+            "2021-01-04",
+            "--to",
+            "2021-01-04",
+            "--format",
+            "csv",
+        ];
+        let args = [&["retention", event, event, "--by", "day"], &period[..]].concat();
+        shop.run(&args).quietly()
+    };
+    assert!(
+        table("cafe\u{301}").contains(",3,"),
+        "{}",
+        table("cafe\u{301}")
+    );
+    assert_eq!(
+        table("cafe\u{301}").lines().nth(1),
+        table("caf\u{e9}").lines().nth(1)
+    );
     // A file that is the same throughout has nothing to report.
     shop.write(
         "b.csv",

@@ -1070,7 +1070,7 @@ fn files_that_are_no_good_fail_before_anything_is_imported() {
         (
             "a.csv",
             "id,event,timestamp\n1,a,1\n",
-            "a.csv: there is no column `user`; the first line names `id`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME",
+            "a.csv: there is no column `user`; the columns are `id`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME",
         ),
         ("b.csv", "user,timestamp\n1,1\n", "--event NAME"),
         ("c.csv", "user,event,when\n1,a,1\n", "--time-column NAME"),

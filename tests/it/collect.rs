@@ -155,8 +155,9 @@ fn segment_libraries_record_events_and_properties() {
         ["anonymous thing", "page", "plan:pro", "screen", "signup"],
         "the traits of a group are not those of a user"
     );
-    assert_eq!(server.users("signup", "2026-11-22"), ["ann"]);
-    assert_eq!(server.users("signup", "2026-W47"), ["ann"]);
+    // It was sent on 3 December for a day in November, and arrives on 23 November.
+    assert_eq!(server.users("signup", "2026-11-12"), ["ann"]);
+    assert_eq!(server.users("signup", "2026-W46"), ["ann"]);
     // The clock of the sender is fast.
     assert_eq!(server.users("page", "2026-11-23"), ["ann"]);
     assert_eq!(server.users("anonymous thing", "2026-11"), ["anon1"]);
@@ -164,6 +165,58 @@ fn segment_libraries_record_events_and_properties() {
     let got = server.post("/v1/batch", &[], recorded!("segment-node.json"));
     assert_eq!(got.status, 200, "{}", got.body);
     assert_eq!(server.users("page", "2026-11-23"), ["ann", "x"]);
+}
+
+#[test]
+fn the_clock_of_a_segment_library_is_corrected() {
+    let server = Server::new();
+    // These clocks are two days fast and forty years slow.
+    for (user, sent, at) in [
+        ("fast", "2026-11-25T14:05:00Z", "2026-11-24T14:05:00Z"),
+        ("slow", "1986-11-23T14:05:00Z", "1986-11-22T14:05:00Z"),
+    ] {
+        let message = json!({ "type": "track", "event": "x", "userId": user, "timestamp": at });
+        let whole = json!({ "batch": [message], "sentAt": sent, "writeKey": KEY });
+        assert_eq!(
+            server.json("/v1/batch", &whole),
+            (200, json!({ "success": true }))
+        );
+        let single = json!({
+            "event": "y", "userId": user, "timestamp": at, "sentAt": sent, "writeKey": KEY
+        });
+        assert_eq!(
+            server.json("/v1/track", &single),
+            (200, json!({ "success": true }))
+        );
+    }
+    assert_eq!(server.users("x", "2026-11-22"), ["fast", "slow"]);
+    assert_eq!(server.users("y", "2026-11-22"), ["fast", "slow"]);
+}
+
+#[test]
+fn values_are_read_as_those_of_files() {
+    let server = Server::new();
+    let mut parts = Vec::new();
+    for (user, event) in [
+        ("jose\u{301}", "cafe\u{301}"),
+        ("\u{a0}jos\u{e9} ", " caf\u{e9}"),
+        ("<NA>", "caf\u{e9}"),
+    ] {
+        parts.push(json!({
+            "type": "track", "event": event, "userId": user,
+            "timestamp": "Mon, 23 Nov 2026 10:00:00 GMT",
+        }));
+    }
+    let (status, answer) = server.json("/v1/batch", &json!({ "batch": parts, "writeKey": KEY }));
+    assert_eq!(status, 200);
+    assert_eq!(answer["errors"][0]["index"], 2, "{answer}");
+    assert_eq!(server.events(), ["caf\u{e9}"]);
+    assert_eq!(server.users("caf\u{e9}", "2026-11-23"), ["jos\u{e9}"]);
+    let url = format!("{}/api/v1/openapi.json", server.host);
+    let description = Got::of(agent().get(url).call().unwrap()).json();
+    for path in ["/v1/batch", "/2/httpapi", "/track", "/i/v0/e/"] {
+        assert!(description["paths"][path]["post"].is_object(), "{path}");
+    }
 }
 
 #[test]
@@ -199,14 +252,14 @@ fn each_call_of_segment_has_its_address() {
     let events = [
         "one",
         "page",
-        "plan:3",
+        "plan:3.0",
         "plan:pro",
         "plan:true",
         "screen",
         "two",
     ];
     assert_eq!(server.events(), events);
-    assert_eq!(server.users("plan:3", "ever"), ["7"]);
+    assert_eq!(server.users("plan:3.0", "ever"), ["7"]);
     for (body, said) in [
         ("{", "not valid"),
         ("[]", "not valid"),

@@ -57,6 +57,11 @@ fn collect() {
 }
 
 #[test]
+fn values() {
+    replay("values", properties::values::check);
+}
+
+#[test]
 fn import() {
     replay("import", properties::import::check);
 }

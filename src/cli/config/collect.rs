@@ -65,7 +65,7 @@ impl SpannedToml {
         collect
     }
 
-    fn texts(&mut self, table: &mut Table<'_>, name: &'static str) -> Option<Vec<Text>> {
+    pub(super) fn texts(&mut self, table: &mut Table<'_>, name: &'static str) -> Option<Vec<Text>> {
         let key = table.key_of(name);
         let entry = table.take(name)?;
         Some(self.list(&key, entry).unwrap_or_default())

@@ -6,6 +6,7 @@
 mod collect;
 mod entry;
 mod expiry;
+mod import;
 mod spanned_toml;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,6 +23,7 @@ use crate::calendar::{Calendar, CalendarError, Grain, Zone};
 use crate::cli::expiry::Expiry;
 use crate::cli::output::Usage;
 use crate::clock::Clock;
+use crate::ingest::Wish;
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
 use crate::server::{Collect, Glossary, Hosts, Pattern};
 use crate::sets::{EventName, Prefix, Segment, Segments};
@@ -65,6 +67,8 @@ pub struct File {
     pub hosts: Hosts,
     /// What `serve --collect` records.
     pub collect: Option<Collect>,
+    /// The properties that `import` reads if no others are named.
+    pub import: Vec<Wish>,
 }
 
 impl File {
@@ -276,6 +280,7 @@ impl SpannedToml {
             "must be a table, [server], with a line such as hosts = [\"stats.example.org\"]",
         );
         let collect = section("collect", collect::RULE);
+        let import = section("import", import::RULE);
         self.finish(root);
         let collect = collect.map(|table| self.collect(table, &variable));
         let expire = expire
@@ -310,6 +315,7 @@ impl SpannedToml {
             expire_at: expire.at,
             hosts: server.map(|table| self.hosts(table)).unwrap_or_default(),
             collect,
+            import: import.map(|table| self.import(table)).unwrap_or_default(),
         }
     }
 
@@ -751,7 +757,7 @@ mobile = "ios | android"
         ]);
         insta::assert_snapshot!(types, @r#"
 c.toml, line 1: `titel`: unknown setting; did you mean `title`?
-c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, calendar, server, collect
+c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, calendar, server, collect, import
 c.toml, line 2: `stores.prod.store`: is missing: name the store, such as store = "redis://host:6379/0"
 c.toml, line 2: `stores.prod.read_only`: must be true or false without quotes, not a whole number
 c.toml, line 2: `stores.prod.sotre`: unknown setting; did you mean `store`?

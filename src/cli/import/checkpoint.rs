@@ -26,6 +26,9 @@ pub struct Checkpoint {
     /// Everything before this many uncompressed bytes and lines is in the store.
     pub byte: u64,
     pub line: u64,
+    /// The part of the file that these count in: several files may be in an archive.
+    #[serde(default)]
+    pub part: usize,
     /// The number of good lines among them, and the number of bad lines.
     pub records: u64,
     pub skipped: u64,
@@ -89,6 +92,7 @@ impl Origin {
             origin: self,
             byte: 0,
             line: 0,
+            part: 0,
             records: 0,
             skipped: 0,
             done: false,

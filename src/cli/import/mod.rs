@@ -1,6 +1,9 @@
 //! `cohortist import`.
 
+mod archive;
 mod checkpoint;
+mod newest;
+mod seen;
 mod skipped;
 mod source;
 mod summary;
@@ -9,6 +12,7 @@ mod writer;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, BufRead, IsTerminal};
+use std::iter::zip;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -35,6 +39,7 @@ use crate::tracker::{Extent, Ids, Tracker};
 use crate::values::{Times, Unit};
 use checkpoint::{Checkpoint, Found, Origin};
 use skipped::Skipped;
+use source::{Data, Part};
 use summary::Summary;
 use writer::{CheckpointWriter, Package, Reached, Tally};
 
@@ -49,8 +54,8 @@ EXAMPLES
   cohortist import log.tsv --columns user,event,time
   # check a file without importing it
   cohortist import events.csv --dry-run
-  # also mark plan:pro, country:DE and so on
-  cohortist import events.csv --property plan --property country
+  # also mark country:DE and so on, and only the newest value of plan
+  cohortist import events.csv --property country --property plan:current
   # resume where an import stopped
   cohortist import huge.csv --resume
   # string user ids (emails, UUIDs) need a new store
@@ -60,12 +65,12 @@ EXAMPLES
     cohortist import - --event signup
 
 FORMATS
-  CSV with column names in the first line, or NDJSON with one object per line:
+  Parquet, CSV with names of columns in the first line, or NDJSON:
   user,event,timestamp
   4,purchase,1997-01-18 09:30:00
   {\"user\": 4, \"event\": \"purchase\", \"timestamp\": 853579800}
 
-The file's name or its first byte tells the format. Files may be compressed with gzip or zstd. \
+The file's name or its first byte tells the format. Files may be compressed with gzip or zstd, or be in a ZIP archive. \
 Columns are found by their usual names, whatever their case and separators, and exports of \
 Amplitude, Google Analytics, Mixpanel, Plausible, PostHog, Segment, Snowplow and Umami are \
 recognized; the guesses are reported before anything is imported. Other columns are ignored.
@@ -102,7 +107,7 @@ const BATCH_MARKS_IN_REDIS: usize = 1 << 14;
 /// The number of invalid lines reported in full.
 const MAX_REPORTED: u64 = 20;
 
-/// Import events from CSV and NDJSON files
+/// Import events from CSV, NDJSON and Parquet files
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -157,7 +162,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "COHORTIST_EVENT")]
     event: Option<String>,
 
-    /// Column whose values become events, such as plan:pro; repeatable
+    /// Column whose values become events (plan:pro); or NAME:dated, NAME:current [repeatable]
     #[arg(
         long,
         value_name = "NAME",
@@ -321,10 +326,9 @@ pub struct Config {
     batch_rows: Option<usize>,
 }
 
-impl TryFrom<Args> for Config {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
+impl Config {
+    /// `properties` are those of the configuration file, which are used if the options name none.
+    pub fn new(args: Args, properties: Vec<Wish>) -> Result<Self, Usage> {
         if args.files.iter().filter(|file| *file == "-").count() > 1 {
             return Err(Usage("stdin (-) can be read only once".to_owned()));
         }
@@ -335,11 +339,13 @@ impl TryFrom<Args> for Config {
         }
         let to_usize = |number| usize::try_from(number).expect("a usize has at least 32 bits");
         let property_values = to_usize(args.property_values);
-        let properties: Vec<Wish> = args
+        let named: Vec<Wish> = args
             .property
             .iter()
             .map(|text| text.as_str().into())
             .collect();
+        let are_optional = named.is_empty();
+        let properties = if are_optional { properties } else { named };
         Names::new(&properties, property_values)
             .map_err(|error| Usage(format!("--property is the start of event names: {error}")))?;
         if let Some(format) = &args.time_format {
@@ -358,6 +364,7 @@ impl TryFrom<Args> for Config {
                 },
                 time: args.time_column,
                 properties,
+                optional_properties: are_optional,
                 header: header(&args.columns)?,
                 times: Times::default(),
                 string_ids: false,
@@ -380,11 +387,32 @@ impl TryFrom<Args> for Config {
     }
 }
 
-/// What is known about a file before it is read. Nothing is known about a pipe.
-#[derive(Default)]
+/// What is known about a file before it is read.
 struct Checked {
-    layout: Option<Layout>,
+    /// The parts, and the layout of each. That of a pipe is not known.
+    parts: Vec<(Part, Option<Layout>)>,
     bytes: Option<u64>,
+}
+
+impl Checked {
+    fn pipe() -> Self {
+        Checked {
+            parts: vec![(Part::default(), None)],
+            bytes: None,
+        }
+    }
+
+    /// Returns a text that is the same for two files only if all lines are read in the same way.
+    /// `None` for a pipe.
+    fn fingerprint(&self) -> Option<String> {
+        let layouts = self.parts.iter().map(|(_, layout)| layout.as_ref());
+        let mut fingerprints: Vec<String> = layouts
+            .map(|layout| layout.map(Layout::fingerprint))
+            .collect::<Option<_>>()?;
+        // An archive has many files of the same kind.
+        fingerprints.dedup();
+        Some(fingerprints.join("\n"))
+    }
 }
 
 /// How reading and writing ended.
@@ -413,8 +441,8 @@ impl Config {
             // it again.
             names.use_string_ids(if store.is_redis() { 0 } else { CACHED_ID_BYTES });
         }
-        for (file, checked) in self.files.iter().zip(&checked) {
-            print_guess(file, checked.layout.as_ref());
+        for (file, checked) in zip(&self.files, &checked) {
+            print_guesses(file, checked);
         }
         let checkpoints = self.checkpoints(&checked, store, &tracker, ids)?;
         for checkpoint in checkpoints.iter().flatten() {
@@ -594,31 +622,41 @@ impl Config {
     /// are not checked.
     fn check(&self, file: &str, names: &mut Names) -> anyhow::Result<Checked> {
         if file == "-" {
-            return Ok(Checked::default());
+            return Ok(Checked::pipe());
         }
         let meta = fs::metadata(file).with_context(|| format!("cannot read {file}"))?;
         if meta.is_dir() {
             bail!("{file} is a directory; name the files in it");
         }
         if !meta.is_file() {
-            return Ok(Checked::default());
+            return Ok(Checked::pipe());
         }
-        let reader = open(file, 0, &ProgressBar::hidden())?;
-        let records = self.records(file, reader, names)?;
+        let mut parts = Vec::new();
+        for part in source::parts(file)? {
+            let data = part.open(file, 0, &ProgressBar::hidden())?;
+            let records = self.records(file, &part, data, names)?;
+            parts.push((part, Some(records.layout().clone())));
+        }
         Ok(Checked {
-            layout: Some(records.layout().clone()),
+            parts,
             bytes: Some(meta.len()),
         })
     }
 
-    fn records<R: BufRead>(
+    fn records(
         &self,
         file: &str,
-        reader: R,
+        part: &Part,
+        data: Data,
         names: &mut Names,
-    ) -> anyhow::Result<Records<R>> {
-        Records::open(reader, Format::of_name(file), &self.wishes, names)
-            .map_err(|problem| failed(file, problem))
+    ) -> anyhow::Result<Records<Box<dyn BufRead>>> {
+        let records = match data {
+            Data::Lines(lines) => {
+                Records::open(lines, Format::of_name(part.name(file)), &self.wishes, names)
+            }
+            Data::Table(table) => Records::of_table(table, &self.wishes, names),
+        };
+        records.map_err(|problem| failed(&part.display(file), problem))
     }
 
     /// Returns the checkpoint of each regular file: where to resume, or the start of the file.
@@ -632,9 +670,11 @@ impl Config {
         self.files
             .iter()
             .zip(checked)
-            .map(|(file, checked)| match &checked.layout {
+            .map(|(file, checked)| match checked.fingerprint() {
                 _ if self.dry_run => Ok(None),
-                Some(layout) => self.checkpoint(file, layout, store, tracker, ids).map(Some),
+                Some(layout) => self
+                    .checkpoint(file, &layout, store, tracker, ids)
+                    .map(Some),
                 None => Ok(None),
             })
             .collect()
@@ -643,7 +683,7 @@ impl Config {
     fn checkpoint(
         &self,
         file: &str,
-        layout: &Layout,
+        layout: &str,
         store: &StoreConfig,
         tracker: &Tracker,
         ids: Ids,
@@ -654,7 +694,6 @@ impl Config {
             times,
             ..
         } = &self.wishes;
-        let layout = layout.fingerprint();
         let reading = format!(
             "{layout} {event:?} {properties:?} {times:?} {:?} {ids:?}",
             self.extent
@@ -710,26 +749,25 @@ fn lost_ids(tracker: &Tracker) -> anyhow::Result<u64> {
     Ok(lost)
 }
 
-fn open(file: &str, at: u64, bar: &ProgressBar) -> anyhow::Result<Box<dyn BufRead>> {
-    source::open(file, at, bar).with_context(|| format!("cannot read {file}"))
-}
-
-/// The name of a file in messages.
-fn display(file: &str) -> &str {
-    if file == "-" { "stdin" } else { file }
-}
-
-fn print_guess(file: &str, layout: Option<&Layout>) {
-    if let Some(guess) = layout.and_then(Layout::guess) {
-        status!("{}: {guess}", display(file));
+/// Prints the guesses about a file, each once.
+fn print_guesses(file: &str, checked: &Checked) {
+    let mut printed: Vec<&str> = Vec::new();
+    for (part, layout) in &checked.parts {
+        if let Some(guess) = layout.as_ref().and_then(Layout::guess)
+            && !printed.contains(&guess)
+        {
+            status!("{}: {guess}", part.display(file));
+            printed.push(guess);
+        }
     }
 }
 
+/// `file` is the name for messages.
 fn failed(file: &str, problem: Problem) -> anyhow::Error {
     match problem {
-        Problem::File(reason) => anyhow!("{}: {reason}", display(file)),
-        Problem::Line { line, reason, .. } => anyhow!("{}, line {line}: {reason}", display(file)),
-        Problem::Read(error) => anyhow!("cannot read {}: {error}", display(file)),
+        Problem::File(reason) => anyhow!("{file}: {reason}"),
+        Problem::Line { line, reason, .. } => anyhow!("{file}, line {line}: {reason}"),
+        Problem::Read(error) => anyhow!("cannot read {file}: {error}"),
     }
 }
 
@@ -781,31 +819,45 @@ struct Import<'a> {
 impl Import<'_> {
     fn files(&mut self, checked: &[Checked], starts: &[Option<Checkpoint>]) -> Result<(), Stop> {
         for (index, file) in self.config.files.iter().enumerate() {
-            let layout = checked[index].layout.as_ref();
-            self.file(index, file, layout, starts[index].as_ref())?;
+            let start = starts[index].as_ref();
+            if start.is_some_and(|start| start.done) {
+                continue;
+            }
+            let mut reached = Reached {
+                file: index,
+                part: start.map_or(0, |start| start.part),
+                at: start.map_or(Position::default(), Checkpoint::position),
+                records: start.map_or(0, |start| start.records),
+                skipped: start.map_or(0, |start| start.skipped),
+                done: false,
+            };
+            for (number, (part, layout)) in checked[index].parts.iter().enumerate() {
+                if number >= reached.part {
+                    reached.part = number;
+                    self.part(file, part, layout.as_ref(), &mut reached)?;
+                    reached.at = Position::default();
+                }
+            }
+            reached.part = checked[index].parts.len();
+            reached.done = true;
+            self.reached.push(reached);
         }
         Ok(())
     }
 
-    fn file(
+    /// Reads a part of a file, from the position that was reached.
+    fn part(
         &mut self,
-        index: usize,
         file: &str,
+        part: &Part,
         layout: Option<&Layout>,
-        start: Option<&Checkpoint>,
+        reached: &mut Reached,
     ) -> Result<(), Stop> {
-        let start = start.filter(|start| start.done || start.position() != Position::default());
-        if start.is_some_and(|start| start.done) {
-            return Ok(());
-        }
-        let mut reached = Reached {
-            file: index,
-            at: Position::default(),
-            records: start.map_or(0, |start| start.records),
-            skipped: start.map_or(0, |start| start.skipped),
-            done: false,
-        };
-        let mut records = self.open(file, layout, start).map_err(Stop::Failed)?;
+        let mut records = self
+            .open(file, part, layout, reached.at)
+            .map_err(Stop::Failed)?;
+        let name = part.display(file);
+        let record = records.layout().record();
         let mut lines: u64 = 0;
         loop {
             // If reading a line fails, a part of it may have been counted.
@@ -824,12 +876,12 @@ impl Import<'_> {
                     reason,
                 }) if !self.config.strict => {
                     reached.skipped += 1;
-                    self.skip(file, line, fault, &reason);
+                    self.skip(fault, || format!("{name}, {record} {line}: {reason}"));
                 }
                 // Lines before the invalid one are imported, lines after it are not.
                 Err(problem) => {
-                    self.reached.push(reached);
-                    return Err(Stop::Failed(failed(file, problem)));
+                    self.reached.push(*reached);
+                    return Err(Stop::Failed(failed(&name, problem)));
                 }
             }
             lines += 1;
@@ -838,39 +890,36 @@ impl Import<'_> {
                 || self.names.string_id_bytes() >= TEXT_BYTES;
             if is_full || (lines.is_multiple_of(CLOCK_LINES) && self.began.elapsed() >= MAX_WAIT) {
                 reached.at = records.position();
-                self.reached.push(reached);
+                self.reached.push(*reached);
                 self.send()?;
             }
         }
-        reached.done = true;
-        self.reached.push(reached);
         Ok(())
     }
 
-    /// Opens a file at its checkpoint or at its start.
+    /// Opens a part of a file at a position.
     fn open(
         &mut self,
         file: &str,
+        part: &Part,
         layout: Option<&Layout>,
-        start: Option<&Checkpoint>,
+        at: Position,
     ) -> anyhow::Result<Records<Box<dyn BufRead>>> {
-        if let (Some(start), Some(layout)) = (start, layout) {
-            let reader = open(file, start.byte, self.bar)?;
+        let data = part.open(file, at.byte, self.bar)?;
+        if let Some(layout) = layout.filter(|_| at != Position::default()) {
             self.bar.reset_eta();
             let wishes = &self.config.wishes;
-            return Ok(Records::resume(
-                reader,
-                layout,
-                wishes,
-                start.position(),
-                self.names,
-            ));
+            return Ok(match data {
+                Data::Lines(lines) => Records::resume(lines, layout, wishes, at, self.names),
+                Data::Table(table) => Records::resume_table(table, layout, wishes, at, self.names),
+            });
         }
-        let reader = open(file, 0, self.bar)?;
-        let records = self.config.records(file, reader, self.names)?;
-        if layout.is_none() {
-            self.bar
-                .suspend(|| print_guess(file, Some(records.layout())));
+        let records = self.config.records(file, part, data, self.names)?;
+        if layout.is_none()
+            && let Some(guess) = records.layout().guess()
+        {
+            let name = part.display(file);
+            self.bar.suspend(|| status!("{name}: {guess}"));
         }
         Ok(records)
     }
@@ -908,14 +957,12 @@ impl Import<'_> {
         }
     }
 
-    fn skip(&mut self, file: &str, line: u64, fault: Fault, reason: &str) {
-        let file = display(file);
-        self.skipped
-            .add(fault, || format!("{file}, line {line}: {reason}"));
+    /// Counts a line that is skipped. `description` tells which one, and why.
+    fn skip(&mut self, fault: Fault, description: impl Fn() -> String) {
+        self.skipped.add(fault, &description);
         let total = self.skipped.total();
         if total <= MAX_REPORTED {
-            self.bar
-                .suspend(|| status!("{file}, line {line}: {reason} — skipped"));
+            self.bar.suspend(|| status!("{} — skipped", description()));
         } else if total == MAX_REPORTED + 1 {
             self.bar
                 .suspend(|| status!("further invalid lines are skipped and only counted"));

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-use crate::bitmap::{Tile, split};
 use crate::cli::import::checkpoint::{Checkpoint, Sample};
+use crate::cli::import::newest::Newest;
+use crate::cli::import::seen::Seen;
 use crate::cli::output::warn_if_unsynced;
 use crate::ingest::{Bits, Gathered, Names, Position, RowIds};
 use crate::render::thousands;
@@ -44,6 +45,8 @@ type Values = Vec<(String, Vec<String>)>;
 pub struct Reached {
     /// Its index among the files.
     pub file: usize,
+    /// The part of the file that is being read.
+    pub part: usize,
     pub at: Position,
     /// The number of valid and of invalid lines, from the beginning of the file.
     pub records: u64,
@@ -112,6 +115,7 @@ impl CheckpointWriter<'_> {
             let Some(checkpoint) = &mut self.checkpoints[reached.file] else {
                 continue;
             };
+            checkpoint.part = reached.part;
             checkpoint.byte = reached.at.byte;
             checkpoint.line = reached.at.line;
             checkpoint.records = reached.records;
@@ -168,6 +172,7 @@ pub fn write(
     let began = Instant::now();
     // The numbers of users, by the index of their string id.
     let mut numbers: Vec<UserId> = Vec::new();
+    let mut newest = Newest::default();
     for package in packages {
         let mut gathered = package.gathered;
         match &package.texts {
@@ -184,6 +189,13 @@ pub fn write(
             None => tracker.settle(Ids::Numbers)?,
         }
         tally.take_days(gathered.days());
+        let users: Vec<UserId> = gathered
+            .users()
+            .flat_map(|(_, users)| users)
+            .copied()
+            .collect();
+        tracker.store().check_users(&users)?;
+        let current = gathered.take_current();
         let bits = gathered.bits()?;
         let mut runs: Vec<(&Key, &[UserId])> = Vec::new();
         let mut room = batch_marks;
@@ -199,6 +211,15 @@ pub fn write(
             runs.push((key, users));
         }
         warn_if_unsynced(tracker.add(&runs))?;
+        if !current.is_empty() {
+            let events: HashMap<u32, &EventName> = package
+                .held
+                .iter()
+                .map(|(number, event, _)| (*number, event))
+                .collect();
+            let name = |property: usize| package.values[property].0.as_str();
+            newest.write(tracker, &current, batch_marks, name, |event| events[&event])?;
+        }
         tally.take(package.rows, &bits);
         tally.take_values(&package.held, &bits);
         let id_of = |user: UserId| match &package.texts {
@@ -306,30 +327,6 @@ fn is_month(key: &Key) -> bool {
     matches!(key.when(), When::In(period) if period.grain() == crate::calendar::Grain::Month)
 }
 
-/// Distinct users.
-#[derive(Default)]
-pub struct Seen {
-    tiles: HashMap<u16, Tile>,
-    pub count: u64,
-}
-
-impl Seen {
-    /// Adds one user. Returns whether the user is new.
-    fn insert(&mut self, user: UserId) -> bool {
-        let before = self.count;
-        self.add(&[user]);
-        self.count > before
-    }
-
-    /// Adds users, which are in ascending order.
-    fn add(&mut self, users: &[UserId]) {
-        for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
-            let (tile, _) = split(users[0]);
-            self.count += self.tiles.entry(tile).or_default().add(users);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +355,7 @@ mod tests {
         let reached = |records| {
             [Reached {
                 file: 0,
+                part: 0,
                 at: Position {
                     byte: records,
                     line: records,

@@ -21,6 +21,7 @@ use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
 use crate::reports::{self, Arity, Kind};
+use crate::server::collect;
 use crate::server::error::WebError;
 use crate::server::query::{Field, Problem};
 use crate::server::respond::answer;
@@ -36,7 +37,18 @@ const MAX_SETS: usize = 200;
 const OPENAPI: &str = include_str!("../../../static/openapi.json");
 
 /// The description with an entry for every report. A report's parameters are its fields.
-static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| format!("{:#}", description()));
+
+/// The same with the addresses of analytics libraries.
+static WITH_COLLECT: LazyLock<String> = LazyLock::new(|| {
+    let mut description = description();
+    for (path, entry) in collect::paths() {
+        description["paths"][path] = entry;
+    }
+    format!("{description:#}")
+});
+
+fn description() -> Json {
     let mut description: Json = serde_json::from_str(OPENAPI).expect("static/openapi.json is JSON");
     for endpoint in endpoints::ALL {
         let path = format!("/api/v1/{}", endpoint.name());
@@ -48,8 +60,8 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
             entry["get"]["parameters"] = own["get"]["parameters"].clone();
         }
     }
-    format!("{description:#}")
-});
+    description
+}
 
 /// Describes a report that has no entry in the file.
 fn described(endpoint: &dyn Endpoint) -> Json {
@@ -58,11 +70,22 @@ fn described(endpoint: &dyn Endpoint) -> Json {
             Kind::Number(least, most) => {
                 json!({ "type": "integer", "minimum": least, "maximum": most })
             }
-            Kind::Word(words) => json!({ "type": "string", "enum": words, "default": words[0] }),
+            Kind::Word(words) => {
+                let blank = (!field.arity.is_required()).then_some("");
+                let words: Vec<&str> = words.iter().copied().chain(blank).collect();
+                json!({ "type": "string", "enum": words, "default": words[0] })
+            }
             Kind::Date => json!({ "type": "string", "format": "date" }),
+            Kind::Segment | Kind::Set | Kind::Text if field.arity.is_required() => {
+                json!({ "type": "string", "minLength": 1 })
+            }
             Kind::Segment | Kind::Set | Kind::Text => json!({ "type": "string" }),
         };
+        // Forms send fields that are left blank.
+        let may_be_blank =
+            field.arity == Arity::Optional && matches!(field.kind, Kind::Date | Kind::Number(..));
         let schema = match field.arity {
+            _ if may_be_blank => json!({ "anyOf": [schema, { "type": "string", "maxLength": 0 }] }),
             Arity::Several | Arity::Repeated => json!({ "type": "array", "items": schema }),
             Arity::Required | Arity::Optional => schema,
         };
@@ -99,10 +122,16 @@ fn described(endpoint: &dyn Endpoint) -> Json {
 }
 
 /// `/api/v1/openapi.json`
-pub async fn openapi() -> HttpResponse {
+pub async fn openapi(request: HttpRequest) -> HttpResponse {
+    let collects = View::of(&request).is_ok_and(|view| view.dashboard.collect.is_some());
+    let description = if collects {
+        &WITH_COLLECT
+    } else {
+        &DESCRIPTION
+    };
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
-        .body(DESCRIPTION.as_str())
+        .body(description.as_str())
 }
 
 /// Formats a moment for programs.

@@ -57,17 +57,11 @@ pub fn parse<'a>(
     let Some(events) = body.events else {
         return Err(Malformed::Body("`events` is missing".to_owned()));
     };
-    if events.len() > most {
-        return Err(Malformed::TooMany(most));
-    }
     let mut parsed = Parsed::default();
     parsed.key(body.api_key.and_then(values::text));
-    for (index, raw) in events.into_iter().enumerate() {
-        let read = serde_json::from_str::<Sent<'a>>(raw.get())
-            .map_err(|error| Bad::wrong(index, "events", error))
-            .and_then(|sent| read(index, &sent, wanted));
-        parsed.add(read);
-    }
+    parsed.each(events, most, "events", |index, sent, _| {
+        read(index, sent, wanted)
+    })?;
     Ok(parsed)
 }
 

@@ -129,6 +129,17 @@ impl Call {
         matches!(self, Call::SegmentBatch | Call::Segment(_))
     }
 
+    /// Whose libraries use it.
+    pub fn library(self) -> &'static str {
+        match self {
+            Call::SegmentBatch | Call::Segment(_) | Call::SegmentMetrics => "Segment",
+            Call::PostHog | Call::PostHogFlags | Call::PostHogRecordings => "PostHog",
+            Call::MixpanelTrack | Call::MixpanelImport | Call::MixpanelProfiles => "Mixpanel",
+            Call::Amplitude | Call::AmplitudeBatch => "Amplitude",
+            Call::Batch => "Amplitude and PostHog",
+        }
+    }
+
     /// Whether it can be used with GET.
     pub fn is_readable(self) -> bool {
         matches!(

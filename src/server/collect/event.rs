@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::values;
@@ -93,6 +94,28 @@ impl<'a> Parsed<'a> {
         }
     }
 
+    /// Reads the parts of a body, of which there are at most `most`. `field` is the name of the
+    /// field that a part belongs to, and `read` also gets this value.
+    pub(super) fn each<S: Deserialize<'a>>(
+        &mut self,
+        parts: Vec<&'a RawValue>,
+        most: usize,
+        field: &'static str,
+        mut read: impl FnMut(usize, &S, &mut Self) -> Result<Option<Event<'a>>, Bad>,
+    ) -> Result<(), Malformed> {
+        if parts.len() > most {
+            return Err(Malformed::TooMany(most));
+        }
+        for (index, part) in parts.into_iter().enumerate() {
+            let read = match serde_json::from_str::<S>(part.get()) {
+                Ok(sent) => read(index, &sent, self),
+                Err(error) => Err(Bad::wrong(index, field, error)),
+            };
+            self.add(read);
+        }
+        Ok(())
+    }
+
     /// Adds what a part of the body turned out to be: an event, nothing to record, or a mistake.
     pub(super) fn add(&mut self, read: Result<Option<Event<'a>>, Bad>) {
         self.len += 1;
@@ -146,7 +169,7 @@ pub fn name<'a>(
 ) -> Result<Cow<'a, str>, Bad> {
     let raw = raw.ok_or_else(|| Bad::missing(index, field))?;
     let name = values::text(raw).ok_or_else(|| Bad::wrong(index, field, "must be a text"))?;
-    Ok(values::trimmed(name))
+    Ok(values::cleaned(name))
 }
 
 /// Returns the moment of an event, if a field tells it.
@@ -156,7 +179,23 @@ pub fn moment(
     raw: Option<&RawValue>,
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, Bad> {
-    raw.map(|raw| values::moment(raw, now))
-        .transpose()
+    corrected(index, field, raw, None, now)
+}
+
+/// Returns the moment of an event whose sender also tells when it sent the event, by the same clock:
+/// what that clock is fast or slow is corrected, as Segment does. A wrong time of sending is ignored.
+pub fn corrected(
+    index: usize,
+    field: &'static str,
+    raw: Option<&RawValue>,
+    sent: Option<&RawValue>,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, Bad> {
+    let Some(raw) = raw else { return Ok(None) };
+    let sent = sent.and_then(|sent| values::instant(sent).ok());
+    values::instant(raw)
+        .map(|at| sent.map_or(at, |sent| now - (sent - at)))
+        .and_then(|at| values::plausible(at, now))
+        .map(Some)
         .map_err(|error| Bad::wrong(index, field, error))
 }

@@ -51,17 +51,10 @@ pub fn parse<'a>(
             .collect::<Result<_, _>>()
             .map_err(json)?
     };
-    if list.len() > most {
-        return Err(Malformed::TooMany(most));
-    }
     let mut parsed = Parsed::default();
-    for (index, raw) in list.into_iter().enumerate() {
-        let read = match serde_json::from_str::<Sent<'a>>(raw.get()) {
-            Ok(sent) => read(index, &sent, wanted, &mut parsed),
-            Err(error) => Err(Bad::wrong(index, "event", error)),
-        };
-        parsed.add(read);
-    }
+    parsed.each(list, most, "event", |index, sent, parsed| {
+        read(index, sent, wanted, parsed)
+    })?;
     Ok(parsed)
 }
 

@@ -12,6 +12,7 @@
 mod amplitude;
 mod call;
 mod cors;
+mod describe;
 mod event;
 mod handler;
 mod mixpanel;
@@ -24,6 +25,7 @@ mod values;
 mod writer;
 
 pub use call::{ROUTES, read_as_all};
+pub use describe::paths;
 pub use event::{Bad, Event, Parsed, Wanted};
 pub use handler::handle;
 pub use recent::RecentNames;

@@ -108,16 +108,9 @@ pub fn parse<'a>(
             }
         }
     };
-    if list.len() > most {
-        return Err(Malformed::TooMany(most));
-    }
-    for (index, raw) in list.into_iter().enumerate() {
-        let read = match serde_json::from_str::<Sent<'a>>(raw.get()) {
-            Ok(sent) => read(index, &sent, wanted, &mut parsed),
-            Err(error) => Err(Bad::wrong(index, "batch", error)),
-        };
-        parsed.add(read);
-    }
+    parsed.each(list, most, "batch", |index, sent, parsed| {
+        read(index, sent, wanted, parsed)
+    })?;
     Ok(parsed)
 }
 

@@ -47,6 +47,8 @@ struct Message<'a> {
     #[serde(borrow)]
     original_timestamp: Option<&'a RawValue>,
     #[serde(borrow)]
+    sent_at: Option<&'a RawValue>,
+    #[serde(borrow)]
     properties: Option<&'a RawValue>,
     #[serde(borrow)]
     traits: Option<&'a RawValue>,
@@ -68,6 +70,8 @@ struct Batch<'a> {
     #[serde(borrow)]
     batch: Vec<&'a RawValue>,
     #[serde(borrow)]
+    sent_at: Option<&'a RawValue>,
+    #[serde(borrow)]
     write_key: Option<&'a RawValue>,
 }
 
@@ -78,24 +82,22 @@ pub fn batch<'a>(
     wanted: &Wanted<'_>,
 ) -> Result<Parsed<'a>, Malformed> {
     let batch: Batch<'a> = serde_json::from_slice(body).map_err(|error| Malformed::json(&error))?;
-    if batch.batch.len() > most {
-        return Err(Malformed::TooMany(most));
-    }
     let mut parsed = Parsed::default();
     parsed.key(batch.write_key.and_then(values::text));
-    for (index, raw) in batch.batch.into_iter().enumerate() {
-        let read = serde_json::from_str::<Message<'a>>(raw.get())
-            .map_err(|error| Bad::wrong(index, "batch", error))
-            .and_then(|message| {
-                let word = event::name(index, "type", message.kind)?;
-                let kind = Kind::of(&word).ok_or_else(|| {
-                    let rule = "must be track, identify, page, screen, group or alias";
-                    Bad::wrong(index, "type", rule)
-                })?;
-                read(index, kind, &message, wanted)
-            });
-        parsed.add(read);
-    }
+    let sent = batch.sent_at;
+    parsed.each(
+        batch.batch,
+        most,
+        "batch",
+        |index, message: &Message<'a>, _| {
+            let word = event::name(index, "type", message.kind)?;
+            let kind = Kind::of(&word).ok_or_else(|| {
+                let rule = "must be track, identify, page, screen, group or alias";
+                Bad::wrong(index, "type", rule)
+            })?;
+            read(index, kind, message, sent, wanted)
+        },
+    )?;
     Ok(parsed)
 }
 
@@ -109,7 +111,7 @@ pub fn single<'a>(
         serde_json::from_slice(body).map_err(|error| Malformed::json(&error))?;
     let mut parsed = Parsed::default();
     parsed.key(message.write_key.and_then(values::text));
-    parsed.add(read(0, kind, &message, wanted));
+    parsed.add(read(0, kind, &message, None, wanted));
     Ok(parsed)
 }
 
@@ -117,6 +119,7 @@ fn read<'a>(
     index: usize,
     kind: Kind,
     message: &Message<'a>,
+    sent: Option<&'a RawValue>,
     wanted: &Wanted<'_>,
 ) -> Result<Option<Event<'a>>, Bad> {
     if kind == Kind::Other {
@@ -135,7 +138,8 @@ fn read<'a>(
         Kind::Identify | Kind::Other => None,
     };
     let at = message.timestamp.or(message.original_timestamp);
-    let at = event::moment(index, "timestamp", at, wanted.now)?;
+    let sent = message.sent_at.or(sent);
+    let at = event::corrected(index, "timestamp", at, sent, wanted.now)?;
     let Some(user) = user else { return Ok(None) };
     let mut properties = Vec::new();
     let of_user = message

@@ -9,28 +9,12 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
-use crate::calendar::parse_moment;
 use crate::render::words;
-use crate::sets::parse_string_id;
+use crate::sets::UserIdError;
+use crate::values::{Times, clean, string_id};
 
 /// The first plausible year of an event.
 const FIRST_YEAR: i32 = 1990;
-
-/// The smallest number of seconds, in milliseconds, microseconds and nanoseconds, that is not a
-/// number of the unit before: the year 5138 in that unit, or 1973 in the next.
-const NEXT_UNIT: u64 = 100_000_000_000;
-
-/// Texts that stand for nobody: what a missing id looks like after a program made it a text.
-const NOBODY: [&str; 8] = [
-    "",
-    "null",
-    "NULL",
-    "None",
-    "NaN",
-    "nan",
-    "undefined",
-    "[object Object]",
-];
 
 /// The longest excerpt of a value in a message, in characters.
 const EXCERPT: usize = 40;
@@ -59,88 +43,70 @@ fn is_number(raw: &RawValue) -> bool {
         .starts_with(|c: char| c.is_ascii_digit() || c == '-')
 }
 
-/// Returns a number without a fraction of zeros: `13085.0` is the number 13085.
-fn number(raw: &RawValue) -> &str {
-    match raw.get().split_once('.') {
-        Some((whole, fraction)) if fraction.bytes().all(|digit| digit == b'0') => whole,
-        _ => raw.get(),
-    }
-}
-
-/// Removes white space around a text, without copying it.
-pub fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+/// Cleans a text as those of files are cleaned, without copying it if possible.
+pub fn cleaned(text: Cow<'_, str>) -> Cow<'_, str> {
     match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        Cow::Borrowed(text) => clean(text),
+        Cow::Owned(text) => match clean(&text) {
+            Cow::Borrowed(clean) if clean.len() == text.len() => Cow::Owned(text),
+            clean => Cow::Owned(clean.into_owned()),
+        },
     }
 }
 
-/// Returns the id of a user: a text or a whole number. `None` if the value stands for nobody.
+/// Returns the id of a user: a text or a number. `None` if the value stands for nobody.
 ///
 /// # Errors
 /// Returns what is wrong with it.
 pub fn user(raw: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, String> {
     let Some(raw) = raw else { return Ok(None) };
     let id = match text(raw) {
-        Some(text) => trimmed(text),
-        None if is_number(raw) => Cow::Borrowed(number(raw)),
+        Some(text) => cleaned(text),
+        None if is_number(raw) => Cow::Borrowed(raw.get()),
         None => return Err(format!("{} is neither a text nor a number", excerpt(raw))),
     };
-    if NOBODY.contains(&&*id) {
-        return Ok(None);
+    match string_id(&id) {
+        Ok(_) => Ok(Some(id)),
+        Err(UserIdError::Empty | UserIdError::Nobody(_)) => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
-    parse_string_id(&id).map_err(|error| error.to_string())?;
-    Ok(Some(id))
 }
 
-/// Returns a moment: a text as on the command line, or a number of seconds, milliseconds,
-/// microseconds or nanoseconds since 1970, told by its size. A moment after `now` is `now`: the clock
-/// of the sender is fast.
+/// Returns a moment of any year: a text or a number, as in files.
 ///
 /// # Errors
 /// Returns what is wrong with it.
-pub fn moment(raw: &RawValue, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    let moment = match text(raw) {
-        Some(text) => parse_moment(&text)
-            .map_err(|error| format!("{}: {error}", words::shortened(&text, EXCERPT)))?,
-        None if is_number(raw) => {
-            unix(raw.get()).ok_or_else(|| format!("{} is not a time", excerpt(raw)))?
-        }
+pub fn instant(raw: &RawValue) -> Result<DateTime<Utc>, String> {
+    let times = Times::default();
+    let time = match text(raw) {
+        Some(text) => times.read(text.as_bytes()),
+        None if is_number(raw) => times.read(raw.get().as_bytes()),
         None => return Err(format!("{} is not a time", excerpt(raw))),
     };
-    if moment.year() < FIRST_YEAR {
-        return Err(format!(
-            "{} is before {FIRST_YEAR}, which is not plausible",
-            excerpt(raw)
-        ));
-    }
-    Ok(moment.min(now))
+    let seconds = time.map_err(|error| error.to_string())?.seconds;
+    Ok(DateTime::from_timestamp(seconds, 0).expect("a time is in the supported years"))
 }
 
-fn unix(number: &str) -> Option<DateTime<Utc>> {
-    // A fraction may be smaller than a second.
-    let whole = number.split(['.', 'e', 'E']).next()?;
-    let exact = number.parse::<f64>().ok()?;
-    let whole = match whole.parse::<i64>() {
-        Ok(whole) if !number.contains(['e', 'E']) => whole,
-        // A number in scientific notation, which libraries do not send.
-        _ if exact.abs() < 1e15 => format!("{exact:.0}").parse().ok()?,
-        _ => return None,
-    };
-    let mut unit = 1;
-    while whole.unsigned_abs() / unit >= NEXT_UNIT && unit < 1_000_000_000 {
-        unit *= 1_000;
+/// Returns a plausible moment: one after `now` is `now`, because the clock of the sender is fast.
+///
+/// # Errors
+/// Returns an error for a moment of long ago.
+pub fn plausible(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    if at.year() < FIRST_YEAR {
+        return Err(format!(
+            "{} is before {FIRST_YEAR}, which is not plausible",
+            at.format("%Y-%m-%d")
+        ));
     }
-    DateTime::from_timestamp(whole.div_euclid(i64::try_from(unit).ok()?), 0)
+    Ok(at.min(now))
 }
 
 /// Returns the value of a property as text. `None` for null, lists, objects and empty texts.
 fn property(raw: &RawValue) -> Option<Cow<'_, str>> {
     match raw.get().as_bytes().first()? {
-        b'"' => Some(trimmed(text(raw)?)).filter(|text| !text.is_empty()),
+        b'"' => Some(cleaned(text(raw)?)).filter(|text| !text.is_empty()),
         b't' | b'f' => Some(Cow::Borrowed(raw.get())),
-        _ if is_number(raw) => Some(Cow::Borrowed(number(raw))),
+        _ if is_number(raw) => Some(Cow::Borrowed(raw.get())),
         _ => None,
     }
 }
@@ -225,6 +191,7 @@ impl Visitor<'_> for Names<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::parse_moment;
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.to_owned()).unwrap()
@@ -241,11 +208,14 @@ mod tests {
             (r#"" ann ""#, "ann"),
             (r#""\u0061nn\u0020""#, "ann"),
             ("17", "17"),
-            ("13085.0", "13085"),
+            // As in files.
+            ("13085.0", "13085.0"),
             ("-3", "-3"),
+            (r#""jose\u0301""#, "jos\u{e9}"),
             (r#""""#, "nobody"),
             (r#"" null""#, "nobody"),
             (r#""[object Object]""#, "nobody"),
+            (r#""(null)""#, "nobody"),
         ] {
             assert_eq!(read(text).as_deref(), Ok(id), "{text}");
         }
@@ -257,7 +227,10 @@ mod tests {
     #[test]
     fn times_are_texts_or_numbers_of_any_unit_and_never_later_than_now() {
         let now = parse_moment("2026-11-23T14:00:00Z").unwrap();
-        let read = |text: &str| moment(&raw(text), now).map(|at| at.format("%F %T").to_string());
+        let read = |text: &str| {
+            let at = plausible(instant(&raw(text))?, now)?;
+            Ok::<_, String>(at.format("%F %T").to_string())
+        };
         for text in [
             r#""2026-11-22T10:00:00.000Z""#,
             r#""2026-11-22T12:00:00.5+02:00""#,
@@ -291,7 +264,7 @@ mod tests {
     #[test]
     fn only_wanted_properties_are_read() {
         let object = raw(
-            r#"{"x":[1,{"plan":"no"}],"plan":" pro ","\u0061ge":41.0,"paid":false,"plan":null,"z":""}"#,
+            r#"{"x":[1,{"plan":"no"}],"plan":" pro ","\u0061ge":41,"paid":false,"plan":null,"z":""}"#,
         );
         let wanted = ["plan", "age", "paid", "z"].map(str::to_owned);
         let mut found = Vec::new();

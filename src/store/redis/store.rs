@@ -52,6 +52,12 @@ pub(super) const FAR: u64 = 64;
 
 pub(super) const NEAR: u64 = 8;
 
+/// From this user on, bitmaps are large: they take 8 MB.
+const LARGE: UserId = 1 << 26;
+
+/// How many times beyond all others a user may be.
+const BEYOND: u64 = 4;
+
 /// Bitmaps in Redis ≥ 5, Valkey or bitmapist-server, bit for bit as bitmapist stores them.
 ///
 /// * Opening the store does not connect. Each request either reaches Redis or fails within the
@@ -76,6 +82,8 @@ pub struct RedisStore {
     pub(super) learned: Mutex<Option<(Capabilities, Instant)>>,
     /// The number of tiles of the longest bitmap seen so far.
     pub(super) longest: AtomicU64,
+    /// The greatest user that may be marked without another look at the bitmaps.
+    pub(super) reach: AtomicU64,
     pub(super) watch: Box<ClientTracking>,
     /// Whether the prefix is settled on numeric ids and nothing has been marked since.
     pub(super) settled: AtomicBool,
@@ -96,7 +104,23 @@ impl RedisStore {
             options.timeout,
         ));
         let (prefix, eval) = (options.prefix.clone(), options.redis_eval);
-        Ok(RedisStore::at(route, prefix, eval, None))
+        let store = RedisStore::at(route, prefix, eval, None);
+        if !options.allow_sparse {
+            store.reach.store(0, Ordering::Relaxed);
+        }
+        Ok(store)
+    }
+
+    /// The length of the longest bitmap in bytes, or `None` if the server does not tell lengths.
+    fn longest_bitmap(&self) -> Result<Option<u64>> {
+        let mut longest = 0;
+        for length in self.sizes(&self.keys("")?)? {
+            match length {
+                Some(length) => longest = longest.max(length),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(longest))
     }
 
     /// A store behind a route, with what is already known about its server.
@@ -113,6 +137,7 @@ impl RedisStore {
             eval,
             learned,
             longest: AtomicU64::new(UNKNOWN_TILES),
+            reach: AtomicU64::new(u64::MAX),
             watch: Box::default(),
             settled: AtomicBool::default(),
             left_out: Arc::default(),
@@ -557,6 +582,8 @@ impl Store for RedisStore {
         if marks.is_empty() {
             return Ok(());
         }
+        let marked = marks.iter().filter(|mark| mark.value);
+        self.check_users(&marked.map(|mark| mark.user).collect::<Vec<_>>())?;
         let mut texts: BTreeMap<&Key, String> = BTreeMap::new();
         let mut highest: BTreeMap<&Key, UserId> = BTreeMap::new();
         for mark in marks {
@@ -836,6 +863,32 @@ impl KeyListing for RedisStore {
         let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         let texts: Vec<&String> = texts.iter().collect();
         self.with(|conn, capabilities| lengths_of(conn, capabilities, &texts))
+    }
+
+    fn check_users(&self, users: &[UserId]) -> Result<()> {
+        let mut reach = self.reach.load(Ordering::Relaxed);
+        let is_near = |user: &UserId| *user < LARGE || u64::from(*user) <= reach;
+        if users.iter().all(is_near) {
+            return Ok(());
+        }
+        let mut sorted = users.to_vec();
+        sorted.sort_unstable();
+        match self.longest_bitmap()? {
+            Some(bytes) => reach = reach.max(bytes * 8),
+            // The server does not store the zeros of a bitmap.
+            None => reach = u64::MAX,
+        }
+        for user in sorted {
+            if user >= LARGE && u64::from(user) / BEYOND > reach {
+                return Err(StoreError::Sparse {
+                    user,
+                    others: reach,
+                });
+            }
+            reach = reach.max(user.into());
+        }
+        self.reach.fetch_max(reach, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod import;
 mod import_model;
 pub mod resp;
 pub mod segments;
+pub mod values;
 
 /// Places to cut bytes at, ascending: all of them where they are few, some spread over them where
 /// they are many.

@@ -5,7 +5,6 @@ mod record;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
@@ -13,6 +12,7 @@ use redb::{
 };
 
 use crate::bitmap::Tile;
+use crate::panics::caught;
 use crate::store::embedded::id_entries;
 use crate::store::embedded::record::Record;
 use crate::store::embedded::table::segment::Writer;
@@ -78,27 +78,7 @@ fn decode_tile(bytes: &[u8]) -> Option<Tile> {
 
 /// Calls redb, which panics on some kinds of damage, and returns a panic as an error.
 fn catch_panics<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    // The message of the panic is in the error, so it is not printed for this thread.
-    let thread = std::thread::current().id();
-    let hook = Arc::new(std::panic::take_hook());
-    let other_threads = Arc::clone(&hook);
-    std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().id() != thread {
-            other_threads(panic);
-        }
-    }));
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    std::panic::set_hook(Box::new(move |panic| hook(panic)));
-    outcome.unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(corrupted(format!(
-            "its pages are damaged ({})",
-            message.unwrap_or("no details")
-        )))
-    })
+    caught(work).unwrap_or_else(|panic| Err(corrupted(format!("its pages are damaged ({panic})"))))
 }
 
 fn corrupted(reason: impl Into<String>) -> redb::Error {
