@@ -1,5 +1,6 @@
 //! What files and pages show of an answer besides its table: figures, charts and notes.
 
+use crate::calendar::Period;
 use crate::render::{chart, comparison, frequency, groups, lifecycle, trends};
 use crate::reports::Chart;
 
@@ -13,6 +14,34 @@ pub fn file(drawn: Chart<'_>) -> String {
         Chart::Trends(lines) => trends::file(lines),
         Chart::Lifecycle(growth) => lifecycle::file(growth),
         Chart::Frequency(habits) => frequency::file(habits),
+    }
+}
+
+/// What a chart calls one of its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChartColumn {
+    /// The `data-at` of its marks.
+    pub at: String,
+    /// Its period, if it is one.
+    pub period: Option<Period>,
+}
+
+/// Returns the columns of the chart of a page, in the order of the rows of its wide table.
+pub fn columns(drawn: Chart<'_>) -> Vec<ChartColumn> {
+    let of = |period: Period| ChartColumn {
+        at: period.to_string(),
+        period: Some(period),
+    };
+    match drawn {
+        Chart::Retention(_) | Chart::Comparison(_) => Vec::new(),
+        Chart::Trends(lines) => lines.periods().map(of).collect(),
+        Chart::Lifecycle(growth) => growth.stages.iter().map(|stage| of(stage.period)).collect(),
+        Chart::Frequency(habits) => (1..=habits.window.length())
+            .map(|count| ChartColumn {
+                at: count.to_string(),
+                period: None,
+            })
+            .collect(),
     }
 }
 

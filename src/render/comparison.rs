@@ -1,10 +1,10 @@
 //! The curves of several groups as a chart.
 
 use crate::render::axis::Axis;
-use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE};
+use crate::render::chart::{CURVE, Canvas, SNUG, WHOLE};
 use crate::render::drawing::Drawing;
 use crate::render::groups::short_name;
-use crate::render::plot::{COLOURS, DASHES, Label, Plot};
+use crate::render::plot::{COLOURS, DASHES, Hit, Label, Plot};
 use crate::render::{groups, words};
 use crate::reports::comparison::{Compared, Group, GroupKind};
 use crate::reports::retention::Average;
@@ -14,6 +14,13 @@ const NAMED: usize = 14;
 
 /// The most lines with a colour of their own.
 const LINES: usize = COLOURS.len();
+
+/// The curves over the whole width of a page: as high as the curve of one group.
+const LOW: Canvas = Canvas {
+    height: CURVE.height,
+    bottom: CURVE.bottom,
+    ..WHOLE
+};
 
 /// The grey of the groups that hold what the others leave over.
 const GREY: &str = "#7d8b99";
@@ -101,14 +108,24 @@ pub fn drawing(compared: &Compared) -> Drawing {
     Drawing {
         caption: "Retention by group".to_owned(),
         detail: format!(
-            "{} of complete {}s{some}",
+            "{} of complete {}s{}{some}",
             compared.query.averaging.words(),
-            compared.query.grain
+            compared.query.grain,
+            match first_drawn(compared) {
+                0 => String::new(),
+                from => format!("; from {} {from}", compared.query.grain),
+            }
         ),
-        svg: draw(compared, &WHOLE, "curves", "chart whole roomy"),
-        small: draw(compared, &SIZES, "curves-small", "chart sizes snug"),
+        svg: draw(compared, &LOW, "curves", "chart whole roomy"),
+        small: draw(compared, &SNUG, "curves-small", "chart sizes snug"),
         is_wide: true,
     }
+}
+
+/// Returns the first column that is drawn: 1 where the cohort's own period would leave the others
+/// flat, which it often does.
+fn first_drawn(compared: &Compared) -> usize {
+    usize::from(compared.query.cols() > 2 && compared.query.brackets.is_none())
 }
 
 fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
@@ -125,8 +142,7 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         .filter_map(|(group, look)| Some((group, look?, group.table.drawn().collect())))
         .collect();
     let columns = compared.query.cols() as usize;
-    // The cohort's own period is often far above the others, and would leave them flat.
-    let from = usize::from(columns > 2 && compared.query.brackets.is_none());
+    let from = first_drawn(compared);
     let shown = || {
         lines
             .iter()
@@ -154,9 +170,12 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         let name = words::shortened(&short_name(&compared.grouping, &group.kind), NAMED);
         labels.push(Label {
             x: plot.middle(at) + 12.0,
-            y: plot.y(value) + 7.0,
+            y: plot.y(value) + 8.0,
             anchor: "start",
-            text: format!("{name} {}", words::percent(value / 100.0)),
+            text: {
+                let average = averages[at + from].expect("the line has a value here");
+                format!("{name} {}", words::rate_of(average.rate, average.size))
+            },
         });
     }
     moved_apart(&mut labels);
@@ -180,19 +199,22 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         .into_iter()
         .map(|(column, text)| Label {
             x: plot.middle(column),
-            y: below + 34.0,
+            y: below + 36.0,
             anchor: "middle",
             text,
         })
         .collect();
     words.push(Label {
         x: f64::midpoint(f64::from(canvas.left), f64::from(canvas.right)),
-        y: below + 74.0,
+        y: below + 78.0,
         anchor: "middle",
         text: format!("{grain}s after {what}"),
     });
     plot.texts("ticks", words);
-    plot.hits((from..columns).map(|place| describe(compared, place)));
+    plot.hits((from..columns).map(|place| Hit {
+        at: place.to_string(),
+        text: describe(compared, place),
+    }));
     let ends = lines.iter().filter_map(|(group, _, averages)| {
         let last = averages.iter().rev().flatten().next()?;
         Some(format!(
@@ -210,7 +232,7 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
 
 /// Moves names apart that would touch: from the lowest up.
 pub(super) fn moved_apart(labels: &mut [Label]) {
-    const APART: f64 = 28.0;
+    const APART: f64 = 30.0;
     labels.sort_by(|a, b| b.y.total_cmp(&a.y));
     for at in 1..labels.len() {
         labels[at].y = labels[at].y.min(labels[at - 1].y - APART);
@@ -228,21 +250,17 @@ fn describe(compared: &Compared, place: usize) -> String {
         let name = groups::name(&group.kind);
         texts.push(match group.table.averages[place] {
             Some(average) => format!(
-                "{name} {}, {} of {}",
-                words::percent(average.rate),
+                "{name} · {} · {} of {}",
+                words::rate_of(average.rate, average.size),
                 crate::render::thousands(average.retained),
                 crate::render::thousands(average.size)
             ),
-            None => format!("{name} –"),
+            None => format!("{name} · –"),
         });
     }
     let differences = compared.differences.iter();
     let differences = differences.filter(|difference| difference.column == place);
     texts.extend(differences.filter_map(|of| groups::difference(compared, of)));
-    format!(
-        "{} {}: {}",
-        compared.query.grain,
-        column.label(),
-        texts.join("; ")
-    )
+    texts.insert(0, format!("{} {}", compared.query.grain, column.label()));
+    texts.join("\n")
 }

@@ -50,8 +50,10 @@ choice! {
 choice! {
     /// The range of rates that the shades of a table cover.
     Scale {
-        /// 0–100 %, the same for every table.
+        /// Fitted if column 0 is so high that it would leave the others alike, else absolute.
         #[default]
+        Auto = "auto",
+        /// 0–100 %, the same for every table.
         Absolute = "absolute",
         /// From the lowest to the highest rate of the table, which makes small differences visible.
         Fitted = "fitted",

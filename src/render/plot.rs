@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::render::chart::{Canvas, escaped, opening};
+use crate::render::chart::{Canvas, TEXT, escaped, opening};
 use crate::render::colour::{Rgb, Theme};
 
 /// The colours of groups in the light theme, in the order in which groups get them. Classes `c1` to
@@ -14,9 +14,6 @@ pub(super) const COLOURS: [&str; 6] = [
 
 /// The dashes of the lines of groups, which tell them apart without colours.
 pub(super) const DASHES: [&str; 6] = ["", "14 6", "4 6", "14 6 4 6", "24 8", "8 12"];
-
-/// The size of a text, in units.
-const TEXT: f64 = 20.0;
 
 /// A chart while it is drawn.
 pub(super) struct Plot<'c> {
@@ -55,21 +52,50 @@ fn float(index: usize) -> f64 {
     u32::try_from(index).map_or(f64::MAX, f64::from)
 }
 
-/// Returns invisible areas over the columns of a chart, each with a text for the pointer.
+/// What a chart says about one of its columns.
+pub(super) struct Hit {
+    /// The column or row of the page's table with the same numbers, such as `2026-11-16`.
+    pub at: String,
+    /// The first line names the column, the others are rows. ` · ` separates their parts.
+    pub text: String,
+}
+
+/// Where the columns of a chart are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// Side by side, as wide as the chart.
+    Bars,
+    /// Points of a line from the left end of the chart to the right one.
+    Points,
+}
+
+/// Returns invisible areas over the columns of a chart, each with a text for the pointer. The page's
+/// script shows the text, and finds the table's row or column by `data-at`.
 pub(super) fn hits(
     canvas: &Canvas,
-    columns: usize,
-    texts: impl IntoIterator<Item = String>,
+    columns: Columns,
+    hits: impl IntoIterator<Item = Hit>,
 ) -> String {
-    let width = f64::from(canvas.right - canvas.left) / float(columns.max(1));
+    let hits: Vec<Hit> = hits.into_iter().collect();
+    let count = match columns {
+        Columns::Bars => hits.len().max(1),
+        Columns::Points => hits.len().saturating_sub(1).max(1),
+    };
+    let step = f64::from(canvas.right - canvas.left) / float(count);
     let (top, height) = (canvas.top, canvas.bottom - canvas.top);
     let mut out = r#"<g class="hits" fill="none" pointer-events="all">"#.to_owned();
-    for (column, text) in texts.into_iter().enumerate() {
-        let x = f64::from(canvas.left) + float(column) * width;
-        let text = escaped(&text);
+    for (column, Hit { at, text }) in hits.into_iter().enumerate() {
+        let start = f64::from(canvas.left) + float(column) * step;
+        let (middle, start) = match columns {
+            Columns::Bars => (start + step / 2.0, start),
+            Columns::Points => (start, start - step / 2.0),
+        };
+        let x = start.max(0.0);
+        let width = (start + step).min(f64::from(canvas.width)) - x;
+        let (at, text) = (escaped(&at), escaped(&text));
         let _ = write!(
             out,
-            r#"<rect x="{x:.1}" y="{top}" width="{width:.1}" height="{height}"><title>{text}</title></rect>"#
+            r#"<rect data-at="{at}" data-x="{middle:.0}" x="{x:.0}" y="{top}" width="{width:.0}" height="{height}"><title>{text}</title></rect>"#
         );
     }
     out.push_str("</g>");
@@ -99,8 +125,9 @@ impl<'c> Plot<'c> {
         f64::from(self.canvas.left) + (float(column) + 0.5) * self.width()
     }
 
-    /// The vertical position of a value.
+    /// The vertical position of a value. Greater values than the axis has are at its end.
     pub fn y(&self, value: f64) -> f64 {
+        let value = value.min(self.high);
         let height = f64::from(self.canvas.bottom - self.canvas.top);
         f64::from(self.canvas.bottom) - (value - self.low) / (self.high - self.low) * height
     }
@@ -120,7 +147,7 @@ impl<'c> Plot<'c> {
         self.out.push_str("\"/></g>");
         let labels = ticks.iter().map(|tick| Label {
             x: f64::from(left - 14),
-            y: self.y(*tick) + 7.0,
+            y: self.y(*tick) + 8.0,
             anchor: "end",
             text: words(*tick),
         });
@@ -165,14 +192,14 @@ impl<'c> Plot<'c> {
             };
             labels.push(Label {
                 x,
-                y: bottom + 34.0,
+                y: bottom + 36.0,
                 anchor,
                 text: text.clone(),
             });
         }
         labels.push(Label {
             x: f64::midpoint(left, right),
-            y: bottom + 74.0,
+            y: bottom + 78.0,
             anchor: "middle",
             text: what.to_owned(),
         });
@@ -238,7 +265,7 @@ impl<'c> Plot<'c> {
     /// Draws the keys of colours above the chart. Each is the number of a
     /// colour, and a name.
     pub fn legend(&mut self, keys: &[(usize, &str)]) {
-        let width = |name: &str| 62.0 + float(name.chars().count()) * 13.0;
+        let width = |name: &str| 62.0 + float(name.chars().count()) * 14.0;
         let total: f64 = keys.iter().map(|(_, name)| width(name)).sum();
         let left = f64::from(self.canvas.left);
         // A narrow chart has no room to the right of the axis for all names.
@@ -262,8 +289,8 @@ impl<'c> Plot<'c> {
     }
 
     /// Describes each column for the pointer.
-    pub fn hits(&mut self, texts: impl IntoIterator<Item = String>) {
-        self.out.push_str(&hits(self.canvas, self.columns, texts));
+    pub fn hits(&mut self, all: impl IntoIterator<Item = Hit>) {
+        self.out.push_str(&hits(self.canvas, Columns::Bars, all));
     }
 
     /// Returns the finished chart.

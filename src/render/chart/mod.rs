@@ -2,7 +2,7 @@
 //!
 //! Each kind of mark is drawn separately and wrapped in a group with a class, so that a page's
 //! stylesheet can apply the colours of its theme. The colours in attributes are those of the light
-//! theme, for standalone charts. One unit is half a CSS pixel at the usual size, because plotters
+//! theme, for standalone charts. One unit is half a CSS pixel, because plotters
 //! rounds positions to whole units.
 
 mod curve;
@@ -28,11 +28,11 @@ use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::Table;
 
-pub use curve::{MAX_SINGLE, curve, curve_caption, file};
+pub use curve::{MAX_SINGLE, curve, curve_caption, curve_small, file};
 pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
 pub use sizes::sizes;
 
-pub(super) use sizes::{Bar, bar_layers};
+pub(super) use sizes::{Bar, bar_layers, greatest};
 
 pub use trend::{trend, trend_caption, trend_small};
 
@@ -52,31 +52,45 @@ pub(super) struct Canvas {
     pub bottom: i32,
 }
 
+/// The wide column of a page, and a file.
 pub(super) const CURVE: Canvas = Canvas {
-    width: 1240,
-    height: 540,
-    left: 104,
-    right: 1204,
-    top: 30,
-    bottom: 448,
+    width: 1588,
+    height: 464,
+    left: 84,
+    right: 1544,
+    top: 24,
+    bottom: 378,
 };
 /// A chart over the whole width of a page.
 pub(super) const WHOLE: Canvas = Canvas {
-    width: 2160,
-    height: 560,
-    left: 104,
-    right: 2124,
-    top: 30,
-    bottom: 468,
+    width: 2476,
+    height: 600,
+    left: 84,
+    right: 2436,
+    top: 24,
+    bottom: 514,
 };
+/// The narrow column of a page.
 pub(super) const SIZES: Canvas = Canvas {
-    width: 696,
-    height: 540,
-    left: 104,
-    right: 684,
-    top: 30,
-    bottom: 448,
+    width: 804,
+    height: 464,
+    left: 84,
+    right: 796,
+    top: 24,
+    bottom: 378,
 };
+/// The whole width of a phone: higher than [`SIZES`] there.
+pub(super) const SNUG: Canvas = Canvas {
+    width: 680,
+    height: 560,
+    left: 72,
+    right: 652,
+    top: 24,
+    bottom: 474,
+};
+
+/// The size of a text, in units: 12 pixels.
+pub(super) const TEXT: u32 = 24;
 
 impl Canvas {
     /// Returns the position on the canvas of a point of the plotting area.
@@ -254,7 +268,7 @@ fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String
         })
     });
     let ticks = canvas.layer("ticks", "", reach, |plane| {
-        let style = label(20, theme.mute(), HPos::Right, VPos::Center);
+        let style = label(TEXT, theme.mute(), HPos::Right, VPos::Center);
         axis.ticks
             .iter()
             .try_for_each(|tick| write_at(plane, (0.0, *tick), (-14, 0), words(*tick), &style))
@@ -307,6 +321,7 @@ mod tests {
     fn all(table: &Table) -> [String; 4] {
         let charts = [file(table), curve(table), sizes(table), trend(table, 1)];
         charts.iter().for_each(|chart| wellformed(chart));
+        wellformed(&curve_small(table));
         wellformed(&trend_small(table, 1));
         charts
     }
@@ -368,7 +383,7 @@ mod tests {
             "{alone}"
         );
         assert!(
-            alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1240""##)
+            alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1588""##)
         );
         for class in [
             "rules", "ticks", "single", "band", "average", "dots", "labels",

@@ -22,4 +22,4 @@ pub use plan::Question;
 pub(in crate::reports) use plan::{Members, Planner};
 pub use query::{Averaging, Measure, Query, Show, Window, default_size, preposition};
 pub(in crate::reports) use table::are_independent;
-pub use table::{Average, Cell, FEWEST_AT_RISK, Number, Row, Table};
+pub use table::{Average, Cell, FEWEST_AT_RISK, FEWEST_PEOPLE, Number, Row, Table};

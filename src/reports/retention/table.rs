@@ -129,6 +129,12 @@ pub struct Average {
 /// The fewest people at risk for which a point of a survival curve is drawn.
 pub const FEWEST_AT_RISK: u64 = 10;
 
+/// A rate of fewer people is too uncertain for decimals, a band or a verdict.
+pub const FEWEST_PEOPLE: u64 = 30;
+
+/// From this rate on column 1 can be read beside any column 0.
+const READABLE: f64 = 0.4;
+
 /// Whether so few entries are repeats that the people behind them count as independent: at most
 /// 1 %.
 pub(in crate::reports) fn are_independent(entries: u64, people: u64) -> bool {
@@ -356,6 +362,17 @@ impl Table {
     pub fn drawn(&self) -> impl Iterator<Item = Option<Average>> + '_ {
         let averages = self.averages.iter().copied();
         averages.map(|average| average.filter(|average| self.is_drawn(average)))
+    }
+
+    /// Whether column 0 is so far above the others that it would leave them flat and alike.
+    pub fn first_dwarfs(&self) -> bool {
+        if self.averages.len() < 3 || self.query.brackets.is_some() {
+            return false;
+        }
+        match (self.averages[0], self.averages[1]) {
+            (Some(first), Some(next)) => next.rate < READABLE && first.rate > next.rate * 1.5,
+            _ => false,
+        }
     }
 
     /// Returns the share of the column before that a column retains, over all cohorts that are

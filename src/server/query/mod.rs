@@ -857,7 +857,7 @@ mod tests {
                 show,
                 grouping,
                 order: if oldest { Order::Oldest } else { Order::Newest },
-                scale: if fitted { Scale::Fitted } else { Scale::Absolute },
+                scale: if fitted { Scale::Fitted } else { Scale::Auto },
                 trend: trend.filter(|k| *k < columns),
                 group: None,
                 calendar: Calendar::default(),
