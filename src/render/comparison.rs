@@ -1,7 +1,7 @@
 //! The curves of several groups as a chart.
 
 use crate::render::axis::Axis;
-use crate::render::chart::{CURVE, Canvas, SNUG, WHOLE};
+use crate::render::chart::{CURVE, Canvas, LOW, SNUG, as_of, titled};
 use crate::render::drawing::Drawing;
 use crate::render::groups::short_name;
 use crate::render::plot::{COLOURS, DASHES, Hit, Label, Plot};
@@ -14,13 +14,6 @@ const NAMED: usize = 14;
 
 /// The most lines with a colour of their own.
 const LINES: usize = COLOURS.len();
-
-/// The curves over the whole width of a page: as high as the curve of one group.
-const LOW: Canvas = Canvas {
-    height: CURVE.height,
-    bottom: CURVE.bottom,
-    ..WHOLE
-};
 
 /// The grey of the groups that hold what the others leave over.
 const GREY: &str = "#7d8b99";
@@ -93,12 +86,18 @@ pub fn looks_of(compared: &Compared) -> Vec<Option<Look>> {
 }
 
 /// Draws the curves as a standalone file.
-pub fn file(compared: &Compared) -> String {
-    draw(compared, &CURVE, "comparison-chart", "chart")
+pub fn file(compared: &Compared, goal: Option<u32>) -> String {
+    let svg = draw(compared, goal, &CURVE, "comparison-chart", "chart");
+    let table = &compared.groups[0].table;
+    let mut facts: Vec<String> = words::range(table).into_iter().collect();
+    facts.push(words::people(compared.people));
+    facts.push(as_of(table));
+    facts.extend(words::data_ends(table));
+    titled(&svg, &compared.title(), &[facts.join(" · ")])
 }
 
 /// Draws the curves for a page.
-pub fn drawing(compared: &Compared) -> Drawing {
+pub fn drawing(compared: &Compared, goal: Option<u32>) -> Drawing {
     let drawn = looks_of(compared).iter().flatten().count();
     let some = if drawn < compared.groups.len() {
         format!("; {drawn} of {} groups", compared.groups.len())
@@ -116,8 +115,8 @@ pub fn drawing(compared: &Compared) -> Drawing {
                 from => format!("; from {} {from}", compared.query.grain),
             }
         ),
-        svg: draw(compared, &LOW, "curves", "chart whole roomy"),
-        small: draw(compared, &SNUG, "curves-small", "chart sizes snug"),
+        svg: draw(compared, goal, &LOW, "curves", "chart whole roomy"),
+        small: draw(compared, goal, &SNUG, "curves-small", "chart sizes snug"),
         is_wide: true,
     }
 }
@@ -128,7 +127,7 @@ fn first_drawn(compared: &Compared) -> usize {
     usize::from(compared.query.cols() > 2 && compared.query.brackets.is_none())
 }
 
-fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
+fn draw(compared: &Compared, goal: Option<u32>, canvas: &Canvas, id: &str, class: &str) -> String {
     // Names need room at the ends of the lines.
     let canvas = Canvas {
         right: canvas.right - 230,
@@ -148,10 +147,20 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
             .iter()
             .flat_map(|(_, _, averages)| averages[from..].iter().flatten())
     };
-    let highest = shown().map(|average| average.rate).fold(0.0, f64::max);
+    let goal = goal.map(f64::from);
+    let rates = shown().map(|average| average.rate);
+    let rates = rates.chain(goal.map(|goal| goal / 100.0));
+    let highest = rates.fold(0.0, f64::max);
     let axis = Axis::percent(if highest > 0.0 { highest } else { 1.0 });
     let mut plot = Plot::new(&canvas, (0.0, axis.top), columns - from);
     plot.rules(&axis.ticks, |tick| format!("{tick:.0$}%", axis.decimals));
+    if let Some(goal) = goal {
+        plot.goal(goal, &format!("goal {goal}%"));
+    }
+    plot.keys = looks_of(compared)
+        .iter()
+        .map(|look| look.map_or("", |look| look.class))
+        .collect();
     let mut labels = Vec::new();
     for (group, look, averages) in &lines {
         let values: Vec<Option<f64>> = averages[from..]

@@ -2,10 +2,11 @@
 
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, SNUG, WHOLE, short_count};
+use crate::render::chart::{CURVE, Canvas, LOW, SIZES, SNUG, short_count, titled};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{COLOURS, Column, Hit, Plot, height};
 use crate::render::{many, thousands, words};
+use crate::reports::Exports;
 use crate::reports::coverage::State;
 use crate::reports::frequency::{Curve, Habits};
 
@@ -149,7 +150,7 @@ pub fn drawings(habits: &Habits) -> Vec<Drawing> {
         drawings.push(Drawing {
             caption: "Active days of 7".to_owned(),
             detail: "mean of the people of each complete week".to_owned(),
-            svg: weeks(habits, &WHOLE, "weeks", "chart whole roomy"),
+            svg: weeks(habits, &LOW, "weeks", "chart whole roomy"),
             small: weeks(habits, &SNUG, "weeks-small", "chart sizes snug"),
             is_wide: true,
         });
@@ -159,7 +160,12 @@ pub fn drawings(habits: &Habits) -> Vec<Drawing> {
 
 /// Draws the histogram as a standalone file.
 pub fn file(habits: &Habits) -> String {
-    histogram(habits, &CURVE, "frequency", "chart")
+    let svg = histogram(habits, &CURVE, "frequency", "chart");
+    let facts: Vec<String> = [span(&habits.curve), habits.calendar().words()]
+        .into_iter()
+        .chain(habits.data_ends.map(words::ends))
+        .collect();
+    titled(&svg, &habits.title(), &[facts.join(" · ")])
 }
 
 /// Returns the columns that the axis names, with their numbers.

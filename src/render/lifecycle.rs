@@ -1,10 +1,11 @@
 //! A lifecycle as figures, notes and a chart of stacked bars.
 
 use crate::render::axis::{Axis, period_labels, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, SNUG, WHOLE, short_count};
+use crate::render::chart::{CURVE, Canvas, SIZES, SNUG, WHOLE, short_count, titled};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{Column, Hit, Label, Plot, height};
 use crate::render::{thousands, words};
+use crate::reports::Exports;
 use crate::reports::coverage::State;
 use crate::reports::lifecycle::{Class, Growth, Stage};
 
@@ -157,7 +158,15 @@ pub fn beside_others(growth: &Growth) -> Drawing {
 
 /// Draws the lifecycle as a standalone file.
 pub fn file(growth: &Growth) -> String {
-    draw(growth, &with_legend(&CURVE), "lifecycle", "chart")
+    let svg = draw(growth, &with_legend(&CURVE), "lifecycle", "chart");
+    let ends = growth.stages.first().zip(growth.stages.last());
+    let range = ends.map(|(first, last)| words::from_to(first.period, last.period));
+    let facts: Vec<String> = range
+        .into_iter()
+        .chain([growth.calendar().words()])
+        .chain(growth.data_ends.map(words::ends))
+        .collect();
+    titled(&svg, &growth.title(), &[facts.join(" · ")])
 }
 
 /// Returns a canvas with room for a legend.
@@ -193,6 +202,7 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
         .map(|(class, colour)| (colour, class.as_str()))
         .collect();
     plot.legend(&keys);
+    plot.keys = vec!["c5", "c4", "c1", "c2"];
     plot.rules(&ticks, |tick| short_count(tick.abs(), axis.top));
     for (class, colour) in STACK {
         for (state, look) in [

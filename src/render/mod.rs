@@ -21,6 +21,8 @@ pub mod groups;
 pub mod lifecycle;
 #[cfg(feature = "charts")]
 mod plot;
+#[cfg(feature = "charts")]
+pub mod png;
 pub mod text;
 #[cfg(feature = "charts")]
 pub mod trend;
@@ -223,13 +225,14 @@ fn is_seen(c: char) -> bool {
 mod tests {
     use super::*;
     use crate::calendar::Grain;
-    use crate::reports::retention::{Measure, Show, Shown, Table};
+    use crate::reports::retention::{Benchmarks, Measure, Show, Shown, Table};
     use crate::reports::sample;
 
     fn shown(table: &Table) -> Shown {
         Shown {
             table: table.clone(),
             show: Show::Percent,
+            benchmarks: Benchmarks::default(),
         }
     }
 

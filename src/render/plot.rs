@@ -21,6 +21,8 @@ pub(super) struct Plot<'c> {
     low: f64,
     high: f64,
     columns: usize,
+    /// The classes of the colours of the rows that describe a column, in their order.
+    pub keys: Vec<&'static str>,
     out: String,
 }
 
@@ -74,6 +76,7 @@ pub(super) enum Columns {
 pub(super) fn hits(
     canvas: &Canvas,
     columns: Columns,
+    keys: &[&str],
     hits: impl IntoIterator<Item = Hit>,
 ) -> String {
     let hits: Vec<Hit> = hits.into_iter().collect();
@@ -83,7 +86,11 @@ pub(super) fn hits(
     };
     let step = f64::from(canvas.right - canvas.left) / float(count);
     let (top, height) = (canvas.top, canvas.bottom - canvas.top);
-    let mut out = r#"<g class="hits" fill="none" pointer-events="all">"#.to_owned();
+    let keys = match keys {
+        [] => String::new(),
+        keys => format!(r#" data-keys="{}""#, keys.join(" ")),
+    };
+    let mut out = format!(r#"<g class="hits" fill="none" pointer-events="all"{keys}>"#);
     for (column, Hit { at, text }) in hits.into_iter().enumerate() {
         let start = f64::from(canvas.left) + float(column) * step;
         let (middle, start) = match columns {
@@ -111,6 +118,7 @@ impl<'c> Plot<'c> {
             low,
             high,
             columns: columns.max(1),
+            keys: Vec::new(),
             out: String::with_capacity(8 << 10),
         }
     }
@@ -262,6 +270,24 @@ impl<'c> Plot<'c> {
         self.out.push_str("\"/></g>");
     }
 
+    /// Draws a line over the whole width at a value that was chosen, with its words.
+    pub fn goal(&mut self, value: f64, text: &str) {
+        let (left, right) = (self.canvas.left, self.canvas.right);
+        let y = self.y(value);
+        let ink = hex(Theme::Light.ink());
+        let _ = write!(
+            self.out,
+            r#"<g class="goal" fill="none" stroke="{ink}" stroke-opacity="0.7" stroke-width="2" stroke-dasharray="14 8"><path d="M{left} {y:.1}H{right}"/></g>"#
+        );
+        let label = Label {
+            x: f64::from(right),
+            y: y - 8.0,
+            anchor: "end",
+            text: text.to_owned(),
+        };
+        self.texts("ticks", [label]);
+    }
+
     /// Draws the keys of colours above the chart. Each is the number of a
     /// colour, and a name.
     pub fn legend(&mut self, keys: &[(usize, &str)]) {
@@ -290,7 +316,8 @@ impl<'c> Plot<'c> {
 
     /// Describes each column for the pointer.
     pub fn hits(&mut self, all: impl IntoIterator<Item = Hit>) {
-        self.out.push_str(&hits(self.canvas, Columns::Bars, all));
+        self.out
+            .push_str(&hits(self.canvas, Columns::Bars, &self.keys, all));
     }
 
     /// Returns the finished chart.

@@ -212,7 +212,7 @@ impl Chart<'_> {
                 text: format!("{} · {}{so_far}", point.period.label(), describe(point)),
             }
         };
-        out.push_str(&hits(canvas, Columns::Bars, points.iter().map(hit)));
+        out.push_str(&hits(canvas, Columns::Bars, &[], points.iter().map(hit)));
         out.push_str("</svg>");
         out
     }

@@ -1,11 +1,12 @@
 //! Trends as figures, notes and a chart of lines.
 
 use crate::render::axis::{Axis, period_labels, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, SNUG, WHOLE, short_count};
+use crate::render::chart::{CURVE, Canvas, SIZES, SNUG, WHOLE, short_count, titled};
 use crate::render::comparison::{Look, looks, moved_apart};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{Hit, Label, Plot, height};
 use crate::render::{groups, thousands, words};
+use crate::reports::Exports;
 use crate::reports::comparison::Basis;
 use crate::reports::coverage::State;
 use crate::reports::spans::compared;
@@ -179,7 +180,15 @@ pub fn drawings(lines: &Lines) -> Vec<Drawing> {
 
 /// Draws the lines as a standalone file.
 pub fn file(lines: &Lines) -> String {
-    draw(lines, &CURVE, "trends", "chart")
+    let svg = draw(lines, &CURVE, "trends", "chart");
+    let ends = lines.periods().next().zip(lines.periods().last());
+    let facts: Vec<String> = ends
+        .map(|(first, last)| words::from_to(first, last))
+        .into_iter()
+        .chain([lines.calendar().words()])
+        .chain(lines.data_ends.map(words::ends))
+        .collect();
+    titled(&svg, &lines.title(), &[facts.join(" · ")])
 }
 
 fn looks_of(lines: &Lines) -> Vec<Option<Look>> {
@@ -214,6 +223,12 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
         .zip(looks_of(lines))
         .filter_map(|(series, look)| Some((series, look?)))
         .collect();
+    if !is_single {
+        plot.keys = looks_of(lines)
+            .iter()
+            .map(|look| look.map_or("", |look| look.class))
+            .collect();
+    }
     for (series, look) in &drawn {
         line(&mut plot, series, *look);
     }

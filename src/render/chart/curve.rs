@@ -1,7 +1,5 @@
 //! The retention curve.
 
-use std::fmt::Write as _;
-
 use plotters::prelude::{Circle, PathElement, Polygon};
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -10,15 +8,15 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, column_step};
 use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
-    CURVE, Canvas, SNUG, TEXT, addressed, colour, coord, escaped, label, named, nothing_yet,
-    opening, rules, stretches, stroke, write_at,
+    CURVE, Canvas, SNUG, TEXT, addressed, colour, coord, label, named, nothing_yet, opening, rules,
+    stretches, stroke, titled, write_at,
 };
-use crate::render::colour::{Rgb, Theme};
+use crate::render::colour::Theme;
 use crate::render::plot::{Columns, Hit, hits};
 use crate::render::{many, thousands, words};
 use crate::reports::retention::figures::Figures;
 use crate::reports::retention::{
-    Average, Cell, FEWEST_AT_RISK, FEWEST_PEOPLE, Measure, Number, Table,
+    Average, Benchmarks, Cell, FEWEST_AT_RISK, FEWEST_PEOPLE, Measure, Number, Table,
 };
 
 /// The maximum number of single cohorts behind the average. More would be a grey area.
@@ -47,63 +45,46 @@ struct Form {
 }
 
 /// Draws the retention curve as a standalone file, with a visible title, on white.
-pub fn file(table: &Table) -> String {
-    let head = 152;
-    let width = CURVE.width;
-    let height = CURVE.height + head + 16;
-    let title = table.title();
+pub fn file(table: &Table, benchmarks: &Benchmarks) -> String {
     let mut facts: Vec<String> = words::range(table).into_iter().collect();
-    facts.extend([
-        words::entries(table.entries),
-        format!(
-            "as of {} {}",
-            table.query.zone.local(table.now).format("%-d %b %Y, %H:%M"),
-            table.query.calendar().words()
-        ),
-    ]);
+    facts.push(words::entries(table.entries));
+    facts.push(as_of(table));
     facts.extend(words::data_ends(table));
-    let ink = Theme::Light.ink();
-    let mute = Theme::Light.mute();
-    let mut out = opening(
+    let mut inner = opening(
         "retention-chart",
         "chart",
-        (width, height),
-        &title,
+        (CURVE.width, CURVE.height),
+        &table.title(),
         &described(table),
     );
-    let _ = write!(
-        out,
-        r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##
-    );
-    let headline = |out: &mut String, y: u32, size: u32, weight: u32, fill: Rgb, text: &str| {
-        let text = escaped(text);
-        let _ = write!(
-            out,
-            r#"<text x="40" y="{y}" font-size="{size}" font-weight="{weight}" fill="{fill}">{text}</text>"#
-        );
-    };
-    headline(&mut out, 60, 36, 700, ink, &words::shortened(&title, 72));
-    headline(&mut out, 98, 24, 400, mute, &facts.join(" · "));
-    headline(&mut out, 130, 24, 400, mute, &curve_caption(table));
-    let _ = write!(out, r#"<g transform="translate(0,{head})">"#);
-    out.push_str(&ROOMY.layers(table));
-    out.push_str("</g></svg>\n");
-    out
+    inner.push_str(&ROOMY.layers(table, benchmarks));
+    inner.push_str("</svg>");
+    let caption = curve_caption(table, benchmarks);
+    titled(&inner, &table.title(), &[facts.join(" · "), caption])
+}
+
+/// Returns the moment of a table: `as of 23 Nov 2026, 14:05 UTC`.
+pub(in crate::render) fn as_of(table: &Table) -> String {
+    format!(
+        "as of {} {}",
+        table.query.zone.local(table.now).format("%-d %b %Y, %H:%M"),
+        table.query.calendar().words()
+    )
 }
 
 /// Draws the retention curve for a page, without a visible title.
-pub fn curve(table: &Table) -> String {
-    ROOMY.draw(table)
+pub fn curve(table: &Table, benchmarks: &Benchmarks) -> String {
+    ROOMY.draw(table, benchmarks)
 }
 
 /// Draws the retention curve for a narrow page.
-pub fn curve_small(table: &Table) -> String {
-    NARROW.draw(table)
+pub fn curve_small(table: &Table, benchmarks: &Benchmarks) -> String {
+    NARROW.draw(table, benchmarks)
 }
 
 /// Returns a short caption of the curve: `weighted average with its 95% band; thin lines are single
 /// cohorts`.
-pub fn curve_caption(table: &Table) -> String {
+pub fn curve_caption(table: &Table, benchmarks: &Benchmarks) -> String {
     let average = table.query.averaging.words();
     let band = if table.drawn().flatten().any(|a| band(&a).is_some()) {
         " with its 95% band"
@@ -143,7 +124,18 @@ pub fn curve_caption(table: &Table) -> String {
     } else {
         format!("; not drawn with fewer than {FEWEST_AT_RISK} people at risk")
     };
-    format!("{average}{band}{from}; {single}{whole}{until}{few}")
+    let previous = benchmarks.previous.as_ref().map(|previous| {
+        let range = words::range(previous).unwrap_or_default();
+        match previous.drawn().any(|average| average.is_some()) {
+            true => format!("; dashed: the range before, {range}"),
+            false => format!(
+                "; the range before, {range}, has no complete {}",
+                table.query.grain
+            ),
+        }
+    });
+    let previous = previous.unwrap_or_default();
+    format!("{average}{band}{from}{previous}; {single}{whole}{until}{few}")
 }
 
 /// Returns the distance between the columns that the axis names. Brackets are wider than numbers.
@@ -166,7 +158,7 @@ fn band(average: &Average) -> Option<(f64, f64)> {
 }
 
 /// Describes a column for the pointer: `week 4 · 33.0% (31.5–34.5) · 7 cohorts · 1,204 of 3,650`.
-fn hit(table: &Table, column: usize) -> Hit {
+fn hit(table: &Table, previous: Option<&Table>, column: usize) -> Hit {
     let name = words::column_name(table, column);
     let text = match table.averages[column] {
         None => format!("{name} · not complete{}", words::yet(table.data_ends)),
@@ -182,9 +174,19 @@ fn hit(table: &Table, column: usize) -> Hit {
             )
         }
     };
+    let before = previous.and_then(|previous| {
+        let average = previous.averages.get(column).copied().flatten()?;
+        Some(format!(
+            "\n{} · {} · {} of {}",
+            words::range(previous)?,
+            words::rate_of(average.rate, average.size),
+            thousands(average.retained),
+            thousands(average.size)
+        ))
+    });
     Hit {
         at: column.to_string(),
-        text,
+        text: text + &before.unwrap_or_default(),
     }
 }
 
@@ -225,7 +227,7 @@ pub(super) fn single_cohorts(table: &Table) -> Vec<usize> {
 type Single = (Period, Vec<(f64, f64)>);
 
 impl Form {
-    fn draw(&self, table: &Table) -> String {
+    fn draw(&self, table: &Table, benchmarks: &Benchmarks) -> String {
         let canvas = (self.canvas.width, self.canvas.height);
         let mut out = opening(
             self.id,
@@ -234,12 +236,12 @@ impl Form {
             "Retention curve",
             &described(table),
         );
-        out.push_str(&self.layers(table));
+        out.push_str(&self.layers(table, benchmarks));
         out.push_str("</svg>");
         out
     }
 
-    fn layers(&self, table: &Table) -> String {
+    fn layers(&self, table: &Table, benchmarks: &Benchmarks) -> String {
         let canvas = &self.canvas;
         let from = first_drawn(table);
         let cols = table.averages.len() - from;
@@ -253,7 +255,17 @@ impl Form {
         let bands = averages()
             .flatten()
             .map(|a| band(&a).map_or(a.rate, |i| i.1));
-        let highest = greatest(&mut rates.chain(averages().flatten().map(|a| a.rate)));
+        let previous: Vec<Option<f64>> = benchmarks
+            .previous
+            .iter()
+            .flat_map(|previous| previous.drawn().skip(from))
+            .map(|average| Some(average?.rate))
+            .collect();
+        let goal = benchmarks.goal.map(f64::from);
+        let others = previous.iter().flatten().copied();
+        let others = others.chain(goal.map(|goal| goal / 100.0));
+        let averaged = averages().flatten().map(|a| a.rate);
+        let highest = greatest(&mut rates.chain(averaged).chain(others));
         // If the rate is 0 throughout, the full scale says more than one fitted to the interval.
         let axis = Axis::percent(if highest > 0.0 {
             greatest(&mut bands.chain([highest]))
@@ -283,6 +295,26 @@ impl Form {
             let words = named(&after, &table.cohort(), "the first");
             write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
         }));
+        if let Some(goal) = goal {
+            out.push_str(
+                &canvas.layer("goal", " stroke-dasharray=\"14 8\"", reach, |plane| {
+                    plane.draw(&PathElement::new(
+                        vec![(0.0, goal), (right, goal)],
+                        stroke(theme.ink(), 0.7, 2),
+                    ))
+                }),
+            );
+            out.push_str(&canvas.layer("ticks", "", reach, |plane| {
+                let style = label(TEXT, theme.ink(), HPos::Right, VPos::Bottom);
+                write_at(
+                    plane,
+                    (right, goal),
+                    (0, -4),
+                    format!("goal {goal}%"),
+                    &style,
+                )
+            }));
+        }
         // Numbers in progress or partly recorded are too low, so no line leads to them.
         let mut lines: Vec<Single> = singles()
             .flat_map(|row| {
@@ -321,6 +353,17 @@ impl Form {
                     ))
                 })
         }));
+        let before = stretches(previous.iter().map(|rate| Some((*rate)? * 100.0)));
+        out.push_str(&canvas.layer(
+            "previous",
+            " stroke-linejoin=\"round\" stroke-dasharray=\"9 7\"",
+            reach,
+            |plane| {
+                before.iter().try_for_each(|line| {
+                    plane.draw(&PathElement::new(line.clone(), stroke(mute, 1.0, 3)))
+                })
+            },
+        ));
         let average: Vec<Vec<(f64, f64)>> = stretches(averages().map(|a| Some(a?.rate * 100.0)));
         out.push_str(&canvas.layer(
             "average",
@@ -355,7 +398,8 @@ impl Form {
         out.push_str(&hits(
             canvas,
             Columns::Points,
-            columns.map(|k| hit(table, k)),
+            &[],
+            columns.map(|k| hit(table, benchmarks.previous.as_ref(), k)),
         ));
         out
     }

@@ -28,6 +28,7 @@ use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::Table;
 
+pub(super) use curve::as_of;
 pub use curve::{MAX_SINGLE, curve, curve_caption, curve_small, file};
 pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
 pub use sizes::sizes;
@@ -69,6 +70,12 @@ pub(super) const WHOLE: Canvas = Canvas {
     right: 2436,
     top: 24,
     bottom: 514,
+};
+/// The same, as high as [`CURVE`].
+pub(super) const LOW: Canvas = Canvas {
+    height: CURVE.height,
+    bottom: CURVE.bottom,
+    ..WHOLE
 };
 /// The narrow column of a page.
 pub(super) const SIZES: Canvas = Canvas {
@@ -192,6 +199,33 @@ pub(super) fn opening(
     )
 }
 
+/// Puts a title and lines of text above a chart of the size of [`CURVE`], on white.
+pub(super) fn titled(svg: &str, title: &str, lines: &[String]) -> String {
+    let head = 56 + 36 * u32::try_from(lines.len()).expect("a chart has few lines of text") + 16;
+    let (width, inner) = (CURVE.width, CURVE.height);
+    let height = head + inner + 16;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONT}\">\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>"
+    );
+    let mut write = |y: u32, size: u32, weight: u32, fill: Rgb, text: &str| {
+        out.push_str(&format!(
+            "<text x=\"40\" y=\"{y}\" font-size=\"{size}\" font-weight=\"{weight}\" fill=\"{fill}\">{}</text>",
+            escaped(text)
+        ));
+    };
+    let title = words::shortened(title, 72);
+    write(60, 36, 700, Theme::Light.ink(), &title);
+    for (y, line) in (98..).step_by(34).zip(lines) {
+        let line = words::shortened(line, 130);
+        write(y, TEXT, 400, Theme::Light.mute(), &line);
+    }
+    let start = format!("<svg x=\"0\" y=\"{head}\" width=\"{width}\" height=\"{inner}\" ");
+    out.push_str(&svg.replacen("<svg ", &start, 1));
+    out.push_str("</svg>\n");
+    out
+}
+
 /// Replaces the two characters that event names may contain and XML forbids. With one of them no
 /// program would open the file.
 fn in_xml(text: &str) -> String {
@@ -294,7 +328,7 @@ mod tests {
     use super::curve::single_cohorts;
     use super::*;
     use crate::calendar::Grain;
-    use crate::reports::retention::{Cell, Measure, Number, Query, Row, State};
+    use crate::reports::retention::{Benchmarks, Cell, Measure, Number, Query, Row, State};
     use crate::reports::sample;
 
     fn wellformed(svg: &str) {
@@ -319,9 +353,20 @@ mod tests {
     }
 
     fn all(table: &Table) -> [String; 4] {
-        let charts = [file(table), curve(table), sizes(table), trend(table, 1)];
+        let none = Benchmarks::default();
+        let charts = [
+            file(table, &none),
+            curve(table, &none),
+            sizes(table),
+            trend(table, 1),
+        ];
         charts.iter().for_each(|chart| wellformed(chart));
-        wellformed(&curve_small(table));
+        wellformed(&curve_small(table, &none));
+        let benchmarks = Benchmarks {
+            goal: Some(40),
+            previous: Some(table.clone()),
+        };
+        wellformed(&curve(table, &benchmarks));
         wellformed(&trend_small(table, 1));
         charts
     }
@@ -443,11 +488,12 @@ mod tests {
     fn many_cohorts_leave_out_lines_and_say_so() {
         let table = sized(400, 14, 80);
         assert!(
-            curve_caption(&table).contains("thin lines are 58 of 400 cohorts"),
+            curve_caption(&table, &Benchmarks::default())
+                .contains("thin lines are 58 of 400 cohorts"),
             "{}",
-            curve_caption(&table)
+            curve_caption(&table, &Benchmarks::default())
         );
-        assert!(curve(&table).len() < 40_000);
+        assert!(curve(&table, &Benchmarks::default()).len() < 40_000);
         assert_eq!(single_cohorts(&sized(14, 14, 80)).len(), 14);
     }
 
@@ -466,14 +512,18 @@ mod tests {
             .iter()
             .map(|row| row.period.to_string())
             .collect();
-        let mut lines = ats(&curve(&table), "polyline");
+        let mut lines = ats(&curve(&table, &Benchmarks::default()), "polyline");
         // Cells in progress are not part of any line.
         lines.sort_unstable();
         assert_eq!(lines, cohorts[..29]);
         assert_eq!(ats(&sizes(&table), "rect"), cohorts);
         assert_eq!(ats(&trend(&table, 12), "circle"), cohorts[..19]);
         // Each line still starts in its cohort's first column, at 100 % or less.
-        assert!(curve(&table).len() < 15_000, "{}", curve(&table).len());
+        assert!(
+            curve(&table, &Benchmarks::default()).len() < 15_000,
+            "{}",
+            curve(&table, &Benchmarks::default()).len()
+        );
     }
 
     #[test]
@@ -558,7 +608,7 @@ mod tests {
                 ..a
             });
         }
-        let svg = curve(&table);
+        let svg = curve(&table, &Benchmarks::default());
         let step = 1_100.0 / 29.0;
         let labels = texts(&svg, "labels");
         assert_eq!(
@@ -570,8 +620,9 @@ mod tests {
         // With few columns the first figure is beside its point and needs no leader line.
         table.averages.truncate(8);
         assert!(
-            !curve(&table).contains("leader")
-                && texts(&curve(&table), "labels")[0].1 > 104.0 + 1_100.0 / 7.0
+            !curve(&table, &Benchmarks::default()).contains("leader")
+                && texts(&curve(&table, &Benchmarks::default()), "labels")[0].1
+                    > 104.0 + 1_100.0 / 7.0
         );
     }
 

@@ -112,7 +112,8 @@ fn size_layers(table: &Table) -> String {
         at: row.period.to_string(),
         text: format!("{} · {}", row.period.label(), size(table, row)),
     };
-    addressed(&layers, "rect", drawn) + &hits(&SIZES, Columns::Bars, table.rows.iter().map(hit))
+    addressed(&layers, "rect", drawn)
+        + &hits(&SIZES, Columns::Bars, &[], table.rows.iter().map(hit))
 }
 
 /// Formats the size of a cohort with its state.

@@ -8,8 +8,8 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
-    Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules,
-    stretches, stroke, write_at,
+    Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules, stretches,
+    stroke, write_at,
 };
 use crate::render::colour::Theme;
 use crate::render::plot::{Columns, Hit, hits};
@@ -413,7 +413,7 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     out.push_str(&newest(form, &points, average, reach));
     let rows = table.rows.iter().zip(&points);
     let rows = rows.map(|(row, point)| hit(table, row, point.as_ref()));
-    out.push_str(&hits(canvas, Columns::Bars, rows));
+    out.push_str(&hits(canvas, Columns::Bars, &[], rows));
     if !points.iter().flatten().any(Point::is_complete) {
         out.push_str(&canvas.layer("ticks", "", reach, |plane| {
             let style = label(24, mute, HPos::Center, VPos::Center);

@@ -10,6 +10,15 @@ use crate::reports::retention::query::{Measure, Show};
 use crate::reports::retention::table::{Cell, Number, Table};
 use crate::sets::Segment;
 
+/// What a curve is read against.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Benchmarks {
+    /// A share in percent.
+    pub goal: Option<u32>,
+    /// The same question, of as many cohorts just before.
+    pub previous: Option<Table>,
+}
+
 /// A table with what its cells show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown {
@@ -17,6 +26,8 @@ pub struct Shown {
     pub table: Table,
     /// What the cells of the wide table show.
     pub show: Show,
+    /// What the chart shows beside the curve.
+    pub benchmarks: Benchmarks,
 }
 
 impl Exports for Shown {
@@ -134,7 +145,7 @@ impl Exports for Shown {
     }
 
     fn chart(&self) -> Option<Chart<'_>> {
-        Some(Chart::Retention(&self.table))
+        Some(Chart::Retention(&self.table, &self.benchmarks))
     }
 
     fn variant(&self) -> Option<&'static str> {

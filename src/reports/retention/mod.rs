@@ -15,11 +15,13 @@ mod table;
 pub use crate::reports::coverage::State;
 pub use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
 pub use columns::{Brackets, BracketsError, Column};
-pub use export::Shown;
+pub use export::{Benchmarks, Shown};
 pub use json::{AverageJson, QueryJson, RowJson, TableJson};
 pub use params::{FIELDS, Parts};
 pub use plan::Question;
 pub(in crate::reports) use plan::{Members, Planner};
-pub use query::{Averaging, Measure, Query, Show, Window, default_size, preposition};
+pub use query::{
+    Averaging, Measure, PreviousRange, Query, Show, Window, default_size, preposition,
+};
 pub(in crate::reports) use table::are_independent;
 pub use table::{Average, Cell, FEWEST_AT_RISK, FEWEST_PEOPLE, Number, Row, Table};

@@ -364,6 +364,21 @@ impl Table {
         averages.map(|average| average.filter(|average| self.is_drawn(average)))
     }
 
+    /// Returns the same question of as many cohorts just before. `None` without cohorts.
+    pub fn previous_query(&self) -> Option<Query> {
+        let first = self.rows.first()?.period;
+        let count = i64::try_from(self.rows.len()).ok()?;
+        let date = |back: i64| Some(first.shift(-back).ok()?.local_start().date());
+        let single = self.query.brackets.is_none();
+        Some(Query {
+            rows: None,
+            cols: single.then(|| self.query.cols()),
+            from: Some(date(count)?),
+            to: Some(date(1)?),
+            ..self.query.clone()
+        })
+    }
+
     /// Whether column 0 is so far above the others that it would leave them flat and alike.
     pub fn first_dwarfs(&self) -> bool {
         if self.averages.len() < 3 || self.query.brackets.is_some() {

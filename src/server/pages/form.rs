@@ -4,7 +4,7 @@ use crate::calendar::{Grain, WeekStart, parse_date};
 use crate::render::{many, words};
 use crate::reports::comparison::MAX_SEGMENTS;
 use crate::reports::retention::Show;
-use crate::reports::retention::{Averaging, Measure, default_size, preposition};
+use crate::reports::retention::{Averaging, Measure, PreviousRange, default_size, preposition};
 use crate::server::State;
 use crate::server::query::{Field, PageQuery, Problem, Range, RawQuery};
 
@@ -73,8 +73,10 @@ pub struct Form {
     pub choices: [Choices; 2],
     /// What cells show.
     pub show: Choices,
-    /// Choices that few need: the average, and the first day of weeks.
-    pub more: [Choices; 2],
+    /// Choices that few need: the average, the range before, and the first day of weeks.
+    pub more: [Choices; 3],
+    /// A share to draw as a line.
+    pub goal: Input,
     /// Ranges of periods as columns.
     pub brackets: Input,
     /// The beginning of the values that divide people into groups.
@@ -242,6 +244,15 @@ impl Form {
                     ],
                 ),
                 choices(
+                    Field::Previous,
+                    Field::Previous.label(),
+                    raw.text("previous"),
+                    vec![
+                        (PreviousRange::Hidden.as_str(), "Hidden".to_owned()),
+                        (PreviousRange::Shown.as_str(), "Shown".to_owned()),
+                    ],
+                ),
+                choices(
                     Field::Week,
                     Field::Week.label(),
                     raw.text("week"),
@@ -256,6 +267,7 @@ impl Form {
                         .collect(),
                 ),
             ],
+            goal: input(Field::Goal, raw.text("goal")),
             zone: input(Field::Zone, raw.text("zone")),
             usual_zone: raw.calendar.zone.name(),
             brackets: input(Field::Brackets, raw.text("brackets")),
@@ -267,6 +279,8 @@ impl Form {
                 "brackets",
                 "breakdown",
                 "compare",
+                "goal",
+                "previous",
                 "split",
                 "week",
                 "zone",
@@ -317,6 +331,7 @@ impl Form {
                 &self.from,
                 &self.to,
                 &self.brackets,
+                &self.goal,
                 &self.zone,
             ])
             .chain([&self.breakdown])
@@ -430,6 +445,14 @@ fn settings(raw: &RawQuery, grain: Grain) -> Vec<String> {
         "" => None,
         average => Some(format!("{} average", words::shortened(average, 12))),
     };
+    let goal = match raw.text("goal") {
+        "" => None,
+        goal => Some(format!("goal {}%", words::shortened(goal, 8))),
+    };
+    let previous = match raw.text("previous").parse().unwrap_or_default() {
+        PreviousRange::Hidden => None,
+        PreviousRange::Shown => Some("with the range before".to_owned()),
+    };
     let zone = match raw.text("zone") {
         "" => raw.calendar.zone.name().to_owned(),
         zone => words::shortened(zone, 32),
@@ -440,6 +463,8 @@ fn settings(raw: &RawQuery, grain: Grain) -> Vec<String> {
         .chain([counted])
         .chain(shown)
         .chain(average)
+        .chain(goal)
+        .chain(previous)
         .chain([zone])
         .collect()
 }

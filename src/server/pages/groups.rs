@@ -180,7 +180,7 @@ impl Groups {
         Groups {
             basis: groups::basis(compared),
             tiles: tiles(compared, picked),
-            drawing: drawing(compared),
+            drawing: drawing(compared, asked.goal),
             headings: compared.query.columns().enumerate().map(heading).collect(),
             lines: lines.collect(),
             differences: differences.collect(),

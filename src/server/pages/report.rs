@@ -77,6 +77,8 @@ struct Report {
     more: usize,
     is_by_period: bool,
     files: Vec<(String, &'static str)>,
+    /// The address of the chart as a picture, if there is a chart.
+    picture: Option<String>,
 }
 
 #[derive(Template)]
@@ -293,7 +295,7 @@ fn report(
     shown.truncate(MAX_ROWS);
     let has_chart = export.chart().is_some();
     let formats = Format::ALL.into_iter();
-    let formats = formats.filter(|format| *format != Format::Svg || has_chart);
+    let formats = formats.filter(|format| !format.is_chart() || has_chart);
     let query = view.query();
     let name = endpoint.name();
     Report {
@@ -312,6 +314,10 @@ fn report(
         rows: shown,
         more,
         is_by_period,
+        picture: has_chart.then(|| {
+            let ending = Format::Png.ending();
+            view.to(&format!("/{name}.{ending}?{query}"))
+        }),
         files: formats
             .map(|format| {
                 let address = format!("/{name}.{}?{query}", format.ending());

@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use crate::calendar::Grain;
 use crate::render::{chart, thousands, words};
 use crate::reports::comparison::{Compared, ComparisonQuestion, Grouping};
-use crate::reports::retention::{FIELDS, Question, Table};
+use crate::reports::retention::{Benchmarks, FIELDS, PreviousRange, Question, Table};
 use crate::reports::{Params, plan_at};
 use crate::server::admission::Patience;
 use crate::server::error::WebError;
@@ -82,6 +82,8 @@ struct Report {
     /// The address that recounts, if counts are cached.
     refresh: Option<String>,
     exports: Vec<Export>,
+    /// The address of the chart as a picture.
+    picture: String,
     /// The answer without groups.
     plain: Option<Plain>,
     /// The groups, and words for the cohorts below them.
@@ -450,7 +452,9 @@ fn render(
             Planned::Groups(question) => question.names(),
         },
     };
-    let place = encoding.map(|encoding| (view.index, view.here.clone(), encoding));
+    // The counts of the range before are not in the validator.
+    let place = encoding.filter(|_| asked.previous == PreviousRange::Hidden);
+    let place = place.map(|encoding| (view.index, view.here.clone(), encoding));
     if let Some(found) = place
         .as_ref()
         .and_then(|place| view.dashboard.page_cache.find(place, &validator))
@@ -468,8 +472,18 @@ fn render(
             let table = question.table(&validator.counts);
             writing(table.rows.len() * table.averages.len())?;
             let notices = noted(&table)?;
+            let before = match asked.previous {
+                PreviousRange::Hidden => None,
+                PreviousRange::Shown => table.previous_query(),
+            };
+            let previous = before.map(|query| view.tracker.run(&query, &run));
+            let benchmarks = Benchmarks {
+                goal: asked.goal,
+                previous: previous.transpose()?.map(|previous| previous.answer),
+            };
             Page {
-                report: is_answer(&notices, &table).then(|| report(view, &asked, &table, age)),
+                report: is_answer(&notices, &table)
+                    .then(|| report(view, &asked, &table, &benchmarks, age)),
                 notices,
                 ..Page::of(view, &store, &raw, &asked, question)
             }
@@ -637,7 +651,13 @@ fn report_of_groups(
     }
 }
 
-fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Report {
+fn report(
+    state: &State,
+    asked: &PageQuery,
+    table: &Table,
+    benchmarks: &Benchmarks,
+    age: Duration,
+) -> Report {
     let entries = if table.people < table.entries {
         format!(
             "{} by {}",
@@ -648,7 +668,7 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
         words::people(table.entries)
     };
     Report {
-        plain: Some(plain(state, asked, table)),
+        plain: Some(plain(state, asked, table, benchmarks)),
         ..head(state, asked, table, entries, age)
     }
 }
@@ -707,19 +727,20 @@ fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: D
                 label: format.label(),
             })
             .into(),
+        picture: state.to(&format!("/{NAME}.{}?{query}", Format::Png.ending())),
         plain: None,
         groups: None,
     }
 }
 
 /// Returns what a page shows of a table without groups.
-fn plain(state: &State, asked: &PageQuery, table: &Table) -> Plain {
+fn plain(state: &State, asked: &PageQuery, table: &Table, benchmarks: &Benchmarks) -> Plain {
     let grid = Grid::new(state, table, asked);
     Plain {
         tiles: tiles(table),
-        curve: chart::within_page(&chart::curve(table)),
-        small_curve: chart::within_page(&chart::curve_small(table)),
-        curve_caption: chart::curve_caption(table),
+        curve: chart::within_page(&chart::curve(table, benchmarks)),
+        small_curve: chart::within_page(&chart::curve_small(table, benchmarks)),
+        curve_caption: chart::curve_caption(table, benchmarks),
         curve_data_table: chart::curve_data_table(table),
         sizes: chart::within_page(&chart::sizes(table)),
         sizes_data_table: chart::sizes_data_table(table),
