@@ -91,10 +91,6 @@ impl Out {
         writeln!(self.0, "{line}")
     }
 
-    pub fn text(&mut self, text: &str) -> io::Result<()> {
-        self.bytes(text.as_bytes())
-    }
-
     pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)
     }

@@ -211,7 +211,7 @@ struct Missing {
 enum Found {
     Html(StatusCode, String),
     Text(StatusCode, String),
-    Csv { name: FileName, body: String },
+    Csv { name: FileName, body: Vec<u8> },
 }
 
 /// `/events/{name}` and `/events/{name}.csv`
