@@ -252,7 +252,8 @@ if (table && charts.length) {
     if (what === lit) return;
     lit = what;
     hide();
-    for (const drawn of charts) {
+    // The other one of a wide and a narrow chart is not shown.
+    for (const drawn of charts.filter(({ svg }) => svg.getClientRects().length)) {
       if (at) light(drawn, at);
       if (column !== undefined && !drawn.areas.some((area) => area.at === at)) light(drawn, column);
     }

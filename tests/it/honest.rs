@@ -79,7 +79,7 @@ fn a_page_says_since_when_there_is_something_to_count() {
     for said in [
         "<p class=\"legend recorded\">† signup is first recorded on 27 Jul 2026: this month holds those days only.</p>",
         "<p class=\"legend recorded\">active is first recorded on 16 Aug 2026: before that its counts are 0.</p>",
-        "of 3 complete cohorts with people · smallest 5, largest 31",
+        "from 5 to 31 · 3 cohorts",
     ] {
         assert!(page.contains(said), "{said} in {page}");
     }

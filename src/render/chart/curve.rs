@@ -125,11 +125,10 @@ pub fn curve_caption(table: &Table, benchmarks: &Benchmarks) -> String {
         format!("; not drawn with fewer than {FEWEST_AT_RISK} people at risk")
     };
     let previous = benchmarks.previous.as_ref().map(|previous| {
-        let range = words::range(previous).unwrap_or_default();
         match previous.drawn().any(|average| average.is_some()) {
-            true => format!("; dashed: the range before, {range}"),
+            true => "; dashed: the range before".to_owned(),
             false => format!(
-                "; the range before, {range}, has no complete {}",
+                "; the range before has no complete {}",
                 table.query.grain
             ),
         }

@@ -731,7 +731,7 @@ mod tests {
         let mut query = sample::table().query;
         query.measure = Measure::OnOrAfter;
         query.from = chrono::NaiveDate::from_ymd_opt(2026, 11, 21);
-        let chart = curve(&sample::with(query));
+        let chart = curve(&sample::with(query), &Benchmarks::default());
         assert!(
             !chart.contains("<g class=\"single") && !chart.contains("<g class=\"average"),
             "{chart}"
