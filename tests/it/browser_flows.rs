@@ -129,7 +129,10 @@ async fn everything_works_without_a_script() {
             .await
             .unwrap()
     );
-    assert_eq!(browser.heading().await, "People who did signup and came back to active");
+    assert_eq!(
+        browser.heading().await,
+        "People who did signup and came back to active"
+    );
 
     // The question: words, filters that come and go, choices.
     browser.fill("#returning", "active & web").await;
@@ -162,7 +165,10 @@ async fn everything_works_without_a_script() {
     );
     browser.edit().await;
     browser.follow(By::Css("a.remove")).await;
-    assert_eq!(browser.heading().await, "People who did signup and came back to active & web");
+    assert_eq!(
+        browser.heading().await,
+        "People who did signup and came back to active & web"
+    );
 
     // Ranges keep what is typed and not sent yet; so does the exchange of both sides.
     browser.fill("#returning", "active").await;
@@ -182,7 +188,10 @@ async fn everything_works_without_a_script() {
     );
     browser.edit().await;
     browser.follow(By::Css("button[name=swap]")).await;
-    assert_eq!(browser.heading().await, "People who did active and came back to signup");
+    assert_eq!(
+        browser.heading().await,
+        "People who did active and came back to signup"
+    );
     browser.edit().await;
     browser.follow(By::LinkText("Reset")).await;
     assert_eq!(
@@ -496,7 +505,10 @@ async fn a_slip_is_marked_at_its_place_and_the_way_back_is_open() {
         .await
         .unwrap();
     browser.follow(By::Css(GO)).await;
-    assert_eq!(browser.heading().await, "People who did signup and came back to active & (web | signup)");
+    assert_eq!(
+        browser.heading().await,
+        "People who did signup and came back to active & (web | signup)"
+    );
     // Back over the slip to the first question, and the form says what its page says.
     driver.back().await.unwrap();
     driver
