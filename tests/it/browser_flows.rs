@@ -177,6 +177,7 @@ async fn everything_works_without_a_script() {
         browser.here().await,
         "/retention?cohort=signup&returning=active&by=day&rows=30&cols=30&as=count"
     );
+    browser.edit().await;
     assert_eq!(browser.text("[aria-pressed=true]").await, "30 days");
     assert_eq!(
         driver
@@ -498,7 +499,7 @@ async fn a_slip_is_marked_at_its_place_and_the_way_back_is_open() {
     browser.picture("slip.png").await;
     browser.fill("#returning", "active & (web | signup)").await;
     driver
-        .find(By::Css("h1, .ask"))
+        .find(By::Css(".quick"))
         .await
         .unwrap()
         .click()

@@ -77,15 +77,18 @@ async fn every_number_says_its_whole_sentence() {
                         .collect(),
                 )
             })
+            .filter(|(_, numbers): &(String, Vec<String>)| !numbers.is_empty())
             .collect();
-        assert!(wanted.values().any(|row| !row.is_empty()), "{query}");
+        assert!(!wanted.is_empty(), "{query}");
         browser
             .driver
             .goto(format!("{host}/retention?{query}"))
             .await
             .unwrap();
-        let said: BTreeMap<String, Vec<String>> =
+        let mut said: BTreeMap<String, Vec<String>> =
             serde_json::from_value(browser.js(NAMES).await).unwrap();
+        // Cohorts without numbers may be folded into one row.
+        said.retain(|_, numbers| !numbers.is_empty());
         assert_eq!(said, wanted, "{query}");
         if query.contains("rows=31") {
             let tip = browser.js(TIP).await;
@@ -240,7 +243,7 @@ async fn a_table_of_one_rate_has_one_shade_on_either_scale() {
     .await;
     let browser = Browser::start().await;
     let shades = "return [...new Set([...document.querySelectorAll('.cohorts tbody td[class^=h]')].map((cell) =>
-        cell.className.replace(' run', '')))].join()";
+        cell.className.replace(/ (run|few)/g, '')))].join()";
     for (scale, ends) in [("fitted", ["50%", "50%"]), ("absolute", ["0%", "100%"])] {
         let path = format!("/retention?cohort=signup&returning=active&rows=8&cols=6&scale={scale}");
         browser.driver.goto(format!("{host}{path}")).await.unwrap();

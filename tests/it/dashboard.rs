@@ -398,7 +398,8 @@ fn ranges_swap_order_shades_and_trend_need_no_script() {
         !fitted.contains("/retention.csv?cohort=signup&#38;returning=active&#38;by=day&#38;scale")
     );
 
-    let base = absolute
+    let page = read(&format!("{host}/retention?{QUESTION}")).body;
+    let base = page
         .split("<base href=\"")
         .nth(1)
         .unwrap()

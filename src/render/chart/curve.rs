@@ -127,10 +127,7 @@ pub fn curve_caption(table: &Table, benchmarks: &Benchmarks) -> String {
     let previous = benchmarks.previous.as_ref().map(|previous| {
         match previous.drawn().any(|average| average.is_some()) {
             true => "; dashed: the range before".to_owned(),
-            false => format!(
-                "; the range before has no complete {}",
-                table.query.grain
-            ),
+            false => format!("; the range before has no complete {}", table.query.grain),
         }
     });
     let previous = previous.unwrap_or_default();

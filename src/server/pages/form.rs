@@ -248,7 +248,7 @@ impl Form {
                     Field::Previous.label(),
                     raw.text("previous"),
                     vec![
-                        (PreviousRange::Hidden.as_str(), "Hidden".to_owned()),
+                        ("", "Hidden".to_owned()),
                         (PreviousRange::Shown.as_str(), "Shown".to_owned()),
                     ],
                 ),
