@@ -217,7 +217,7 @@ async fn every_chart_has_a_card_and_a_row() {
             (format!("{QUESTION}&breakdown=plan:*@ever"), 1),
             ("/lifecycle?event=active&by=week".to_owned(), 1),
             ("/frequency?event=active".to_owned(), 3),
-            ("/trends?segment=active&segment=web&by=week".to_owned(), 1),
+            ("/trends?event=active&event=web&by=week".to_owned(), 1),
             ("/events/active?by=week".to_owned(), 4),
         ] {
             browser.driver.goto(format!("{host}{path}")).await.unwrap();
@@ -341,15 +341,12 @@ async fn tables_and_charts_are_copied() {
         json!({ "origin": host, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
     browser.cdp("Browser.grantPermissions", granted).await;
     let copied = async |button: &str| {
+        browser.js("window.copied = null").await;
+        let found = driver.find(By::Css(button)).await.unwrap();
+        found.click().await.unwrap();
         driver
-            .find(By::Css(button))
-            .await
-            .unwrap()
-            .click()
-            .await
-            .unwrap();
-        driver
-            .query(By::XPath("//button[. = 'Copied']"))
+            .query(By::Css(button))
+            .with_text("Copied")
             .first()
             .await
             .unwrap();
@@ -358,11 +355,12 @@ async fn tables_and_charts_are_copied() {
     };
     let spy = "const write = navigator.clipboard.write.bind(navigator.clipboard);
         navigator.clipboard.write = async (items) => {
-            window.copied = {};
+            const copied = {};
             for (const type of items[0].types) {
                 const blob = await items[0].getType(type);
-                window.copied[type] = type === 'image/png' ? [...new Uint8Array(await blob.arrayBuffer())].slice(0, 24) : await blob.text();
+                copied[type] = type === 'image/png' ? [...new Uint8Array(await blob.arrayBuffer())].slice(0, 24) : await blob.text();
             }
+            window.copied = copied;
             return write(items);
         }";
     driver.goto(format!("{host}{QUESTION}")).await.unwrap();
