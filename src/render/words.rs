@@ -258,7 +258,7 @@ pub fn cell(table: &Table, cohort: Period, k: usize, number: &Number) -> String 
     };
     let n = thousands(number.retained);
     let people = people(number.size);
-    let share = percent(number.rate());
+    let share = rate_of(number.rate(), number.size);
     let query = &table.query;
     let when = match query.column(k) {
         Some(column) if query.is_whole_cohort(column) => {
@@ -393,7 +393,7 @@ pub const SURVIVAL: &str = "Survival (Kaplan–Meier) multiplies, period by peri
 /// 1–2`.
 pub fn average(table: &Table, k: usize, average: &Average) -> String {
     let [retained, size] = [average.retained, average.size].map(thousands);
-    let share = percent(average.rate);
+    let share = rate_of(average.rate, average.size);
     let ends = average.interval.map(interval);
     let ends = ends.map_or_else(String::new, |ends| format!(" (95% {ends})"));
     let query = &table.query;

@@ -371,6 +371,24 @@ mod tests {
         charts
     }
 
+    /// Returns the same table of a hundred times as many people: rates of few are drawn differently.
+    fn hundredfold(mut table: Table) -> Table {
+        for row in &mut table.rows {
+            row.size = row.size.map(|size| size * 100);
+            for cell in &mut row.cells {
+                if let Cell::Number(number) = cell {
+                    number.size *= 100;
+                    number.retained *= 100;
+                }
+            }
+        }
+        for average in table.averages.iter_mut().flatten() {
+            average.size *= 100;
+            average.retained *= 100;
+        }
+        table
+    }
+
     /// Returns a table of any size, with a share that falls from `rate`.
     fn sized(rows: usize, cols: usize, rate: u64) -> Table {
         let mut table = sample::table();
@@ -422,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_chart_says_what_it_shows_and_has_a_class_for_every_kind_of_mark() {
-        let [alone, curve, sizes, trend] = all(&sample::table());
+        let [alone, curve, sizes, trend] = all(&hundredfold(sample::table()));
         assert!(
             alone.contains("<title id=\"retention-chart-title\">signup → active, daily cohorts"),
             "{alone}"
@@ -502,7 +520,10 @@ mod tests {
         let table = sized(31, 13, 80);
         let ats = |svg: &str, mark: &str| -> Vec<String> {
             let start = format!("<{mark} data-at=\"");
-            svg.split(&start)
+            // Areas for the pointer come last, and have all of them.
+            let marks = svg.split("<g class=\"hits\"").next().unwrap();
+            marks
+                .split(&start)
                 .skip(1)
                 .map(|mark| mark.split('"').next().unwrap().to_owned())
                 .collect()
@@ -520,7 +541,7 @@ mod tests {
         assert_eq!(ats(&trend(&table, 12), "circle"), cohorts[..19]);
         // Each line still starts in its cohort's first column, at 100 % or less.
         assert!(
-            curve(&table, &Benchmarks::default()).len() < 15_000,
+            curve(&table, &Benchmarks::default()).len() < 20_000,
             "{}",
             curve(&table, &Benchmarks::default()).len()
         );
@@ -539,7 +560,7 @@ mod tests {
                         wellformed(&svg);
                         assert!(!svg.contains("style="), "{svg}");
                         assert!(svg.matches("<text").count() <= 6 + 13 + 5, "{svg}");
-                        assert!(svg.len() < 48_000, "{} bytes for {n}", svg.len());
+                        assert!(svg.len() < 96_000, "{} bytes for {n}", svg.len());
                     }
                     trend_caption(&table, column);
                 }
@@ -604,25 +625,26 @@ mod tests {
         for (k, average) in table.averages.iter_mut().enumerate() {
             *average = average.map(|a| crate::reports::retention::Average {
                 rate: 0.9 / (coord(k) + 1.0),
+                size: 1_000,
                 interval: None,
                 ..a
             });
         }
         let svg = curve(&table, &Benchmarks::default());
-        let step = 1_100.0 / 29.0;
+        let step = 1_460.0 / 29.0;
         let labels = texts(&svg, "labels");
         assert_eq!(
             labels.iter().map(|(text, ..)| &**text).collect::<Vec<_>>(),
             ["45.0%", "11.2%"]
         );
-        assert!((labels[1].1 - 104.0 - 7.0 * step).abs() < 1.0, "{labels:?}");
+        assert!((labels[1].1 - 84.0 - 7.0 * step).abs() < 1.0, "{labels:?}");
         assert_eq!(svg.matches("<g class=\"leader\"").count(), 1, "{svg}");
         // With few columns the first figure is beside its point and needs no leader line.
         table.averages.truncate(8);
         assert!(
             !curve(&table, &Benchmarks::default()).contains("leader")
                 && texts(&curve(&table, &Benchmarks::default()), "labels")[0].1
-                    > 104.0 + 1_100.0 / 7.0
+                    > 84.0 + 1_460.0 / 7.0
         );
     }
 
@@ -673,20 +695,19 @@ mod tests {
 
     #[test]
     fn a_trend_is_drawn_as_it_was() {
-        let mut table = sample::table();
+        let mut table = hundredfold(sample::table());
         insta::assert_snapshot!(trend(&table, 2).replace("><", ">\n<"), @r##"
         <svg xmlns="http://www.w3.org/2000/svg" class="chart trend roomy" viewBox="0 0 1920 500" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif" role="img" aria-labelledby="trend-title trend-desc">
         <title id="trend-title">Return on day 2, by cohort</title>
         <desc id="trend-desc">50.0% for Fri 20 Nov 2026. The average is 50.0%.</desc>
         <g class="rules" fill="none" stroke="#E2E8EE" stroke-width="2">
-        <path d="M104,408 1692,408M104,317 1692,317M104,226 1692,226M104,135 1692,135M104,44 1692,44"/>
+        <path d="M104,408 1692,408M104,287 1692,287M104,166 1692,166M104,44 1692,44"/>
         </g>
-        <g class="ticks" fill="#566778" font-size="20" text-anchor="end">
+        <g class="ticks" fill="#566778" font-size="24" text-anchor="end">
         <text x="90" y="408" dy="0.5ex">0%</text>
-        <text x="90" y="317" dy="0.5ex">25%</text>
-        <text x="90" y="226" dy="0.5ex">50%</text>
-        <text x="90" y="135" dy="0.5ex">75%</text>
-        <text x="90" y="44" dy="0.5ex">100%</text>
+        <text x="90" y="287" dy="0.5ex">20%</text>
+        <text x="90" y="166" dy="0.5ex">40%</text>
+        <text x="90" y="44" dy="0.5ex">60%</text>
         </g>
         <g class="ticks" fill="#566778" font-size="20" text-anchor="middle">
         <text x="302" y="422" dy="0.76em">20 Nov</text>
@@ -696,22 +717,36 @@ mod tests {
         <text x="898" y="462" dy="0.76em">day of signup</text>
         </g>
         <g class="whiskers" fill="none" stroke="#185A96" stroke-width="3" stroke-opacity="0.55">
-        <path d="M302,354 302,99"/>
+        <path d="M302,135 302,76"/>
         </g>
         <g class="mean" stroke-dasharray="10 8" fill="none" stroke="#566778" stroke-width="2">
-        <polyline points="104,226 1692,226"/>
+        <polyline points="104,105 1692,105"/>
         </g>
         <g class="ticks" fill="#566778" font-size="20" text-anchor="start">
-        <text x="1706" y="226" dy="0.5ex">average 50.0%</text>
+        <text x="1706" y="105" dy="0.5ex">average 50.0%</text>
         </g>
         <g class="dots full" fill="#185a96" stroke="#185A96" stroke-width="4">
-        <circle data-at="2026-11-20" cx="302" cy="226" r="6"/>
+        <circle data-at="2026-11-20" cx="302" cy="105" r="6"/>
         </g>
         <g class="dots running" fill="#ffffff" stroke="#185A96" stroke-width="3" stroke-opacity="0.5">
         <circle data-at="2026-11-21" cx="699" cy="408" r="5"/>
         </g>
         <g class="labels" font-weight="700" paint-order="stroke" stroke="#ffffff" stroke-width="6" stroke-linejoin="round" fill="#185A96" font-size="24" text-anchor="middle">
-        <text x="302" y="92" dy="-0.5ex">50.0%</text>
+        <text x="302" y="69" dy="-0.5ex">50.0%</text>
+        </g>
+        <g class="hits" fill="none" pointer-events="all">
+        <rect data-at="2026-11-20" data-x="302" x="104" y="44" width="397" height="364">
+        <title>Fri 20 Nov 2026 · 50.0% (45.1–54.9) · 200 of 400</title>
+        </rect>
+        <rect data-at="2026-11-21" data-x="700" x="501" y="44" width="397" height="364">
+        <title>Sat 21 Nov 2026 · 0.0% (0.0–1.9) · 0 of 200 · still in progress</title>
+        </rect>
+        <rect data-at="2026-11-22" data-x="1096" x="898" y="44" width="397" height="364">
+        <title>Sun 22 Nov 2026 · no number</title>
+        </rect>
+        <rect data-at="2026-11-23" data-x="1494" x="1295" y="44" width="397" height="364">
+        <title>Mon 23 Nov 2026 · no number</title>
+        </rect>
         </g>
         </svg>
         "##);
