@@ -189,7 +189,8 @@ fn draw(compared: &Compared, goal: Option<u32>, canvas: &Canvas, id: &str, class
     }
     moved_apart(&mut labels);
     plot.texts("labels numbers", labels);
-    let step = (columns - from).div_ceil(14).max(1);
+    let room = if canvas.width <= SNUG.width { 7 } else { 14 };
+    let step = (columns - from).div_ceil(room).max(1);
     let named: Vec<(usize, String)> = (from..columns)
         .step_by(step)
         .map(|place| {

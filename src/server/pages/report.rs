@@ -7,7 +7,7 @@ use askama::Template;
 use crate::calendar::{Calendar, Period};
 use crate::endpoints::{AnswerError, Endpoint};
 use crate::render::charts::{self, Drawing, Figure};
-use crate::render::{text, words};
+use crate::render::{many, text, words};
 use crate::reports::coverage::State;
 use crate::reports::frame::{Column, Frame, Value};
 use crate::reports::{Exports, Field, Kind, Params, Problem};
@@ -60,8 +60,8 @@ struct Row {
     /// What the chart calls it; empty if no chart shows it.
     at: String,
     cells: Vec<Cell>,
-    /// Whether it stands for several periods without numbers.
-    is_folded: bool,
+    /// What stands instead of the cells of several periods without numbers.
+    folded: Option<String>,
 }
 
 /// The answer.
@@ -268,23 +268,25 @@ fn report(
         is_by_period && values.all(|value| matches!(value, Value::Empty | Value::Word(_)))
     };
     let mut shown: Vec<Row> = Vec::new();
-    let mut begun: Option<Period> = None;
+    let mut begun: Option<(Period, u64)> = None;
     for (place, row) in rows.iter().enumerate() {
         let column = drawn.get(place);
         let period = column.and_then(|column| column.period);
         let span = begun.filter(|_| is_blank(row)).zip(period);
         // A period without numbers joins the one before it.
-        if let (Some((first, last)), Some(before)) = (span, shown.last_mut()) {
+        if let (Some(((first, count), last)), Some(before)) = (span, shown.last_mut()) {
+            let range = words::from_to(first, last);
+            let periods = many(count + 1, first.grain().as_str());
             before.at = String::new();
-            before.cells[0].text = words::from_to(first, last);
-            before.is_folded = true;
+            before.folded = Some(format!("{range}: not recorded, {periods}"));
+            begun = Some((first, count + 1));
             continue;
         }
-        begun = period.filter(|_| is_blank(row));
+        begun = period.filter(|_| is_blank(row)).map(|period| (period, 1));
         shown.push(Row {
             at: column.map(|column| column.at.clone()).unwrap_or_default(),
             cells: row.iter().map(cell).collect(),
-            is_folded: false,
+            folded: None,
         });
     }
     if is_by_period {
