@@ -1,10 +1,10 @@
 //! The curves of several groups as a chart.
 
 use crate::render::axis::Axis;
-use crate::render::chart::{CURVE, Canvas, LOW, SNUG, as_of, titled};
+use crate::render::chart::{CURVE, Canvas, Hit, LOW, SNUG, as_of, titled};
 use crate::render::drawing::Drawing;
 use crate::render::groups::short_name;
-use crate::render::plot::{COLOURS, DASHES, Hit, Label, Plot};
+use crate::render::plot::{COLOURS, DASHES, Label, Plot};
 use crate::render::{groups, words};
 use crate::reports::comparison::{Compared, Group, GroupKind};
 use crate::reports::retention::Average;

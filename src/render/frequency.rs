@@ -2,9 +2,9 @@
 
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, periods_of};
-use crate::render::chart::{CURVE, Canvas, LOW, SIZES, SNUG, short_count, titled};
+use crate::render::chart::{CURVE, Canvas, Hit, LOW, SIZES, SNUG, short_count, titled};
 use crate::render::drawing::{Drawing, Figure};
-use crate::render::plot::{COLOURS, Column, Hit, Plot, height};
+use crate::render::plot::{COLOURS, Column, Plot, height};
 use crate::render::{many, thousands, words};
 use crate::reports::Exports;
 use crate::reports::coverage::State;

@@ -1,9 +1,9 @@
 //! A lifecycle as figures, notes and a chart of stacked bars.
 
 use crate::render::axis::{Axis, period_labels, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, SNUG, WHOLE, short_count, titled};
+use crate::render::chart::{CURVE, Canvas, Hit, SIZES, SNUG, WHOLE, short_count, titled};
 use crate::render::drawing::{Drawing, Figure};
-use crate::render::plot::{Column, Hit, Label, Plot, height};
+use crate::render::plot::{Column, Label, Plot, height};
 use crate::render::{thousands, words};
 use crate::reports::Exports;
 use crate::reports::coverage::State;

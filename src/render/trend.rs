@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use crate::calendar::{Grain, Zone};
 use crate::render::axis::{Axis, period_labels, periods_of};
 use crate::render::chart::{
-    Bar, CURVE, Canvas, DataTable, SIZES, SNUG, bar_layers, escaped, greatest, opening, short_count,
+    Bar, CURVE, Canvas, Columns, DataTable, Hit, SIZES, SNUG, bar_layers, escaped, greatest, hits,
+    opening, short_count,
 };
-use crate::render::plot::{Columns, Hit, height, hits};
+use crate::render::plot::height;
 use crate::render::{thousands, words};
 use crate::reports::retention::State;
 use crate::reports::trend::{Activity, Point};

@@ -1,10 +1,10 @@
 //! Trends as figures, notes and a chart of lines.
 
 use crate::render::axis::{Axis, period_labels, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, SNUG, WHOLE, short_count, titled};
+use crate::render::chart::{CURVE, Canvas, Hit, SIZES, SNUG, WHOLE, short_count, titled};
 use crate::render::comparison::{Look, looks, moved_apart};
 use crate::render::drawing::{Drawing, Figure};
-use crate::render::plot::{Hit, Label, Plot, height};
+use crate::render::plot::{Label, Plot, height};
 use crate::render::{groups, thousands, words};
 use crate::reports::Exports;
 use crate::reports::comparison::Basis;

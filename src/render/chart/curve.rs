@@ -8,11 +8,10 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, column_step};
 use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
-    CURVE, Canvas, SNUG, TEXT, addressed, colour, coord, label, named, nothing_yet, opening, rules,
-    stretches, stroke, titled, write_at,
+    CURVE, Canvas, Columns, Hit, SNUG, TEXT, addressed, colour, coord, hits, label, named,
+    nothing_yet, opening, rules, stretches, stroke, titled, write_at,
 };
 use crate::render::colour::Theme;
-use crate::render::plot::{Columns, Hit, hits};
 use crate::render::{many, thousands, words};
 use crate::reports::retention::figures::Figures;
 use crate::reports::retention::{

@@ -7,6 +7,7 @@
 
 mod curve;
 mod data_table;
+mod hits;
 mod label_layout;
 mod marks;
 mod sizes;
@@ -31,6 +32,7 @@ use crate::reports::retention::Table;
 pub(super) use curve::as_of;
 pub use curve::{MAX_SINGLE, curve, curve_caption, curve_small, file};
 pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
+pub(super) use hits::{Columns, Hit, hits};
 pub use sizes::sizes;
 
 pub(super) use sizes::{Bar, bar_layers, greatest};

@@ -7,11 +7,10 @@ use plotters::style::text_anchor::{HPos, VPos};
 use crate::calendar::{Grain, Period};
 use crate::render::axis::Axis;
 use crate::render::chart::{
-    Canvas, SIZES, TEXT, addressed, colour, coord, label, named, nothing_yet, opening, rules,
-    short_count, write_at,
+    Canvas, Columns, Hit, SIZES, TEXT, addressed, colour, coord, hits, label, named, nothing_yet,
+    opening, rules, short_count, write_at,
 };
 use crate::render::colour::Theme;
-use crate::render::plot::{Columns, Hit, hits};
 use crate::render::{self, words};
 use crate::reports::retention::{Row, State, Table};
 

@@ -8,11 +8,10 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
-    Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules, stretches,
-    stroke, write_at,
+    Canvas, Columns, Hit, Plane, addressed, colour, coord, hits, label, named, nothing_yet,
+    opening, rules, stretches, stroke, write_at,
 };
 use crate::render::colour::Theme;
-use crate::render::plot::{Columns, Hit, hits};
 use crate::render::{thousands, words};
 use crate::reports::retention::{FEWEST_PEOPLE, Number, Row, State, Table};
 

@@ -4,20 +4,12 @@ use crate::calendar::Calendar;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Column, Frame, Value, bounds};
+use crate::reports::retention::benchmarks::Benchmarks;
 use crate::reports::retention::columns::Brackets;
 use crate::reports::retention::json::TableJson;
 use crate::reports::retention::query::{Measure, Show};
 use crate::reports::retention::table::{Cell, Number, Table};
 use crate::sets::Segment;
-
-/// What a curve is read against.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Benchmarks {
-    /// A share in percent.
-    pub goal: Option<u32>,
-    /// The same question, of as many cohorts just before.
-    pub previous: Option<Table>,
-}
 
 /// A table with what its cells show.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,6 +3,7 @@
 //! [`Query`] is the question, [`Question`] the question with its cohorts fixed, [`Table`] the
 //! answer.
 
+mod benchmarks;
 mod columns;
 mod export;
 pub mod figures;
@@ -14,8 +15,9 @@ mod table;
 
 pub use crate::reports::coverage::State;
 pub use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
+pub use benchmarks::Benchmarks;
 pub use columns::{Brackets, BracketsError, Column};
-pub use export::{Benchmarks, Shown};
+pub use export::Shown;
 pub use json::{AverageJson, QueryJson, RowJson, TableJson};
 pub use params::{FIELDS, Parts};
 pub use plan::Question;
