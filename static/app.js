@@ -11,16 +11,51 @@ for (const form of document.querySelectorAll("form.ask")) {
   });
 }
 
-for (const button of document.querySelectorAll("button[data-copy]")) {
-  if (!navigator.clipboard) continue;
-  const label = button.textContent;
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    const link = new URL(button.dataset.copy, location.href).href;
-    button.textContent = await navigator.clipboard.writeText(link).then(() => "Copied", () => "Not allowed");
-    setTimeout(() => (button.textContent = label), 1500);
-  });
+// Buttons that copy the address, the table or the picture of a chart.
+const copies = {
+  copy: ({ copy }) => navigator.clipboard.writeText(new URL(copy, location.href).href),
+  copyTable: () => copyAs({ "text/plain": tableAsText(), "text/html": tableAsHtml() }),
+  copyImage: ({ copyImage }) =>
+    copyAs({ "image/png": fetch(copyImage).then((answer) => (answer.ok ? answer.blob() : Promise.reject(answer.status))) }),
+};
+
+function copyAs(kinds) {
+  const blobs = Object.entries(kinds).map(([type, of]) => [type, typeof of === "string" ? new Blob([of], { type }) : of]);
+  return navigator.clipboard.write([new ClipboardItem(Object.fromEntries(blobs))]);
 }
+
+// Returns the texts of the page's table, row by row, without remarks in small letters. A wide cell fills its columns.
+function tableTexts() {
+  const text = (cell) => {
+    const copy = cell.cloneNode(true);
+    copy.querySelectorAll("small, svg, .fold-mark").forEach((remark) => remark.remove());
+    return copy.textContent.replace(/\s+/g, " ").trim();
+  };
+  const rows = [...document.querySelector("table.cohorts").rows];
+  return rows.map((row) => [...row.cells].flatMap((cell) => [text(cell), ...Array(cell.colSpan - 1).fill("")]));
+}
+
+const tableAsText = () => tableTexts().map((row) => row.join("\t")).join("\n");
+
+function tableAsHtml() {
+  const row = (texts) => element("tr", {}, ...texts.map((text) => element("td", {}, text)));
+  return element("table", {}, element("tbody", {}, ...tableTexts().map(row))).outerHTML;
+}
+
+for (const [kind, copy] of Object.entries(copies)) {
+  for (const button of document.querySelectorAll(`button[data-${kind.replace(/[A-Z]/, (c) => `-${c.toLowerCase()}`)}]`)) {
+    if (!navigator.clipboard) continue;
+    const label = button.textContent;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      button.textContent = await copy(button.dataset).then(() => "Copied", () => "Not allowed");
+      setTimeout(() => (button.textContent = label), 1500);
+    });
+  }
+}
+
+// Menus close as soon as something else is used.
+addEventListener("pointerdown", ({ target }) => document.querySelectorAll(".menu[open]").forEach((menu) => menu.contains(target) || (menu.open = false)));
 
 // The grid is a single tab stop. Arrow keys, Home and End move between its numbers.
 for (const body of document.querySelectorAll("table.cohorts > tbody")) {
@@ -46,39 +81,186 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
   });
 }
 
-// Highlight the cohort of the hovered or focused row in the charts: its line, bar and point.
-for (const body of document.querySelectorAll("table.cohorts > tbody")) {
-  const charts = document.querySelectorAll(".charts .chart");
-  const make = (name, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const attribute in attributes) made.setAttribute(attribute, attributes[attribute]);
-    return made;
+// Charts answer the pointer, a finger and the keyboard: a rule at the column, and a card with what the server wrote into
+// its hit area. The row or column of the table with the same numbers is highlighted, and the other way round.
+const table = document.querySelector("table.cohorts");
+const charts = [...document.querySelectorAll(".charts svg:has(.hits)")].map(chart);
+const NUMBERS = 2; // The columns of a retention table before its numbers.
+
+function make(name, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const attribute in attributes) made.setAttribute(attribute, attributes[attribute]);
+  return made;
+}
+
+function chart(svg) {
+  const hits = svg.querySelector(".hits");
+  const areas = [...hits.children].map((area) => ({
+    at: area.dataset.at,
+    x: Number(area.dataset.x),
+    top: Number(area.getAttribute("y")),
+    bottom: Number(area.getAttribute("y")) + Number(area.getAttribute("height")),
+    text: area.textContent,
+  }));
+  const said = [...svg.querySelectorAll(":scope > title, :scope > desc")].map((part) => part.textContent).join(". ");
+  // The browser's own tooltips would cover the card.
+  svg.querySelectorAll("title").forEach((title) => title.remove());
+  svg.removeAttribute("aria-labelledby");
+  const figure = svg.parentElement;
+  const card = element("div", { className: "said", hidden: true });
+  const drawn = { svg, areas, card, keys: hits.dataset.keys?.split(" ") ?? [], at: -1 };
+  figure.append(card);
+  const attributes = { tabindex: 0, role: "slider", "aria-roledescription": "chart", "aria-label": said,
+    "aria-valuemin": 0, "aria-valuemax": Math.max(0, areas.length - 1), "aria-valuenow": 0, "aria-valuetext": areas[0]?.text ?? "" };
+  for (const attribute in attributes) svg.setAttribute(attribute, attributes[attribute]);
+  const nearest = ({ clientX }) => {
+    const box = svg.getBoundingClientRect();
+    const x = ((clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
+    return areas.reduce((best, area, i) => (Math.abs(area.x - x) < Math.abs(areas[best].x - x) ? i : best), 0);
   };
-  let lit;
-  const light = (row) => {
-    if (row === lit) return;
-    lit = row;
-    for (const old of document.querySelectorAll(".chart > .lit")) old.remove();
-    const at = row?.dataset.at;
-    if (!at) return;
-    for (const chart of charts) {
-      // Copies, because SVG draws the last element on top.
-      const top = make("g", { class: "lit" });
-      for (const mark of chart.querySelectorAll(`[data-at="${at}"]`)) {
-        const group = mark.parentNode.cloneNode(false);
-        group.append(mark.cloneNode(true));
-        top.append(group);
-        for (const point of mark.getAttribute("points")?.trim().split(" ") ?? []) {
-          const [cx, cy] = point.split(",");
-          top.append(make("circle", { cx, cy, r: 6 }));
-        }
+  let known;
+  svg.addEventListener("pointerdown", (event) => {
+    // A finger reads first; it opens what it reads by touching it again.
+    known = event.pointerType !== "touch" || drawn.at === nearest(event);
+    show(drawn, nearest(event));
+  });
+  svg.addEventListener("pointermove", (event) => show(drawn, nearest(event)));
+  svg.addEventListener("pointerleave", ({ pointerType }) => pointerType !== "touch" && hide());
+  svg.addEventListener("click", () => known && linkOf(areas[drawn.at]?.at)?.click());
+  svg.addEventListener("focus", () => svg.matches(":focus-visible") && show(drawn, Math.max(0, drawn.at)));
+  svg.addEventListener("blur", hide);
+  svg.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const last = areas.length - 1;
+    const to = { ArrowLeft: drawn.at - 1, ArrowRight: drawn.at + 1, Home: 0, End: last }[event.key];
+    if (to !== undefined) show(drawn, Math.min(last, Math.max(0, to)));
+    else if (event.key === "Enter") linkOf(areas[drawn.at]?.at)?.click();
+    else return;
+    event.preventDefault();
+  });
+  return drawn;
+}
+
+const rowOf = (at) => table?.querySelector(`tbody tr[data-at="${CSS.escape(at)}"]`);
+
+// Returns the link of a chart's column: the people of a row, or what the heading of a column leads to.
+function linkOf(at) {
+  if (at === undefined || !table) return undefined;
+  return (rowOf(at) ?? table.tHead.rows[0].cells[Number(at) + NUMBERS])?.querySelector("a");
+}
+
+// Returns the cell of a row at a column of numbers, if it is no wider.
+function cellAt(row, column) {
+  let place = 0;
+  for (const cell of row.cells) {
+    if (place === column + NUMBERS) return cell.colSpan === 1 ? cell : undefined;
+    place += cell.colSpan;
+  }
+  return undefined;
+}
+
+function clear() {
+  document.querySelectorAll(".chart > .lit, .chart > .rule").forEach((old) => old.remove());
+  document.querySelectorAll("table .lit").forEach((old) => old.classList.remove("lit"));
+}
+
+function hide() {
+  clear();
+  for (const drawn of charts) {
+    drawn.card.hidden = true;
+    if (document.activeElement !== drawn.svg) drawn.at = -1;
+  }
+}
+
+// Draws the rule of a column, and copies of its marks, because SVG draws the last element on top.
+function light({ svg, areas }, at) {
+  const area = areas.find((area) => area.at === at);
+  const top = make("g", { class: "lit" });
+  for (const mark of svg.querySelectorAll(`:not(.hits) > [data-at="${CSS.escape(at)}"]`)) {
+    const group = mark.parentNode.cloneNode(false);
+    group.append(mark.cloneNode(true));
+    top.append(group);
+    for (const point of mark.getAttribute("points")?.trim().split(" ") ?? []) {
+      const [cx, cy] = point.split(",");
+      top.append(make("circle", { cx, cy, r: 6 }));
+    }
+  }
+  if (area) svg.insertBefore(make("path", { class: "rule", d: `M${area.x} ${area.top}V${area.bottom}` }), svg.querySelector(".hits"));
+  // The points of the lines at the rule.
+  let heights = [];
+  if (area) {
+    for (const group of svg.querySelectorAll(".line, .dots")) {
+      const points = [...(group.querySelector("path")?.getAttribute("d") ?? "").matchAll(/([\d.]+) ([\d.]+)/g)].map(([, x, y]) => [x, y]);
+      const dots = [...group.querySelectorAll("circle")].map((dot) => [dot.getAttribute("cx"), dot.getAttribute("cy")]);
+      const found = [...points, ...dots].filter(([x]) => Math.abs(x - area.x) < 2);
+      heights.push(...found.map(([, y]) => Number(y)));
+      for (const [cx, cy] of group.matches(".pale, [data-at]") ? [] : found) {
+        const point = make("g", { class: `point ${group.getAttribute("class")}` });
+        point.append(make("circle", { cx, cy, r: 9 }));
+        top.append(point);
       }
-      if (top.firstChild) chart.append(top);
+    }
+  }
+  if (top.firstChild) svg.append(top);
+  return heights;
+}
+
+function show(drawn, index) {
+  const { svg, areas, card, keys } = drawn;
+  const area = areas[index];
+  if (!area || (drawn.at === index && !card.hidden)) return;
+  hide();
+  drawn.at = index;
+  svg.setAttribute("aria-valuenow", index);
+  svg.setAttribute("aria-valuetext", area.text);
+  const heights = light(drawn, area.at);
+  const row = rowOf(area.at);
+  if (row) row.classList.add("lit");
+  else if (table) for (const row of table.rows) cellAt(row, Number(area.at))?.classList.add("lit");
+  const [first, ...others] = area.text.split("\n").map((line) => line.split(" · "));
+  const [name, value, ...more] = first;
+  card.replaceChildren(element("p", {}, element("b", {}, name), ...(value ? [" ", element("strong", {}, value)] : []), " ", more.join(" · ")));
+  const line = ([name, ...numbers], i) => {
+    const key = keys[i] ? [element("i", { className: `key-of ${keys[i]}` })] : [];
+    return element("tr", {}, element("th", { colSpan: numbers.length ? 1 : 4 }, ...key, name), ...numbers.map((number) => element("td", {}, number)));
+  };
+  if (others.length) card.append(element("table", {}, ...others.map(line)));
+  card.hidden = false;
+  card.classList.toggle("below", svg.matches(".snug"));
+  // Beside the rule, where no line is. Below a narrow chart.
+  const figure = svg.parentElement.getBoundingClientRect();
+  const box = svg.getBoundingClientRect();
+  const scale = box.width / svg.viewBox.baseVal.width;
+  const x = box.left - figure.left + area.x * scale;
+  const isRight = area.x > svg.viewBox.baseVal.width / 2;
+  const isLow = heights.length ? heights.reduce((a, b) => a + b) / heights.length > (area.top + area.bottom) / 2 : true;
+  const offset = box.top - figure.top;
+  card.style.left = svg.matches(".snug") ? "" : `${Math.max(4, Math.min(isRight ? x - card.offsetWidth - 10 : x + 10, figure.width - card.offsetWidth - 4))}px`;
+  card.style.top = svg.matches(".snug") ? "" : `${isLow ? offset + area.top * scale : offset + area.bottom * scale - card.offsetHeight - 6}px`;
+}
+
+addEventListener("keydown", ({ key }) => key === "Escape" && hide());
+
+// The other way round: from the table to the charts.
+if (table && charts.length) {
+  let lit;
+  const point = (cell) => {
+    const row = cell?.closest("tr");
+    const at = row?.dataset.at;
+    const column = cell?.querySelector("a") && cell.cellIndex >= NUMBERS ? String(cell.cellIndex - NUMBERS) : undefined;
+    const what = [at, column].join();
+    if (what === lit) return;
+    lit = what;
+    hide();
+    // The other one of a wide and a narrow chart is not shown.
+    for (const drawn of charts.filter(({ svg }) => svg.getClientRects().length)) {
+      if (at) light(drawn, at);
+      if (column !== undefined && !drawn.areas.some((area) => area.at === at)) light(drawn, column);
     }
   };
-  const focused = () => body.contains(document.activeElement) && document.activeElement.closest("tr");
-  for (const come of ["pointerover", "focusin"]) body.addEventListener(come, (event) => light(event.target.closest("tr")));
-  for (const go of ["pointerleave", "focusout"]) body.addEventListener(go, () => light(focused() || undefined));
+  const focused = () => table.contains(document.activeElement) && document.activeElement.closest("td, th");
+  for (const come of ["pointerover", "focusin"]) table.addEventListener(come, (event) => point(event.target.closest("td, th")));
+  for (const go of ["pointerleave", "focusout"]) table.addEventListener(go, () => point(focused() || undefined));
 }
 
 // Add and remove filters without a reload: filling "+ and" adds an empty field, × removes a filter.

@@ -91,8 +91,8 @@ impl Out {
         writeln!(self.0, "{line}")
     }
 
-    pub fn text(&mut self, text: &str) -> io::Result<()> {
-        self.0.write_all(text.as_bytes())
+    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
     }
 
     pub fn finish(mut self) -> io::Result<()> {

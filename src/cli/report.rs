@@ -27,6 +27,7 @@ enum Format {
     Tidy,
     Json,
     Svg,
+    Png,
 }
 
 /// A report, the values of its fields, and the output format.
@@ -186,7 +187,7 @@ impl ReportArgs {
         let answer = answer.map_err(|error| self.usage(error))?;
         let export = answer.export.as_ref();
         let mut out = Out::new();
-        out.text(&self.render(export)?)?;
+        out.bytes(&self.render(export)?)?;
         out.finish()?;
         if let Some((table, _)) = export.grid() {
             return retention::print_notes(table, &answer, &tracker, clock);
@@ -198,15 +199,21 @@ impl ReportArgs {
         notes.print(&tracker, clock)
     }
 
-    fn render(&self, export: &dyn Exports) -> Result<String, Usage> {
-        Ok(match self.format {
+    fn render(&self, export: &dyn Exports) -> Result<Vec<u8>, Usage> {
+        let chart = |format: &str| {
+            let name = self.endpoint.name();
+            let none = || Usage(format!("--format {format}: `{name}` has no chart"));
+            export.chart().ok_or_else(none)
+        };
+        let text = match self.format {
             Format::Table => {
                 let stdout = std::io::stdout();
                 let terminal = stdout.is_terminal().then(terminal_size::terminal_size);
                 let terminal = terminal.flatten().map(|(width, _)| width.0.into());
                 let width = self.width.or(terminal);
                 if let Some((table, show)) = export.grid() {
-                    return Ok(text::table(table, show, width, has_colour(&stdout)));
+                    let text = text::table(table, show, width, has_colour(&stdout));
+                    return Ok(text.into_bytes());
                 }
                 let title = words::shortened(&export.title(), 200);
                 let table = text::frame(&export.summary(), width);
@@ -222,14 +229,10 @@ impl ReportArgs {
             Format::Csv => csv::frame(&export.wide()),
             Format::Tidy => csv::frame(&export.tidy()),
             Format::Json => format!("{}\n", export.json()),
-            Format::Svg => match export.chart() {
-                Some(chart) => charts::file(chart),
-                None => {
-                    let name = self.endpoint.name();
-                    return Err(Usage(format!("--format svg: `{name}` has no chart")));
-                }
-            },
-        })
+            Format::Svg => charts::file(chart("svg")?),
+            Format::Png => return Ok(charts::picture(chart("png")?)),
+        };
+        Ok(text.into_bytes())
     }
 
     /// The error, with the names of options instead of fields.

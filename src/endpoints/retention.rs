@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::endpoints::endpoint::problem;
 use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::comparison::{Comparison, ShownGroups};
-use crate::reports::retention::{FIELDS, Parts, Shown};
+use crate::reports::retention::{Benchmarks, FIELDS, Parts, PreviousRange, Shown};
 use crate::reports::{Params, Problem, plan_at};
 use crate::tracker::{Run, Tracker};
 
@@ -59,16 +59,34 @@ impl Endpoint for Retention {
     ) -> Result<Answer, AnswerError> {
         let parts = Parts::read(params)?;
         let show = parts.show;
+        let goal = parts.goal;
         let query = parts.query();
         if let Some(grouping) = parts.grouping {
             let answered = tracker.run(&Comparison { query, grouping }, run)?;
             return Ok(Answer::of(answered, |compared| {
-                Box::new(ShownGroups { compared, show })
+                Box::new(ShownGroups {
+                    compared,
+                    show,
+                    goal,
+                })
             }));
         }
         let answered = tracker.run(&query, run)?;
+        let before = match parts.previous {
+            PreviousRange::Hidden => None,
+            PreviousRange::Shown => answered.answer.previous_query(),
+        };
+        let previous = before.map(|query| tracker.run(&query, run)).transpose()?;
+        let benchmarks = Benchmarks {
+            goal,
+            previous: previous.map(|previous| previous.answer),
+        };
         Ok(Answer::of(answered, |table| {
-            Box::new(Shown { table, show })
+            Box::new(Shown {
+                table,
+                show,
+                benchmarks,
+            })
         }))
     }
 }

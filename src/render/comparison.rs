@@ -1,7 +1,7 @@
 //! The curves of several groups as a chart.
 
 use crate::render::axis::Axis;
-use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE};
+use crate::render::chart::{CURVE, Canvas, Hit, LOW, SNUG, as_of, titled};
 use crate::render::drawing::Drawing;
 use crate::render::groups::short_name;
 use crate::render::plot::{COLOURS, DASHES, Label, Plot};
@@ -86,12 +86,18 @@ pub fn looks_of(compared: &Compared) -> Vec<Option<Look>> {
 }
 
 /// Draws the curves as a standalone file.
-pub fn file(compared: &Compared) -> String {
-    draw(compared, &CURVE, "comparison-chart", "chart")
+pub fn file(compared: &Compared, goal: Option<u32>) -> String {
+    let svg = draw(compared, goal, &CURVE, "comparison-chart", "chart");
+    let table = &compared.groups[0].table;
+    let mut facts: Vec<String> = words::range(table).into_iter().collect();
+    facts.push(words::people(compared.people));
+    facts.push(as_of(table));
+    facts.extend(words::data_ends(table));
+    titled(&svg, &compared.title(), &[facts.join(" · ")])
 }
 
 /// Draws the curves for a page.
-pub fn drawing(compared: &Compared) -> Drawing {
+pub fn drawing(compared: &Compared, goal: Option<u32>) -> Drawing {
     let drawn = looks_of(compared).iter().flatten().count();
     let some = if drawn < compared.groups.len() {
         format!("; {drawn} of {} groups", compared.groups.len())
@@ -101,17 +107,27 @@ pub fn drawing(compared: &Compared) -> Drawing {
     Drawing {
         caption: "Retention by group".to_owned(),
         detail: format!(
-            "{} of complete {}s{some}",
+            "{} of complete {}s{}{some}",
             compared.query.averaging.words(),
-            compared.query.grain
+            compared.query.grain,
+            match first_drawn(compared) {
+                0 => String::new(),
+                from => format!("; from {} {from}", compared.query.grain),
+            }
         ),
-        svg: draw(compared, &WHOLE, "curves", "chart whole roomy"),
-        small: draw(compared, &SIZES, "curves-small", "chart sizes snug"),
+        svg: draw(compared, goal, &LOW, "curves", "chart whole roomy"),
+        small: draw(compared, goal, &SNUG, "curves-small", "chart sizes snug"),
         is_wide: true,
     }
 }
 
-fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
+/// Returns the first column that is drawn: 1 where the cohort's own period would leave the others
+/// flat, which it often does.
+fn first_drawn(compared: &Compared) -> usize {
+    usize::from(compared.query.cols() > 2 && compared.query.brackets.is_none())
+}
+
+fn draw(compared: &Compared, goal: Option<u32>, canvas: &Canvas, id: &str, class: &str) -> String {
     // Names need room at the ends of the lines.
     let canvas = Canvas {
         right: canvas.right - 230,
@@ -125,17 +141,26 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         .filter_map(|(group, look)| Some((group, look?, group.table.drawn().collect())))
         .collect();
     let columns = compared.query.cols() as usize;
-    // The cohort's own period is often far above the others, and would leave them flat.
-    let from = usize::from(columns > 2 && compared.query.brackets.is_none());
+    let from = first_drawn(compared);
     let shown = || {
         lines
             .iter()
             .flat_map(|(_, _, averages)| averages[from..].iter().flatten())
     };
-    let highest = shown().map(|average| average.rate).fold(0.0, f64::max);
+    let goal = goal.map(f64::from);
+    let rates = shown().map(|average| average.rate);
+    let rates = rates.chain(goal.map(|goal| goal / 100.0));
+    let highest = rates.fold(0.0, f64::max);
     let axis = Axis::percent(if highest > 0.0 { highest } else { 1.0 });
     let mut plot = Plot::new(&canvas, (0.0, axis.top), columns - from);
     plot.rules(&axis.ticks, |tick| format!("{tick:.0$}%", axis.decimals));
+    if let Some(goal) = goal {
+        plot.goal(goal, &format!("goal {goal}%"));
+    }
+    plot.keys = looks_of(compared)
+        .iter()
+        .map(|look| look.map_or("", |look| look.class))
+        .collect();
     let mut labels = Vec::new();
     for (group, look, averages) in &lines {
         let values: Vec<Option<f64>> = averages[from..]
@@ -154,14 +179,18 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         let name = words::shortened(&short_name(&compared.grouping, &group.kind), NAMED);
         labels.push(Label {
             x: plot.middle(at) + 12.0,
-            y: plot.y(value) + 7.0,
+            y: plot.y(value) + 8.0,
             anchor: "start",
-            text: format!("{name} {}", words::percent(value / 100.0)),
+            text: {
+                let average = averages[at + from].expect("the line has a value here");
+                format!("{name} {}", words::rate_of(average.rate, average.size))
+            },
         });
     }
     moved_apart(&mut labels);
     plot.texts("labels numbers", labels);
-    let step = (columns - from).div_ceil(14).max(1);
+    let room = if canvas.width <= SNUG.width { 7 } else { 14 };
+    let step = (columns - from).div_ceil(room).max(1);
     let named: Vec<(usize, String)> = (from..columns)
         .step_by(step)
         .map(|place| {
@@ -180,19 +209,22 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
         .into_iter()
         .map(|(column, text)| Label {
             x: plot.middle(column),
-            y: below + 34.0,
+            y: below + 36.0,
             anchor: "middle",
             text,
         })
         .collect();
     words.push(Label {
         x: f64::midpoint(f64::from(canvas.left), f64::from(canvas.right)),
-        y: below + 74.0,
+        y: below + 78.0,
         anchor: "middle",
         text: format!("{grain}s after {what}"),
     });
     plot.texts("ticks", words);
-    plot.hits((from..columns).map(|place| describe(compared, place)));
+    plot.hits((from..columns).map(|place| Hit {
+        at: place.to_string(),
+        text: describe(compared, place),
+    }));
     let ends = lines.iter().filter_map(|(group, _, averages)| {
         let last = averages.iter().rev().flatten().next()?;
         Some(format!(
@@ -210,7 +242,7 @@ fn draw(compared: &Compared, canvas: &Canvas, id: &str, class: &str) -> String {
 
 /// Moves names apart that would touch: from the lowest up.
 pub(super) fn moved_apart(labels: &mut [Label]) {
-    const APART: f64 = 28.0;
+    const APART: f64 = 30.0;
     labels.sort_by(|a, b| b.y.total_cmp(&a.y));
     for at in 1..labels.len() {
         labels[at].y = labels[at].y.min(labels[at - 1].y - APART);
@@ -228,21 +260,17 @@ fn describe(compared: &Compared, place: usize) -> String {
         let name = groups::name(&group.kind);
         texts.push(match group.table.averages[place] {
             Some(average) => format!(
-                "{name} {}, {} of {}",
-                words::percent(average.rate),
+                "{name} · {} · {} of {}",
+                words::rate_of(average.rate, average.size),
                 crate::render::thousands(average.retained),
                 crate::render::thousands(average.size)
             ),
-            None => format!("{name} –"),
+            None => format!("{name} · –"),
         });
     }
     let differences = compared.differences.iter();
     let differences = differences.filter(|difference| difference.column == place);
     texts.extend(differences.filter_map(|of| groups::difference(compared, of)));
-    format!(
-        "{} {}: {}",
-        compared.query.grain,
-        column.label(),
-        texts.join("; ")
-    )
+    texts.insert(0, format!("{} {}", compared.query.grain, column.label()));
+    texts.join("\n")
 }

@@ -128,18 +128,32 @@ mod tests {
     use super::*;
     use crate::calendar::Grain;
     use crate::reports::Exports;
-    use crate::reports::retention::{Query, Show, Shown, Table};
+    use crate::reports::retention::{Benchmarks, Query, Show, Shown, Table};
     use crate::reports::sample;
 
     fn wide(table: &Table, show: Show) -> String {
         let table = table.clone();
-        frame(&Shown { table, show }.wide())
+        frame(
+            &Shown {
+                table,
+                show,
+                benchmarks: Benchmarks::default(),
+            }
+            .wide(),
+        )
     }
 
     fn tidy(table: &Table) -> String {
         let table = table.clone();
         let show = Show::Percent;
-        frame(&Shown { table, show }.tidy())
+        frame(
+            &Shown {
+                table,
+                show,
+                benchmarks: Benchmarks::default(),
+            }
+            .tidy(),
+        )
     }
 
     #[test]

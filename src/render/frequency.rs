@@ -2,10 +2,11 @@
 
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
+use crate::render::chart::{CURVE, Canvas, Hit, LOW, SIZES, SNUG, short_count, titled};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{COLOURS, Column, Plot, height};
 use crate::render::{many, thousands, words};
+use crate::reports::Exports;
 use crate::reports::coverage::State;
 use crate::reports::frequency::{Curve, Habits};
 
@@ -134,14 +135,14 @@ pub fn drawings(habits: &Habits) -> Vec<Drawing> {
     let mut drawings = vec![
         Drawing {
             svg: histogram(habits, &CURVE, "frequency", "chart curve roomy"),
-            small: histogram(habits, &SIZES, "frequency-small", "chart sizes snug"),
+            small: histogram(habits, &SNUG, "frequency-small", "chart sizes snug"),
             ..beside_others(habits)
         },
         Drawing {
             caption: "At least".to_owned(),
             detail: format!("share of people with so many {unit}s or more"),
-            svg: at_least(habits, "at-least", "chart sizes roomy"),
-            small: at_least(habits, "at-least-small", "chart sizes snug"),
+            svg: at_least(habits, &SIZES, "at-least", "chart sizes roomy"),
+            small: at_least(habits, &SNUG, "at-least-small", "chart sizes snug"),
             is_wide: false,
         },
     ];
@@ -149,8 +150,8 @@ pub fn drawings(habits: &Habits) -> Vec<Drawing> {
         drawings.push(Drawing {
             caption: "Active days of 7".to_owned(),
             detail: "mean of the people of each complete week".to_owned(),
-            svg: weeks(habits, &WHOLE, "weeks", "chart whole roomy"),
-            small: weeks(habits, &SIZES, "weeks-small", "chart sizes snug"),
+            svg: weeks(habits, &LOW, "weeks", "chart whole roomy"),
+            small: weeks(habits, &SNUG, "weeks-small", "chart sizes snug"),
             is_wide: true,
         });
     }
@@ -159,7 +160,12 @@ pub fn drawings(habits: &Habits) -> Vec<Drawing> {
 
 /// Draws the histogram as a standalone file.
 pub fn file(habits: &Habits) -> String {
-    histogram(habits, &CURVE, "frequency", "chart")
+    let svg = histogram(habits, &CURVE, "frequency", "chart");
+    let facts: Vec<String> = [span(&habits.curve), habits.calendar().words()]
+        .into_iter()
+        .chain(habits.data_ends.map(words::ends))
+        .collect();
+    titled(&svg, &habits.title(), &[facts.join(" · ")])
 }
 
 /// Returns the columns that the axis names, with their numbers.
@@ -201,10 +207,18 @@ fn histogram(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String 
     plot.hits(
         (1..)
             .zip(people)
-            .map(|(k, people)| format!("{}: {}", many(k, unit), words::people(people))),
+            .map(|(k, people)| days(k, format!("{} · {}", many(k, unit), words::people(people)))),
     );
     let title = format!("People by the number of active {unit}s of {n}");
     plot.finish(id, class, &title, &summary(habits))
+}
+
+/// What a chart says about people with this many active days.
+fn days(count: u64, text: String) -> Hit {
+    Hit {
+        at: count.to_string(),
+        text,
+    }
 }
 
 fn summary(habits: &Habits) -> String {
@@ -221,10 +235,10 @@ fn summary(habits: &Habits) -> String {
     }
 }
 
-fn at_least(habits: &Habits, id: &str, class: &str) -> String {
+fn at_least(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String {
     let unit = unit(habits);
     let n = length(habits);
-    let mut plot = Plot::new(&SIZES, (0.0, 100.0), n);
+    let mut plot = Plot::new(canvas, (0.0, 100.0), n);
     plot.rules(&[0.0, 25.0, 50.0, 75.0, 100.0], |tick| format!("{tick}%"));
     let shares: Vec<Option<f64>> = (1..=n)
         .map(|k| habits.curve.share(k).map(|share| share * 100.0))
@@ -232,13 +246,13 @@ fn at_least(habits: &Habits, id: &str, class: &str) -> String {
     let stroke = COLOURS[0];
     plot.line("line c1", &format!(r#"stroke="{stroke}""#), &shares);
     plot.below(&numbered(n), &format!("at least so many {unit}s"));
-    let shares = (1..=n).map(|k| match habits.curve.share(k) {
-        Some(share) => format!(
-            "{} or more: {}",
-            many(k as u64, unit),
-            words::percent(share)
-        ),
-        None => format!("{} or more: no people", many(k as u64, unit)),
+    let shares = (1..=n).map(|k| {
+        let share = habits.curve.share(k).map(words::percent);
+        let share = share.unwrap_or_else(|| "no people".to_owned());
+        days(
+            k as u64,
+            format!("{} or more · {share}", many(k as u64, unit)),
+        )
     });
     plot.hits(shares);
     let title = format!("Share of people with at least so many active {unit}s");
@@ -279,7 +293,10 @@ fn weeks(habits: &Habits, canvas: &Canvas, id: &str, class: &str) -> String {
             _ => format!("{label}: {people}"),
         }
     };
-    plot.hits(weeks.iter().map(describe));
+    plot.hits(weeks.iter().map(|week| Hit {
+        at: week.from.to_string(),
+        text: describe(week).replacen(": ", " · ", 1).replace(", ", " · "),
+    }));
     let text = weeks.iter().map(describe).collect::<Vec<_>>().join("; ");
     plot.finish(id, class, "Mean active days of each complete week", &text)
 }

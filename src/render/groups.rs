@@ -2,9 +2,10 @@
 
 use crate::render::{many, thousands, words};
 use crate::reports::comparison::{
-    Basis, Compared, Difference, FEWEST_PEOPLE, GroupKind, Grouping, NoTest, Values,
+    Basis, Compared, Difference, GroupKind, Grouping, NoTest, Values,
 };
 use crate::reports::coverage::State;
+use crate::reports::retention::FEWEST_PEOPLE;
 
 /// The longest name of a group in a sentence, in characters.
 const NAMED: usize = 40;

@@ -1,10 +1,11 @@
 //! A lifecycle as figures, notes and a chart of stacked bars.
 
 use crate::render::axis::{Axis, period_labels, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
+use crate::render::chart::{CURVE, Canvas, Hit, SIZES, SNUG, WHOLE, short_count, titled};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{Column, Label, Plot, height};
 use crate::render::{thousands, words};
+use crate::reports::Exports;
 use crate::reports::coverage::State;
 use crate::reports::lifecycle::{Class, Growth, Stage};
 
@@ -133,7 +134,7 @@ pub fn drawings(growth: &Growth) -> Vec<Drawing> {
         ),
         small: draw(
             growth,
-            &with_legend(&SIZES),
+            &with_legend(&SNUG),
             "lifecycle-small",
             "chart sizes snug",
         ),
@@ -157,21 +158,32 @@ pub fn beside_others(growth: &Growth) -> Drawing {
 
 /// Draws the lifecycle as a standalone file.
 pub fn file(growth: &Growth) -> String {
-    draw(growth, &with_legend(&CURVE), "lifecycle", "chart")
+    let svg = draw(growth, &with_legend(&CURVE), "lifecycle", "chart");
+    let ends = growth.stages.first().zip(growth.stages.last());
+    let range = ends.map(|(first, last)| words::from_to(first.period, last.period));
+    let facts: Vec<String> = range
+        .into_iter()
+        .chain([growth.calendar().words()])
+        .chain(growth.data_ends.map(words::ends))
+        .collect();
+    titled(&svg, &growth.title(), &[facts.join(" · ")])
 }
 
 /// Returns a canvas with room for a legend.
 fn with_legend(canvas: &Canvas) -> Canvas {
-    Canvas { top: 70, ..*canvas }
+    Canvas { top: 76, ..*canvas }
 }
 
 fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
     let stages = &growth.stages;
-    let greatest = |class| {
-        let counts = stages.iter().filter_map(|stage| stage.count(class));
-        height(counts.max().unwrap_or(0))
+    // A period in progress does not stretch the axis.
+    let active = |is_final: bool| {
+        let stages = stages.iter();
+        let stages = stages.filter(|stage| !is_final || stage.state != State::InProgress);
+        stages.filter_map(|stage| stage.count(Class::Active)).max()
     };
-    let axis = Axis::count(greatest(Class::Active));
+    let greatest = active(true).filter(|count| *count > 0).or(active(false));
+    let axis = Axis::count(height(greatest.unwrap_or(0)));
     let step = axis.ticks[1];
     let lost = stages.iter().filter_map(|stage| stage.complete());
     let lost = height(lost.map(|classes| classes.dormant).max().unwrap_or(0));
@@ -190,6 +202,7 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
         .map(|(class, colour)| (colour, class.as_str()))
         .collect();
     plot.legend(&keys);
+    plot.keys = vec!["c5", "c4", "c1", "c2"];
     plot.rules(&ticks, |tick| short_count(tick.abs(), axis.top));
     for (class, colour) in STACK {
         for (state, look) in [
@@ -239,7 +252,10 @@ fn draw(growth: &Growth, canvas: &Canvas, id: &str, class: &str) -> String {
         &period_labels(&periods, few),
         &periods_of(growth.grain, growth.zone),
     );
-    plot.hits(stages.iter().map(|stage| describe(growth, stage)));
+    plot.hits(stages.iter().map(|stage| Hit {
+        at: stage.period.to_string(),
+        text: rows_of(growth, stage),
+    }));
     let title = format!("Active people by {}", growth.grain);
     plot.finish(id, class, &title, &summary(growth))
 }
@@ -291,6 +307,32 @@ fn describe(growth: &Growth, stage: &Stage) -> String {
         thousands(classes.resurrected),
         thousands(classes.returning),
         thousands(classes.dormant)
+    )
+}
+
+/// Describes a period for the pointer: a row for each class.
+fn rows_of(growth: &Growth, stage: &Stage) -> String {
+    let label = words::full_label(stage.period);
+    let (Some(active), Some(classes)) = (stage.active, stage.classes) else {
+        return describe(growth, stage).replacen(": ", " · ", 1);
+    };
+    let (dormant, so_far) = match stage.state {
+        State::InProgress => (
+            "not back yet",
+            format!(" · {}", words::in_progress(growth.data_ends)),
+        ),
+        _ => ("dormant", String::new()),
+    };
+    let [new, resurrected, returning, lost] = [
+        classes.new,
+        classes.resurrected,
+        classes.returning,
+        classes.dormant,
+    ]
+    .map(thousands);
+    format!(
+        "{label} · {}{so_far}\nnew · {new}\nresurrected · {resurrected}\nreturning · {returning}\n{dormant} · {lost}",
+        words::people(active)
     )
 }
 

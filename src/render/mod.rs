@@ -21,6 +21,8 @@ pub mod groups;
 pub mod lifecycle;
 #[cfg(feature = "charts")]
 mod plot;
+#[cfg(feature = "charts")]
+pub mod png;
 pub mod text;
 #[cfg(feature = "charts")]
 pub mod trend;
@@ -50,8 +52,10 @@ choice! {
 choice! {
     /// The range of rates that the shades of a table cover.
     Scale {
-        /// 0–100 %, the same for every table.
+        /// Fitted if column 0 is so high that it would leave the others alike, else absolute.
         #[default]
+        Auto = "auto",
+        /// 0–100 %, the same for every table.
         Absolute = "absolute",
         /// From the lowest to the highest rate of the table, which makes small differences visible.
         Fitted = "fitted",
@@ -221,13 +225,14 @@ fn is_seen(c: char) -> bool {
 mod tests {
     use super::*;
     use crate::calendar::Grain;
-    use crate::reports::retention::{Measure, Show, Shown, Table};
+    use crate::reports::retention::{Benchmarks, Measure, Show, Shown, Table};
     use crate::reports::sample;
 
     fn shown(table: &Table) -> Shown {
         Shown {
             table: table.clone(),
             show: Show::Percent,
+            benchmarks: Benchmarks::default(),
         }
     }
 

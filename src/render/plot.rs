@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::render::chart::{Canvas, escaped, opening};
+use crate::render::chart::{Canvas, Columns, Hit, TEXT, escaped, hits, opening};
 use crate::render::colour::{Rgb, Theme};
 
 /// The colours of groups in the light theme, in the order in which groups get them. Classes `c1` to
@@ -15,15 +15,14 @@ pub(super) const COLOURS: [&str; 6] = [
 /// The dashes of the lines of groups, which tell them apart without colours.
 pub(super) const DASHES: [&str; 6] = ["", "14 6", "4 6", "14 6 4 6", "24 8", "8 12"];
 
-/// The size of a text, in units.
-const TEXT: f64 = 20.0;
-
 /// A chart while it is drawn.
 pub(super) struct Plot<'c> {
     canvas: &'c Canvas,
     low: f64,
     high: f64,
     columns: usize,
+    /// The classes of the colours of the rows that describe a column, in their order.
+    pub keys: Vec<&'static str>,
     out: String,
 }
 
@@ -55,27 +54,6 @@ fn float(index: usize) -> f64 {
     u32::try_from(index).map_or(f64::MAX, f64::from)
 }
 
-/// Returns invisible areas over the columns of a chart, each with a text for the pointer.
-pub(super) fn hits(
-    canvas: &Canvas,
-    columns: usize,
-    texts: impl IntoIterator<Item = String>,
-) -> String {
-    let width = f64::from(canvas.right - canvas.left) / float(columns.max(1));
-    let (top, height) = (canvas.top, canvas.bottom - canvas.top);
-    let mut out = r#"<g class="hits" fill="none" pointer-events="all">"#.to_owned();
-    for (column, text) in texts.into_iter().enumerate() {
-        let x = f64::from(canvas.left) + float(column) * width;
-        let text = escaped(&text);
-        let _ = write!(
-            out,
-            r#"<rect x="{x:.1}" y="{top}" width="{width:.1}" height="{height}"><title>{text}</title></rect>"#
-        );
-    }
-    out.push_str("</g>");
-    out
-}
-
 impl<'c> Plot<'c> {
     /// Begins a chart of this many columns, with values from `low` to `high`.
     pub fn new(canvas: &'c Canvas, (low, high): (f64, f64), columns: usize) -> Self {
@@ -85,6 +63,7 @@ impl<'c> Plot<'c> {
             low,
             high,
             columns: columns.max(1),
+            keys: Vec::new(),
             out: String::with_capacity(8 << 10),
         }
     }
@@ -99,8 +78,9 @@ impl<'c> Plot<'c> {
         f64::from(self.canvas.left) + (float(column) + 0.5) * self.width()
     }
 
-    /// The vertical position of a value.
+    /// The vertical position of a value. Greater values than the axis has are at its end.
     pub fn y(&self, value: f64) -> f64 {
+        let value = value.min(self.high);
         let height = f64::from(self.canvas.bottom - self.canvas.top);
         f64::from(self.canvas.bottom) - (value - self.low) / (self.high - self.low) * height
     }
@@ -120,7 +100,7 @@ impl<'c> Plot<'c> {
         self.out.push_str("\"/></g>");
         let labels = ticks.iter().map(|tick| Label {
             x: f64::from(left - 14),
-            y: self.y(*tick) + 7.0,
+            y: self.y(*tick) + 8.0,
             anchor: "end",
             text: words(*tick),
         });
@@ -165,14 +145,14 @@ impl<'c> Plot<'c> {
             };
             labels.push(Label {
                 x,
-                y: bottom + 34.0,
+                y: bottom + 36.0,
                 anchor,
                 text: text.clone(),
             });
         }
         labels.push(Label {
             x: f64::midpoint(left, right),
-            y: bottom + 74.0,
+            y: bottom + 78.0,
             anchor: "middle",
             text: what.to_owned(),
         });
@@ -235,10 +215,28 @@ impl<'c> Plot<'c> {
         self.out.push_str("\"/></g>");
     }
 
+    /// Draws a line over the whole width at a value that was chosen, with its words.
+    pub fn goal(&mut self, value: f64, text: &str) {
+        let (left, right) = (self.canvas.left, self.canvas.right);
+        let y = self.y(value);
+        let ink = hex(Theme::Light.ink());
+        let _ = write!(
+            self.out,
+            r#"<g class="goal" fill="none" stroke="{ink}" stroke-opacity="0.7" stroke-width="2" stroke-dasharray="14 8"><path d="M{left} {y:.1}H{right}"/></g>"#
+        );
+        let label = Label {
+            x: f64::from(right),
+            y: y - 8.0,
+            anchor: "end",
+            text: text.to_owned(),
+        };
+        self.texts("ticks", [label]);
+    }
+
     /// Draws the keys of colours above the chart. Each is the number of a
     /// colour, and a name.
     pub fn legend(&mut self, keys: &[(usize, &str)]) {
-        let width = |name: &str| 62.0 + float(name.chars().count()) * 13.0;
+        let width = |name: &str| 62.0 + float(name.chars().count()) * 14.0;
         let total: f64 = keys.iter().map(|(_, name)| width(name)).sum();
         let left = f64::from(self.canvas.left);
         // A narrow chart has no room to the right of the axis for all names.
@@ -262,8 +260,9 @@ impl<'c> Plot<'c> {
     }
 
     /// Describes each column for the pointer.
-    pub fn hits(&mut self, texts: impl IntoIterator<Item = String>) {
-        self.out.push_str(&hits(self.canvas, self.columns, texts));
+    pub fn hits(&mut self, all: impl IntoIterator<Item = Hit>) {
+        self.out
+            .push_str(&hits(self.canvas, Columns::Bars, &self.keys, all));
     }
 
     /// Returns the finished chart.

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use crate::calendar::{Grain, Zone};
 use crate::render::axis::{Axis, period_labels, periods_of};
 use crate::render::chart::{
-    Bar, CURVE, Canvas, DataTable, SIZES, bar_layers, escaped, opening, short_count,
+    Bar, CURVE, Canvas, Columns, DataTable, Hit, SIZES, SNUG, bar_layers, escaped, greatest, hits,
+    opening, short_count,
 };
-use crate::render::plot::{height, hits};
+use crate::render::plot::height;
 use crate::render::{thousands, words};
 use crate::reports::retention::State;
 use crate::reports::trend::{Activity, Point};
@@ -20,7 +21,7 @@ pub fn people(activity: &Activity) -> String {
 
 /// Draws [`people`] for half a page or a narrow page.
 pub fn people_small(activity: &Activity) -> String {
-    people_on(activity, &SIZES, ("people-small", "chart sizes snug"))
+    people_on(activity, &SNUG, ("people-small", "chart sizes snug"))
 }
 
 fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) -> String {
@@ -33,12 +34,7 @@ fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) ->
         ),
         None => "Nobody in any period.".to_owned(),
     };
-    let greatest = activity
-        .points
-        .iter()
-        .filter_map(height)
-        .fold(0.0, f64::max);
-    let axis = Axis::count(greatest);
+    let axis = Axis::count(greatest(&bars(activity.recorded(), height)));
     let chart = Chart {
         id,
         class,
@@ -78,12 +74,8 @@ pub fn stickiness(activity: &Activity) -> String {
         });
     let none = format!("No period is complete{}.", words::yet(activity.data_ends));
     let desc = last.unwrap_or(none);
-    let greatest = activity
-        .points
-        .iter()
-        .filter_map(Point::stickiness)
-        .fold(0.0, f64::max);
-    let axis = Axis::percent(greatest);
+    let height = |point: &Point| point.stickiness().map(|rate| rate * 100.0);
+    let axis = Axis::percent(greatest(&bars(sticky_points(activity), height)) / 100.0);
     let decimals = axis.decimals;
     let chart = Chart {
         id: "sticky",
@@ -101,7 +93,7 @@ pub fn stickiness(activity: &Activity) -> String {
     chart.draw(
         activity.grain,
         sticky_points(activity),
-        |point| point.stickiness().map(|rate| rate * 100.0),
+        height,
         describe,
         |tick, _| format!("{tick:.decimals$}%"),
     )
@@ -158,6 +150,15 @@ pub fn stickiness_data_table(activity: &Activity) -> DataTable {
     }
 }
 
+fn bars(points: &[Point], height: impl Fn(&Point) -> Option<f64>) -> Vec<Bar> {
+    let bar = |point: &Point| Bar {
+        period: point.period,
+        state: point.state,
+        height: height(point).unwrap_or(0.0),
+    };
+    points.iter().map(bar).collect()
+}
+
 struct Chart<'a> {
     id: &'a str,
     class: &'a str,
@@ -176,12 +177,7 @@ impl Chart<'_> {
         describe: impl Fn(&Point) -> String,
         tick: impl Fn(f64, f64) -> String,
     ) -> String {
-        let bar = |point: &Point| Bar {
-            period: point.period,
-            state: point.state,
-            height: height(point).unwrap_or(0.0),
-        };
-        let bars: Vec<Bar> = points.iter().map(bar).collect();
+        let bars = bars(points, height);
         let few = self.canvas.width <= SIZES.width;
         let labelled = period_labels(
             &points.iter().map(|point| point.period).collect::<Vec<_>>(),
@@ -207,14 +203,17 @@ impl Chart<'_> {
                 points.last().map_or(Zone::UTC, |point| point.period.zone()),
             ),
         ));
-        let describe = |point: &Point| {
+        let hit = |point: &Point| {
             let so_far = match point.state {
-                State::InProgress => ", so far",
+                State::InProgress => " · so far",
                 _ => "",
             };
-            format!("{}: {}{so_far}", point.period.label(), describe(point))
+            Hit {
+                at: point.period.to_string(),
+                text: format!("{} · {}{so_far}", point.period.label(), describe(point)),
+            }
         };
-        out.push_str(&hits(canvas, points.len(), points.iter().map(describe)));
+        out.push_str(&hits(canvas, Columns::Bars, &[], points.iter().map(hit)));
         out.push_str("</svg>");
         out
     }
@@ -371,7 +370,7 @@ mod tests {
                         svg.contains("bars running") || activity.points.last().unwrap().people == 0,
                         "{svg}"
                     );
-                    assert_eq!(svg.matches("<rect x=").count() > 400, n == 400);
+                    assert_eq!(svg.matches("<rect ").count() > 400, n == 400);
                 }
             }
         }

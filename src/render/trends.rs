@@ -1,11 +1,12 @@
 //! Trends as figures, notes and a chart of lines.
 
 use crate::render::axis::{Axis, period_labels, periods_of};
-use crate::render::chart::{CURVE, Canvas, SIZES, WHOLE, short_count};
+use crate::render::chart::{CURVE, Canvas, Hit, SIZES, SNUG, WHOLE, short_count, titled};
 use crate::render::comparison::{Look, looks, moved_apart};
 use crate::render::drawing::{Drawing, Figure};
 use crate::render::plot::{Label, Plot, height};
 use crate::render::{groups, thousands, words};
+use crate::reports::Exports;
 use crate::reports::comparison::Basis;
 use crate::reports::coverage::State;
 use crate::reports::spans::compared;
@@ -172,14 +173,22 @@ pub fn drawings(lines: &Lines) -> Vec<Drawing> {
         caption: "People".to_owned(),
         detail: format!("{detail}; pale {pale}, and where not recorded whole{some}"),
         svg: draw(lines, &WHOLE, "trends", "chart whole roomy"),
-        small: draw(lines, &SIZES, "trends-small", "chart sizes snug"),
+        small: draw(lines, &SNUG, "trends-small", "chart sizes snug"),
         is_wide: false,
     }]
 }
 
 /// Draws the lines as a standalone file.
 pub fn file(lines: &Lines) -> String {
-    draw(lines, &CURVE, "trends", "chart")
+    let svg = draw(lines, &CURVE, "trends", "chart");
+    let ends = lines.periods().next().zip(lines.periods().last());
+    let facts: Vec<String> = ends
+        .map(|(first, last)| words::from_to(first, last))
+        .into_iter()
+        .chain([lines.calendar().words()])
+        .chain(lines.data_ends.map(words::ends))
+        .collect();
+    titled(&svg, &lines.title(), &[facts.join(" · ")])
 }
 
 fn looks_of(lines: &Lines) -> Vec<Option<Look>> {
@@ -197,9 +206,14 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
         },
         ..*canvas
     };
-    let points = || lines.series.iter().flat_map(|series| &series.points);
-    let greatest = points().filter_map(|point| point.people).max().unwrap_or(0);
-    let axis = Axis::count(height(greatest));
+    // A period in progress does not stretch the axis.
+    let people = |is_final: bool| {
+        let points = lines.series.iter().flat_map(|series| &series.points);
+        let points = points.filter(|point| !is_final || point.state != State::InProgress);
+        points.filter_map(|point| point.people).max()
+    };
+    let greatest = people(true).filter(|count| *count > 0).or(people(false));
+    let axis = Axis::count(height(greatest.unwrap_or(0)));
     let periods: Vec<_> = lines.periods().collect();
     let mut plot = Plot::new(&canvas, (0.0, axis.top), periods.len());
     plot.rules(&axis.ticks, |tick| short_count(tick, axis.top));
@@ -209,6 +223,12 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
         .zip(looks_of(lines))
         .filter_map(|(series, look)| Some((series, look?)))
         .collect();
+    if !is_single {
+        plot.keys = looks_of(lines)
+            .iter()
+            .map(|look| look.map_or("", |look| look.class))
+            .collect();
+    }
     for (series, look) in &drawn {
         line(&mut plot, series, *look);
     }
@@ -222,7 +242,10 @@ fn draw(lines: &Lines, canvas: &Canvas, id: &str, class: &str) -> String {
         &period_labels(&periods, few),
         &periods_of(lines.grain, lines.zone),
     );
-    plot.hits((0..periods.len()).map(|at| describe(lines, at)));
+    plot.hits(periods.iter().enumerate().map(|(at, period)| Hit {
+        at: period.to_string(),
+        text: describe(lines, at),
+    }));
     let last = lines.series.iter().filter_map(|series| {
         let point = series.last_complete()?;
         Some(format!(
@@ -288,7 +311,7 @@ fn names<'a>(
             };
             Label {
                 x,
-                y: plot.y(height(last.unwrap_or(0))) + 7.0,
+                y: plot.y(height(last.unwrap_or(0))) + 8.0,
                 anchor: "start",
                 text: words::shortened(&name, NAMED),
             }
@@ -309,7 +332,7 @@ fn describe(lines: &Lines, at: usize) -> String {
             (Some(count), State::PartlyRecorded) => format!("at least {}", words::people(count)),
             (Some(count), State::InProgress) => {
                 format!(
-                    "{}, {}",
+                    "{} · {}",
                     words::people(count),
                     words::in_progress(lines.data_ends)
                 )
@@ -317,9 +340,9 @@ fn describe(lines: &Lines, at: usize) -> String {
             (Some(count), _) => words::people(count),
         };
         texts.push(match lines.series.len() {
-            1 => people,
-            _ => format!("{} {people}", series.kind.name()),
+            1 => format!(" · {people}"),
+            _ => format!("\n{} · {people}", series.kind.name()),
         });
     }
-    format!("{label}: {}", texts.join("; "))
+    format!("{label}{}", texts.concat())
 }

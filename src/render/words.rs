@@ -7,7 +7,7 @@ use crate::render::thousands;
 use crate::reports::coverage::Coverage;
 use crate::reports::people::{CellMembers, ReturnWindow, Who};
 use crate::reports::retention::{
-    Average, Averaging, Column, Measure, Number, Query, State, Table, preposition,
+    Average, Averaging, Column, FEWEST_PEOPLE, Measure, Number, Query, State, Table, preposition,
 };
 use crate::reports::trend::Daily;
 use crate::sets::{Labels, Segment};
@@ -46,6 +46,15 @@ pub fn percent_of_scale(rate: f64) -> String {
 /// `>99%` is less than 100 %.
 pub fn whole_percent(rate: f64) -> String {
     format!("{}%", share(rate, 0))
+}
+
+/// Formats the rate of this many people: in whole percents for few of them.
+pub fn rate_of(rate: f64, people: u64) -> String {
+    if people < FEWEST_PEOPLE {
+        whole_percent(rate)
+    } else {
+        percent(rate)
+    }
 }
 
 /// Formats an interval (0–1) in percent, without the percent sign: `25.1–29.8`.
@@ -249,7 +258,7 @@ pub fn cell(table: &Table, cohort: Period, k: usize, number: &Number) -> String 
     };
     let n = thousands(number.retained);
     let people = people(number.size);
-    let share = percent(number.rate());
+    let share = rate_of(number.rate(), number.size);
     let query = &table.query;
     let when = match query.column(k) {
         Some(column) if query.is_whole_cohort(column) => {
@@ -384,7 +393,7 @@ pub const SURVIVAL: &str = "Survival (Kaplan–Meier) multiplies, period by peri
 /// 1–2`.
 pub fn average(table: &Table, k: usize, average: &Average) -> String {
     let [retained, size] = [average.retained, average.size].map(thousands);
-    let share = percent(average.rate);
+    let share = rate_of(average.rate, average.size);
     let ends = average.interval.map(interval);
     let ends = ends.map_or_else(String::new, |ends| format!(" (95% {ends})"));
     let query = &table.query;
@@ -426,9 +435,13 @@ pub fn recorded_from(segment: &Segment, begins: Period) -> String {
 pub fn range(table: &Table) -> Option<String> {
     let first = table.rows.first()?.period;
     let last = table.rows.last()?.period;
-    let one = first == last;
-    Some(match table.query.grain {
-        _ if one => full_label(first),
+    Some(from_to(first, last))
+}
+
+/// Returns the range of consecutive periods: `10 – 23 Nov 2026`.
+pub fn from_to(first: Period, last: Period) -> String {
+    match first.grain() {
+        _ if first == last => full_label(first),
         Grain::Hour => {
             let from = first.local_start();
             let to = last.local_start();
@@ -450,7 +463,7 @@ pub fn range(table: &Table) -> Option<String> {
             };
             format!("{} – {}", from.format(format), to.format("%-d %b %Y"))
         }
-    })
+    }
 }
 
 /// Returns the date at which a period starts: `27 Jul 2026`, or `27 Jul 2026, 14:00` for an hour. A

@@ -7,7 +7,7 @@ use crate::reports::comparison::Compared;
 use crate::reports::frame::Frame;
 use crate::reports::frequency::Habits;
 use crate::reports::lifecycle::Growth;
-use crate::reports::retention::{Show, Table};
+use crate::reports::retention::{Benchmarks, Show, Table};
 use crate::reports::trends::Lines;
 use crate::sets::Segment;
 
@@ -98,10 +98,10 @@ pub trait Exports {
 /// A chart, by its contents.
 #[derive(Debug, Clone, Copy)]
 pub enum Chart<'a> {
-    /// The curves of a retention table.
-    Retention(&'a Table),
-    /// The curves of several groups.
-    Comparison(&'a Compared),
+    /// The curves of a retention table, and what they are read against.
+    Retention(&'a Table, &'a Benchmarks),
+    /// The curves of several groups, and a share in percent to draw as a line.
+    Comparison(&'a Compared, Option<u32>),
     /// People of several segments, period by period.
     Trends(&'a Lines),
     /// New, returning, resurrected and dormant people.

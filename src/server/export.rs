@@ -1,4 +1,4 @@
-//! Serves the files of every report: `/NAME.csv`, `.tidy.csv`, `.json`, `.svg`, and `/api/v1/NAME`.
+//! Serves the files of every report: `/NAME.csv`, `.tidy.csv`, `.json`, `.svg`, `.png`, and `/api/v1/NAME`.
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};

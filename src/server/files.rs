@@ -14,11 +14,24 @@ pub enum Format {
     Json,
     /// Only the chart.
     Svg,
+    /// The chart as a picture.
+    Png,
 }
 
 impl Format {
     /// All formats, in the order of their links.
-    pub const ALL: [Format; 4] = [Format::Csv, Format::Tidy, Format::Json, Format::Svg];
+    pub const ALL: [Format; 5] = [
+        Format::Csv,
+        Format::Tidy,
+        Format::Json,
+        Format::Svg,
+        Format::Png,
+    ];
+
+    /// Whether it shows the chart.
+    pub const fn is_chart(self) -> bool {
+        matches!(self, Format::Svg | Format::Png)
+    }
 
     /// Returns the extension in addresses and file names.
     pub const fn ending(self) -> &'static str {
@@ -27,6 +40,7 @@ impl Format {
             Format::Tidy => "tidy.csv",
             Format::Json => "json",
             Format::Svg => "svg",
+            Format::Png => "png",
         }
     }
 
@@ -37,6 +51,7 @@ impl Format {
             Format::Tidy => "Tidy CSV",
             Format::Json => "JSON",
             Format::Svg => "SVG",
+            Format::Png => "PNG",
         }
     }
 
@@ -46,6 +61,7 @@ impl Format {
             Format::Csv | Format::Tidy => ("text/csv; charset=utf-8; header=present", "attachment"),
             Format::Json => ("application/json", "inline"),
             Format::Svg => ("image/svg+xml", "inline"),
+            Format::Png => ("image/png", "inline"),
         }
     }
 }
@@ -56,17 +72,18 @@ pub struct File {
     /// The file name for saving.
     pub name: FileName,
     /// Its content.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 impl File {
     /// Renders an answer in one format. `None` if it has no chart.
     pub fn of(export: &dyn Exports, format: Format) -> Option<Self> {
         let body = match format {
-            Format::Csv => csv::frame(&export.wide()),
-            Format::Tidy => csv::frame(&export.tidy()),
-            Format::Json => format!("{}\n", export.json()),
-            Format::Svg => charts::file(export.chart()?),
+            Format::Csv => csv::frame(&export.wide()).into_bytes(),
+            Format::Tidy => csv::frame(&export.tidy()).into_bytes(),
+            Format::Json => format!("{}\n", export.json()).into_bytes(),
+            Format::Svg => charts::file(export.chart()?).into_bytes(),
+            Format::Png => charts::picture(export.chart()?),
         };
         let ending = match (format, export.variant()) {
             (Format::Csv, Some(variant)) => format!("{variant}.csv"),

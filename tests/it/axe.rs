@@ -177,7 +177,7 @@ async fn no_page_shuts_anybody_out() {
                     .await
                     .unwrap();
             }
-            Some("unfolded") => drop(browser.js("fold.checked = true").await),
+            Some("unfolded") => browser.edit().await,
             Some("save") => drop(
                 browser
                     .js("document.querySelector('.save').open = true")

@@ -17,6 +17,7 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
     browser.is_quiet().await;
 
     // Another question, from the form.
+    browser.edit().await;
     let filter = driver.find(By::Id("returning_and-0")).await.unwrap();
     filter.send_keys("web").await.unwrap();
     driver
@@ -86,6 +87,7 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
     browser.picture("tooltip.png").await;
 
     // Remove the filter again, and ask anew.
+    browser.edit().await;
     driver
         .find(By::Css("a.remove"))
         .await
@@ -93,6 +95,7 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
         .click()
         .await
         .unwrap();
+    browser.edit().await;
     driver
         .find(By::Css("button.go"))
         .await
@@ -324,6 +327,7 @@ async fn words_and_numbers_have_room() {
         "const [a, b] = ['curve', 'sizes'].map((c) => document.querySelector(`.chart.${c}`).getBoundingClientRect());
         return b.width * b.height <= a.width * a.height";
     assert_eq!(browser.js(areas).await, true);
+    browser.edit().await;
     let tops = "const [a, b] = ['from', 'to'].map((id) => document.getElementById(id).getBoundingClientRect().top); return a === b";
     assert_eq!(browser.js(tops).await, true);
     browser.end().await;
@@ -341,16 +345,22 @@ async fn the_keyboard_is_enough() {
         .await
         .unwrap();
     let body = driver.find(By::Css("body")).await.unwrap();
-    // Skip link, brand, page links, search, then the first field.
+    // Skip link, brand, page links, search, then what unfolds the form, and the first field.
     body.send_keys(Key::Tab.value().to_string()).await.unwrap();
     assert_eq!(
         browser.js("return document.activeElement.className").await,
         "skip"
     );
     let mut first = driver.active_element().await.unwrap();
-    for _ in 0..9 {
+    for _ in 0..10 {
         if first.attr("id").await.unwrap().as_deref() == Some("cohort") {
             break;
+        }
+        if first.tag_name().await.unwrap() == "summary" {
+            first
+                .send_keys(Key::Enter.value().to_string())
+                .await
+                .unwrap();
         }
         first.send_keys(Key::Tab.value().to_string()).await.unwrap();
         first = driver.active_element().await.unwrap();
@@ -367,7 +377,7 @@ async fn the_keyboard_is_enough() {
         .await
         .unwrap();
     driver
-        .query(By::XPath("//h1[starts-with(., 'active')]"))
+        .query(By::XPath("//h1[starts-with(., 'People who did active')]"))
         .first()
         .await
         .unwrap();

@@ -43,6 +43,13 @@ async fn opened(more: u32, path: &str) -> Browser {
     browser
 }
 
+/// The same, with the form unfolded.
+async fn asking(more: u32, path: &'static str) -> Browser {
+    let browser = opened(more, path).await;
+    browser.edit().await;
+    browser
+}
+
 impl Browser {
     /// Types into what has the focus.
     async fn types(&self, keys: impl Into<TypingData>) {
@@ -88,7 +95,7 @@ impl Browser {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_completed_while_they_are_typed() {
-    let browser = opened(120, QUESTION).await;
+    let browser = asking(120, QUESTION).await;
     let driver = &browser.driver;
     let today = |list: &str, name: &str| -> u64 {
         let line = list
@@ -235,7 +242,7 @@ async fn names_are_completed_while_they_are_typed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_events_are_found_by_typing() {
-    let browser = opened(520, QUESTION).await;
+    let browser = asking(520, QUESTION).await;
     // Without the script the field offers a few dozen names and functions; with it all of them are asked for when the
     // field is used.
     let few = browser
@@ -292,7 +299,7 @@ async fn five_hundred_events_are_found_by_typing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_fits_narrow_windows_and_dark_rooms() {
-    let browser = opened(3, QUESTION).await;
+    let browser = asking(3, QUESTION).await;
     browser.size(400, 900).await;
     browser.dark().await;
     browser
@@ -314,7 +321,7 @@ async fn the_list_fits_narrow_windows_and_dark_rooms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_that_does_not_come_stops_nobody() {
-    let browser = opened(0, QUESTION).await;
+    let browser = asking(0, QUESTION).await;
     // Before the first focus the answer is made to fail.
     let fails = "window.fetch = () => Promise.reject(new Error('away'))";
     browser.js(fails).await;
@@ -332,7 +339,7 @@ async fn a_list_that_does_not_come_stops_nobody() {
     browser.press(Key::Enter).await;
     browser
         .driver
-        .query(By::XPath("//h1[starts-with(., 'web')]"))
+        .query(By::XPath("//h1[starts-with(., 'People who did web')]"))
         .first()
         .await
         .unwrap();
@@ -343,7 +350,7 @@ const FILTERS: &str = "return [...document.querySelectorAll('.ask .event:not([na
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filters_come_and_go_without_loading() {
-    let browser = opened(
+    let browser = asking(
         0,
         "/retention?cohort=signup&returning=active&returning_and=web&by=day",
     )

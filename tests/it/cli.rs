@@ -1436,7 +1436,9 @@ The configuration is valid. No store was opened.
 
     let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0"]);
     assert!(
-        serving.get("/").contains("<h1 id=\"question\">any <span"),
+        serving
+            .get("/")
+            .contains("id=\"question\">People who did <b>any</b>"),
         "the question of the file"
     );
     assert!(

@@ -552,6 +552,7 @@ fn a_date_divides_cohorts_and_one_that_it_cuts_is_on_neither_side() {
     assert_eq!(outside.differences[0].reason, Some(NoTest::NothingComplete));
     assert_eq!(rows(&ask("2020-01-01")), [0, 7]);
     let tidy = ShownGroups {
+        goal: None,
         compared: within,
         show: Show::Percent,
     }
@@ -582,6 +583,7 @@ fn files_name_the_group_of_every_row() {
         ("breakdown", "plan:*"),
     ]);
     let shown = ShownGroups {
+        goal: None,
         compared: compared(&tracker, &comparison, now),
         show: Show::Percent,
     };

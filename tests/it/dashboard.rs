@@ -207,7 +207,7 @@ fn labels_groups_and_hidden_events_are_kept() {
     let host = format!("http://{}", serve_dashboard(dashboard()));
     let page = read(&format!("{host}/retention?{QUESTION}")).body;
     assert!(
-        page.contains("</span> Are &#34;active&#34;</h1>")
+        page.contains("came back to <b>Are &#34;active&#34;</b></h1>")
             && page.contains("→ Are &#34;active&#34;, daily"),
         "{page}"
     );
@@ -387,7 +387,7 @@ fn ranges_swap_order_shades_and_trend_need_no_script() {
         (shades.iter().min(), shades.iter().max()),
         (Some(&0), Some(&100))
     );
-    let absolute = read(&format!("{host}/retention?{QUESTION}")).body;
+    let absolute = read(&format!("{host}/retention?{QUESTION}&scale=absolute")).body;
     assert!(
         absolute.contains("</span> 100% of the cohort")
             && !fitted.contains("</span> 100% of the cohort")
@@ -398,7 +398,8 @@ fn ranges_swap_order_shades_and_trend_need_no_script() {
         !fitted.contains("/retention.csv?cohort=signup&#38;returning=active&#38;by=day&#38;scale")
     );
 
-    let base = absolute
+    let page = read(&format!("{host}/retention?{QUESTION}")).body;
+    let base = page
         .split("<base href=\"")
         .nth(1)
         .unwrap()

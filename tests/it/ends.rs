@@ -14,8 +14,8 @@ use cohortist::reports::QueryError;
 use cohortist::reports::coverage::State;
 use cohortist::reports::plan_at;
 use cohortist::reports::retention::Show;
-use cohortist::reports::retention::Shown;
 use cohortist::reports::retention::figures::Figures;
+use cohortist::reports::retention::{Benchmarks, Shown};
 use cohortist::reports::retention::{Cell, Measure, Query, Table};
 use cohortist::server::Dashboard;
 use cohortist::sets::{Counts, Key, Segment, When};
@@ -445,6 +445,7 @@ fn check_files(table: &Table, tidy: &[Vec<String>]) -> Result<(), TestCaseError>
     let shown = Shown {
         table: table.clone(),
         show: Show::Count,
+        benchmarks: Benchmarks::default(),
     };
     prop_assert_eq!(&records(&csv::frame(&shown.tidy()))[..], tidy);
     for (row, wide) in table.rows.iter().zip(records(&csv::frame(&shown.wide()))) {

@@ -712,7 +712,7 @@ async fn the_pages_fit_a_desk_and_a_hand() {
             .map((th) => th.textContent)";
     assert_eq!(
         browser.js(seen).await,
-        serde_json::json!(["Event", "Yesterday", "Last week"])
+        serde_json::json!(["Event", "Yesterday", "Last week", "Last month"])
     );
     browser
         .driver

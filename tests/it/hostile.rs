@@ -399,6 +399,7 @@ async fn typed_into_the_form_they_arrive_as_typed() {
         .unwrap();
     for event in hostile_names() {
         let quoted = format!("\"{}\"", event.replace('\\', "\\\\").replace('"', "\\\""));
+        browser.edit().await;
         for id in ["cohort", "returning"] {
             let field = driver.find(By::Id(id)).await.unwrap();
             field.clear().await.unwrap();

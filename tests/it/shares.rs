@@ -5,8 +5,8 @@ use cohortist::Tracker;
 use cohortist::calendar::Grain;
 use cohortist::render::{csv, text};
 use cohortist::reports::Exports;
+use cohortist::reports::retention::{Benchmarks, Show, Shown};
 use cohortist::reports::retention::{Query, Table};
-use cohortist::reports::retention::{Show, Shown};
 
 use crate::http::read;
 use crate::support::web::{empty, name, now, serve};
@@ -65,6 +65,7 @@ fn nearly_all_is_not_all_and_hardly_any_is_not_none() {
     let shown = Shown {
         table,
         show: Show::Percent,
+        benchmarks: Benchmarks::default(),
     };
     let wide = csv::frame(&shown.wide());
     assert!(wide.ends_with(",40000,0.00,>99.99,<0.01,0.00\n"), "{wide}");

@@ -1,7 +1,5 @@
 //! The retention curve.
 
-use std::fmt::Write as _;
-
 use plotters::prelude::{Circle, PathElement, Polygon};
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -10,13 +8,15 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, column_step};
 use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
-    CURVE, addressed, colour, coord, escaped, label, named, nothing_yet, opening, rules, stretches,
-    stroke, write_at,
+    CURVE, Canvas, Columns, Hit, SNUG, TEXT, addressed, colour, coord, hits, label, named,
+    nothing_yet, opening, rules, stretches, stroke, titled, write_at,
 };
-use crate::render::colour::{Rgb, Theme};
-use crate::render::words;
+use crate::render::colour::Theme;
+use crate::render::{many, thousands, words};
 use crate::reports::retention::figures::Figures;
-use crate::reports::retention::{Average, Cell, FEWEST_AT_RISK, Measure, Number, Table};
+use crate::reports::retention::{
+    Average, Benchmarks, Cell, FEWEST_AT_RISK, FEWEST_PEOPLE, Measure, Number, Table,
+};
 
 /// The maximum number of single cohorts behind the average. More would be a grey area.
 pub const MAX_SINGLE: usize = 60;
@@ -24,70 +24,68 @@ pub const MAX_SINGLE: usize = 60;
 /// The maximum number of columns for which the average has dots.
 const MAX_DOTS: usize = 40;
 
+/// The wide form of the curve, and that of a phone.
+const ROOMY: Form = Form {
+    canvas: CURVE,
+    id: "curve",
+    class: "chart curve roomy",
+};
+const NARROW: Form = Form {
+    canvas: SNUG,
+    id: "curve-small",
+    class: "chart curve snug",
+};
+
+/// The form of a curve for one width of a page.
+struct Form {
+    canvas: Canvas,
+    id: &'static str,
+    class: &'static str,
+}
+
 /// Draws the retention curve as a standalone file, with a visible title, on white.
-pub fn file(table: &Table) -> String {
-    let head = 136;
-    let width = CURVE.width;
-    let height = CURVE.height + head + 16;
-    let title = table.title();
+pub fn file(table: &Table, benchmarks: &Benchmarks) -> String {
     let mut facts: Vec<String> = words::range(table).into_iter().collect();
-    facts.extend([
-        words::entries(table.entries),
-        format!(
-            "as of {} {}",
-            table.query.zone.local(table.now).format("%-d %b %Y, %H:%M"),
-            table.query.calendar().words()
-        ),
-    ]);
+    facts.push(words::entries(table.entries));
+    facts.push(as_of(table));
     facts.extend(words::data_ends(table));
-    let ink = Theme::Light.ink();
-    let mute = Theme::Light.mute();
-    let mut out = opening(
+    let mut inner = opening(
         "retention-chart",
         "chart",
-        (width, height),
-        &title,
+        (CURVE.width, CURVE.height),
+        &table.title(),
         &described(table),
     );
-    let _ = write!(
-        out,
-        r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##
-    );
-    let headline = |out: &mut String, y: u32, size: u32, weight: u32, fill: Rgb, text: &str| {
-        let text = escaped(text);
-        let _ = write!(
-            out,
-            r#"<text x="40" y="{y}" font-size="{size}" font-weight="{weight}" fill="{fill}">{text}</text>"#
-        );
-    };
-    headline(&mut out, 54, 30, 700, ink, &words::shortened(&title, 64));
-    headline(&mut out, 88, 20, 400, mute, &facts.join(" · "));
-    headline(&mut out, 116, 20, 400, mute, &curve_caption(table));
-    let _ = write!(out, r#"<g transform="translate(0,{head})">"#);
-    out.push_str(&curve_layers(table));
-    out.push_str("</g></svg>\n");
-    out
+    inner.push_str(&ROOMY.layers(table, benchmarks));
+    inner.push_str("</svg>");
+    let caption = curve_caption(table, benchmarks);
+    titled(&inner, &table.title(), &[facts.join(" · "), caption])
+}
+
+/// Returns the moment of a table: `as of 23 Nov 2026, 14:05 UTC`.
+pub(in crate::render) fn as_of(table: &Table) -> String {
+    format!(
+        "as of {} {}",
+        table.query.zone.local(table.now).format("%-d %b %Y, %H:%M"),
+        table.query.calendar().words()
+    )
 }
 
 /// Draws the retention curve for a page, without a visible title.
-pub fn curve(table: &Table) -> String {
-    let mut out = opening(
-        "curve",
-        "chart curve",
-        (CURVE.width, CURVE.height),
-        "Retention curve",
-        &described(table),
-    );
-    out.push_str(&curve_layers(table));
-    out.push_str("</svg>");
-    out
+pub fn curve(table: &Table, benchmarks: &Benchmarks) -> String {
+    ROOMY.draw(table, benchmarks)
+}
+
+/// Draws the retention curve for a narrow page.
+pub fn curve_small(table: &Table, benchmarks: &Benchmarks) -> String {
+    NARROW.draw(table, benchmarks)
 }
 
 /// Returns a short caption of the curve: `weighted average with its 95% band; thin lines are single
 /// cohorts`.
-pub fn curve_caption(table: &Table) -> String {
+pub fn curve_caption(table: &Table, benchmarks: &Benchmarks) -> String {
     let average = table.query.averaging.words();
-    let band = if table.drawn().flatten().any(|a| a.interval.is_some()) {
+    let band = if table.drawn().flatten().any(|a| band(&a).is_some()) {
         " with its 95% band"
     } else {
         ""
@@ -111,12 +109,28 @@ pub fn curve_caption(table: &Table) -> String {
         }
         _ => String::new(),
     };
+    let from = match (first_drawn(table), table.averages.first()) {
+        (from @ 1.., Some(Some(first))) => format!(
+            "; from {} {from}, {} 0 is {}",
+            table.query.grain,
+            table.query.grain,
+            words::rate_of(first.rate, first.size)
+        ),
+        _ => String::new(),
+    };
     let few = if table.drawn().eq(table.averages.iter().copied()) {
         String::new()
     } else {
         format!("; not drawn with fewer than {FEWEST_AT_RISK} people at risk")
     };
-    format!("{average}{band}; {single}{whole}{until}{few}")
+    let previous = benchmarks.previous.as_ref().map(|previous| {
+        match previous.drawn().any(|average| average.is_some()) {
+            true => "; dashed: the range before".to_owned(),
+            false => format!("; the range before has no complete {}", table.query.grain),
+        }
+    });
+    let previous = previous.unwrap_or_default();
+    format!("{average}{band}{from}{previous}; {single}{whole}{until}{few}")
 }
 
 /// Returns the distance between the columns that the axis names. Brackets are wider than numbers.
@@ -125,6 +139,49 @@ pub(super) fn axis_step(table: &Table) -> usize {
     match table.query.brackets {
         Some(_) => cols.div_ceil(10).max(1),
         None => column_step(table.query.grain, cols),
+    }
+}
+
+/// Returns the first column that is drawn: 1 if column 0 would leave the others flat.
+fn first_drawn(table: &Table) -> usize {
+    usize::from(table.first_dwarfs())
+}
+
+/// Returns the band of an average: none of few people.
+fn band(average: &Average) -> Option<(f64, f64)> {
+    average.interval.filter(|_| average.size >= FEWEST_PEOPLE)
+}
+
+/// Describes a column for the pointer: `week 4 · 33.0% (31.5–34.5) · 7 cohorts · 1,204 of 3,650`.
+fn hit(table: &Table, previous: Option<&Table>, column: usize) -> Hit {
+    let name = words::column_name(table, column);
+    let text = match table.averages[column] {
+        None => format!("{name} · not complete{}", words::yet(table.data_ends)),
+        Some(average) => {
+            let ends = average.interval.map(words::interval);
+            format!(
+                "{name} · {}{} · {} · {} of {}",
+                words::rate_of(average.rate, average.size),
+                ends.map_or_else(String::new, |ends| format!(" ({ends})")),
+                many(average.cohorts.into(), "cohort"),
+                thousands(average.retained),
+                thousands(average.size)
+            )
+        }
+    };
+    let before = previous.and_then(|previous| {
+        let average = previous.averages.get(column).copied().flatten()?;
+        Some(format!(
+            "\n{} · {} · {} of {}",
+            words::range(previous)?,
+            words::rate_of(average.rate, average.size),
+            thousands(average.retained),
+            thousands(average.size)
+        ))
+    });
+    Hit {
+        at: column.to_string(),
+        text: text + &before.unwrap_or_default(),
     }
 }
 
@@ -164,194 +221,283 @@ pub(super) fn single_cohorts(table: &Table) -> Vec<usize> {
 /// A cohort and one unbroken part of its line.
 type Single = (Period, Vec<(f64, f64)>);
 
-fn curve_layers(table: &Table) -> String {
-    let cols = table.averages.len();
-    let drawn = single_cohorts(table);
-    let singles = || drawn.iter().filter_map(|i| table.rows.get(*i));
-    let greatest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
-    let rates = singles()
-        .flat_map(|row| row.cells.iter().filter_map(Cell::complete))
-        .map(|number| number.rate());
-    let bands = table
-        .drawn()
-        .flatten()
-        .map(|a| a.interval.map_or(a.rate, |i| i.1));
-    let highest = greatest(&mut rates.chain(table.drawn().flatten().map(|a| a.rate)));
-    // If the rate is 0 throughout, the full scale says more than one fitted to the interval.
-    let axis = Axis::percent(if highest > 0.0 {
-        greatest(&mut bands.chain([highest]))
-    } else {
-        1.0
-    });
-    let right = coord(cols.saturating_sub(1).max(1));
-    let reach = (right, axis.top);
-    let theme = Theme::Light;
-    let accent = theme.accent();
-    let mute = theme.mute();
-    let mut out = String::new();
+impl Form {
+    fn draw(&self, table: &Table, benchmarks: &Benchmarks) -> String {
+        let canvas = (self.canvas.width, self.canvas.height);
+        let mut out = opening(
+            self.id,
+            self.class,
+            canvas,
+            "Retention curve",
+            &described(table),
+        );
+        out.push_str(&self.layers(table, benchmarks));
+        out.push_str("</svg>");
+        out
+    }
 
-    out.push_str(&rules(&CURVE, &axis, right, |tick| {
-        format!("{tick:.0$}%", axis.decimals)
-    }));
-    out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
-        let style = label(20, mute, HPos::Center, VPos::Top);
-        for k in (0..cols).step_by(axis_step(table)) {
-            let heading = words::column_heading(table, k);
-            write_at(plane, (coord(k), 0.0), (0, 14), heading, &style)?;
-        }
-        let after = format!("{}s after", table.query.grain);
-        let words = named(&after, &table.cohort(), "the first");
-        write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
-    }));
-    // Numbers in progress or partly recorded are too low, so no line leads to them.
-    let mut lines: Vec<Single> = singles()
-        .flat_map(|row| {
-            let line = |line: Vec<(f64, Number)>| {
-                line.into_iter()
-                    .map(|(k, number)| (k, number.rate() * 100.0))
-                    .collect()
-            };
-            stretches(row.cells.iter().map(Cell::complete))
-                .into_iter()
-                .map(move |stretch| (row.period, line(stretch)))
-        })
-        .collect();
-    lines.retain(|(_, points)| points.len() > 1);
-    let group = CURVE.layer("single", " stroke-linejoin=\"round\"", reach, |plane| {
-        lines.iter().try_for_each(|(_, line)| {
-            plane.draw(&PathElement::new(line.clone(), stroke(accent, 0.2, 2)))
-        })
-    });
-    out.push_str(&addressed(
-        &group,
-        "polyline",
-        lines.into_iter().map(|(period, _)| period),
-    ));
-
-    out.push_str(&CURVE.layer("band", "", reach, |plane| {
-        stretches(table.drawn().map(|a| a?.interval))
-            .into_iter()
-            .filter(|s| s.len() > 1)
-            .try_for_each(|stretch| {
-                let low = stretch.iter().map(|(k, i)| (*k, i.0 * 100.0));
-                let high = stretch.iter().rev().map(|(k, i)| (*k, i.1 * 100.0));
-                plane.draw(&Polygon::new(
-                    low.chain(high).collect::<Vec<_>>(),
-                    colour(accent).mix(0.18),
-                ))
-            })
-    }));
-    let average: Vec<Vec<(f64, f64)>> = stretches(table.drawn().map(|a| Some(a?.rate * 100.0)));
-    out.push_str(&CURVE.layer(
-        "average",
-        " stroke-linejoin=\"round\" stroke-linecap=\"round\"",
-        reach,
-        |plane| {
-            average.iter().try_for_each(|line| {
-                plane.draw(&PathElement::new(line.clone(), stroke(accent, 1.0, 5)))
-            })
-        },
-    ));
-    let dots = CURVE.layer("dots", "", reach, |plane| {
-        average
-            .iter()
-            .filter(|line| cols <= MAX_DOTS || line.len() == 1)
+    fn layers(&self, table: &Table, benchmarks: &Benchmarks) -> String {
+        let canvas = &self.canvas;
+        let from = first_drawn(table);
+        let cols = table.averages.len() - from;
+        let drawn = single_cohorts(table);
+        let singles = || drawn.iter().filter_map(|i| table.rows.get(*i));
+        let greatest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
+        let rates = singles()
+            .flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::complete))
+            .map(|number| number.rate());
+        let averages = || table.drawn().skip(from);
+        let bands = averages()
             .flatten()
-            .try_for_each(|point| plane.draw(&Circle::new(*point, 6, stroke(accent, 1.0, 4))))
-    });
-    out.push_str(&dots.replace("fill=\"none\"", "fill=\"#ffffff\""));
-    out.push_str(&labels(table, reach, &average));
-    out
-}
-
-/// The largest font size of a figure beside the line. Pages set their own size.
-const FIGURE: f64 = 25.0;
-
-/// Draws the figures above the table at their points, and a message if there is no line.
-fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> String {
-    let theme = Theme::Light;
-    let halo = " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
-    let figures = Figures::of(table);
-    let mut taken = Taken::default();
-    for line in average {
-        taken.line(
-            &line
-                .iter()
-                .map(|point| CURVE.spot(reach, *point))
-                .collect::<Vec<_>>(),
-            6.0,
-        );
-    }
-    let mut placed: Vec<(Spot, HPos, String)> = Vec::new();
-    let mut leaders: Vec<[Spot; 2]> = Vec::new();
-    let returns = figures
-        .returns
-        .iter()
-        .filter_map(|shown| Some((shown.column, shown.average?)))
-        .filter(|(_, average)| table.is_drawn(average));
-    for (k, average) in returns {
-        let text = words::percent(average.rate);
-        let dot = CURVE.spot(reach, (coord(k), average.rate * 100.0));
-        let end = CURVE.spot(
-            reach,
-            (
-                coord(k),
-                average.interval.map_or(average.rate, |i| i.1) * 100.0,
-            ),
-        );
-        let (frame, leads) = room_for(&taken, dot, end.1, reach.0, &text);
-        // The text is anchored so that larger fonts grow away from the line.
-        let (h, x) = if frame.left > dot.0 {
-            (HPos::Left, frame.left)
+            .map(|a| band(&a).map_or(a.rate, |i| i.1));
+        let previous: Vec<Option<f64>> = benchmarks
+            .previous
+            .iter()
+            .flat_map(|previous| previous.drawn().skip(from))
+            .map(|average| Some(average?.rate))
+            .collect();
+        let goal = benchmarks.goal.map(f64::from);
+        let others = previous.iter().flatten().copied();
+        let others = others.chain(goal.map(|goal| goal / 100.0));
+        let averaged = averages().flatten().map(|a| a.rate);
+        let highest = greatest(&mut rates.chain(averaged).chain(others));
+        // If the rate is 0 throughout, the full scale says more than one fitted to the interval.
+        let axis = Axis::percent(if highest > 0.0 {
+            greatest(&mut bands.chain([highest]))
         } else {
-            (HPos::Center, frame.middle())
-        };
-        if leads {
-            leaders.push([dot, (frame.left, frame.bottom)]);
-        }
-        taken.frame(frame);
-        placed.push(((x, frame.bottom), h, text));
-    }
-    let mut out = CURVE.layer("leader", "", reach, |plane| {
-        leaders.iter().try_for_each(|line| {
-            let line = line.map(|spot| CURVE.point(reach, spot)).to_vec();
-            plane.draw(&PathElement::new(line, stroke(theme.mute(), 1.0, 2)))
-        })
-    });
-    out.push_str(&CURVE.layer("labels", halo, reach, |plane| {
-        placed.iter().try_for_each(|(spot, h, text)| {
-            let style = label(22, theme.accent(), *h, VPos::Bottom);
-            write_at(
-                plane,
-                CURVE.point(reach, *spot),
-                (0, 0),
-                text.clone(),
-                &style,
-            )
-        })
-    }));
-    if table.drawn().all(|average| average.is_none()) {
-        out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
-            let style = label(24, theme.mute(), HPos::Center, VPos::Center);
-            write_at(
-                plane,
-                (reach.0 / 2.0, reach.1 * 0.625),
-                (0, 0),
-                nothing_yet(table).to_owned(),
-                &style,
-            )
+            1.0
+        });
+        let right = coord(cols.saturating_sub(1).max(1));
+        let reach = (right, axis.top);
+        let theme = Theme::Light;
+        let accent = theme.accent();
+        let mute = theme.mute();
+        let mut out = String::new();
+
+        out.push_str(&rules(canvas, &axis, right, |tick| {
+            format!("{tick:.0$}%", axis.decimals)
         }));
+        out.push_str(&canvas.layer("ticks", "", reach, |plane| {
+            let style = label(TEXT, mute, HPos::Center, VPos::Top);
+            // As many as have room; a bracket is wider than a number.
+            let room = self.canvas.width / 90;
+            let step = (axis_step(table)..).find(|step| coord(cols / step) <= f64::from(room));
+            for k in (0..cols).step_by(step.unwrap_or(1)) {
+                let heading = words::column_heading(table, k + from);
+                write_at(plane, (coord(k), 0.0), (0, 14), heading, &style)?;
+            }
+            let after = format!("{}s after", table.query.grain);
+            let words = named(&after, &table.cohort(), "the first");
+            write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
+        }));
+        if let Some(goal) = goal {
+            out.push_str(
+                &canvas.layer("goal", " stroke-dasharray=\"14 8\"", reach, |plane| {
+                    plane.draw(&PathElement::new(
+                        vec![(0.0, goal), (right, goal)],
+                        stroke(theme.ink(), 0.7, 2),
+                    ))
+                }),
+            );
+            out.push_str(&canvas.layer("ticks", "", reach, |plane| {
+                let style = label(TEXT, theme.ink(), HPos::Right, VPos::Bottom);
+                write_at(
+                    plane,
+                    (right, goal),
+                    (0, -4),
+                    format!("goal {goal}%"),
+                    &style,
+                )
+            }));
+        }
+        // Numbers in progress or partly recorded are too low, so no line leads to them.
+        let mut lines: Vec<Single> = singles()
+            .flat_map(|row| {
+                let line = |line: Vec<(f64, Number)>| {
+                    line.into_iter()
+                        .map(|(k, number)| (k, number.rate() * 100.0))
+                        .collect()
+                };
+                stretches(row.cells.iter().skip(from).map(Cell::complete))
+                    .into_iter()
+                    .map(move |stretch| (row.period, line(stretch)))
+            })
+            .collect();
+        lines.retain(|(_, points)| points.len() > 1);
+        let group = canvas.layer("single", " stroke-linejoin=\"round\"", reach, |plane| {
+            lines.iter().try_for_each(|(_, line)| {
+                plane.draw(&PathElement::new(line.clone(), stroke(accent, 0.2, 2)))
+            })
+        });
+        out.push_str(&addressed(
+            &group,
+            "polyline",
+            lines.into_iter().map(|(period, _)| period),
+        ));
+
+        out.push_str(&canvas.layer("band", "", reach, |plane| {
+            stretches(averages().map(|a| band(&a?)))
+                .into_iter()
+                .filter(|s| s.len() > 1)
+                .try_for_each(|stretch| {
+                    let low = stretch.iter().map(|(k, i)| (*k, i.0 * 100.0));
+                    let high = stretch.iter().rev().map(|(k, i)| (*k, i.1 * 100.0));
+                    plane.draw(&Polygon::new(
+                        low.chain(high).collect::<Vec<_>>(),
+                        colour(accent).mix(0.18),
+                    ))
+                })
+        }));
+        let before = stretches(previous.iter().map(|rate| Some((*rate)? * 100.0)));
+        out.push_str(&canvas.layer(
+            "previous",
+            " stroke-linejoin=\"round\" stroke-dasharray=\"9 7\"",
+            reach,
+            |plane| {
+                before.iter().try_for_each(|line| {
+                    plane.draw(&PathElement::new(line.clone(), stroke(mute, 1.0, 3)))
+                })
+            },
+        ));
+        let average: Vec<Vec<(f64, f64)>> = stretches(averages().map(|a| Some(a?.rate * 100.0)));
+        out.push_str(&canvas.layer(
+            "average",
+            " stroke-linejoin=\"round\" stroke-linecap=\"round\"",
+            reach,
+            |plane| {
+                average.iter().try_for_each(|line| {
+                    plane.draw(&PathElement::new(line.clone(), stroke(accent, 1.0, 5)))
+                })
+            },
+        ));
+        let is_few = |x: f64| {
+            let found = averages().enumerate().find(|(k, _)| coord(*k) == x);
+            found.is_some_and(|(_, a)| a.is_some_and(|a| a.size < FEWEST_PEOPLE))
+        };
+        for (class, attributes, few, ink) in [
+            ("dots", "", false, accent),
+            ("dots few", " stroke-dasharray=\"4 3\"", true, mute),
+        ] {
+            let dots = canvas.layer(class, attributes, reach, |plane| {
+                average
+                    .iter()
+                    .filter(|line| cols <= MAX_DOTS || line.len() == 1)
+                    .flatten()
+                    .filter(|(x, _)| is_few(*x) == few)
+                    .try_for_each(|point| plane.draw(&Circle::new(*point, 7, stroke(ink, 1.0, 4))))
+            });
+            out.push_str(&dots.replace("fill=\"none\"", "fill=\"#ffffff\""));
+        }
+        let columns = from..table.averages.len();
+        out.push_str(&self.labels(table, reach, &average));
+        out.push_str(&hits(
+            canvas,
+            Columns::Points,
+            &[],
+            columns.map(|k| hit(table, benchmarks.previous.as_ref(), k)),
+        ));
+        out
     }
-    out
+
+    /// Draws the figures above the table at their points, and a message if there is no line.
+    fn labels(&self, table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> String {
+        let canvas = &self.canvas;
+        let from = first_drawn(table);
+        let theme = Theme::Light;
+        let halo = " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
+        let figures = Figures::of(table);
+        let mut taken = Taken::default();
+        for line in average {
+            taken.line(
+                &line
+                    .iter()
+                    .map(|point| canvas.spot(reach, *point))
+                    .collect::<Vec<_>>(),
+                6.0,
+            );
+        }
+        let mut placed: Vec<(Spot, HPos, String)> = Vec::new();
+        let mut leaders: Vec<[Spot; 2]> = Vec::new();
+        let returns = figures
+            .returns
+            .iter()
+            .filter_map(|shown| Some((shown.column, shown.average?)))
+            .filter(|(k, average)| *k >= from && table.is_drawn(average))
+            .map(|(k, average)| (k - from, average));
+        for (k, average) in returns {
+            let text = words::rate_of(average.rate, average.size);
+            let dot = canvas.spot(reach, (coord(k), average.rate * 100.0));
+            let end = canvas.spot(
+                reach,
+                (
+                    coord(k),
+                    band(&average).map_or(average.rate, |i| i.1) * 100.0,
+                ),
+            );
+            let (frame, leads) = room_for(canvas, &taken, dot, end.1, reach.0, &text);
+            // The text is anchored so that larger fonts grow away from the line.
+            let (h, x) = if frame.left > dot.0 {
+                (HPos::Left, frame.left)
+            } else {
+                (HPos::Center, frame.middle())
+            };
+            if leads {
+                leaders.push([dot, (frame.left, frame.bottom)]);
+            }
+            taken.frame(frame);
+            placed.push(((x, frame.bottom), h, text));
+        }
+        let mut out = canvas.layer("leader", "", reach, |plane| {
+            leaders.iter().try_for_each(|line| {
+                let line = line.map(|spot| canvas.point(reach, spot)).to_vec();
+                plane.draw(&PathElement::new(line, stroke(theme.mute(), 1.0, 2)))
+            })
+        });
+        out.push_str(&canvas.layer("labels", halo, reach, |plane| {
+            placed.iter().try_for_each(|(spot, h, text)| {
+                let style = label(26, theme.accent(), *h, VPos::Bottom);
+                write_at(
+                    plane,
+                    canvas.point(reach, *spot),
+                    (0, 0),
+                    text.clone(),
+                    &style,
+                )
+            })
+        }));
+        if table.drawn().all(|average| average.is_none()) {
+            out.push_str(&canvas.layer("ticks", "", reach, |plane| {
+                let style = label(TEXT, theme.mute(), HPos::Center, VPos::Center);
+                write_at(
+                    plane,
+                    (reach.0 / 2.0, reach.1 * 0.625),
+                    (0, 0),
+                    nothing_yet(table).to_owned(),
+                    &style,
+                )
+            }));
+        }
+        out
+    }
 }
+
+/// The font size of a figure beside the line.
+const FIGURE: f64 = 28.0;
 
 /// Finds a place for a figure, and whether it needs a leader line: above its point; to the right of
 /// it if the average falls steeply and the next point is far; or further up. `high` is the upper
 /// end of the point's interval.
-fn room_for(taken: &Taken, dot: Spot, high: f64, steps: f64, text: &str) -> (Frame, bool) {
-    let left = f64::from(CURVE.left) + 4.0;
-    let right = f64::from(CURVE.right);
-    let step = (right - f64::from(CURVE.left)) / steps;
+fn room_for(
+    canvas: &Canvas,
+    taken: &Taken,
+    dot: Spot,
+    high: f64,
+    steps: f64,
+    text: &str,
+) -> (Frame, bool) {
+    let left = f64::from(canvas.left) + 4.0;
+    let right = f64::from(canvas.right);
+    let step = (right - f64::from(canvas.left)) / steps;
     let above = Frame::above((dot.0, high - 12.0), text, FIGURE);
     let aside = above.moved(above.width() / 2.0 + 6.0, 0.0);
     let lifted = |frame: Frame| [0.0, -7.0, -14.0].map(|up| (frame.moved(0.0, up), false));

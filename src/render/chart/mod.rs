@@ -2,11 +2,12 @@
 //!
 //! Each kind of mark is drawn separately and wrapped in a group with a class, so that a page's
 //! stylesheet can apply the colours of its theme. The colours in attributes are those of the light
-//! theme, for standalone charts. One unit is half a CSS pixel at the usual size, because plotters
+//! theme, for standalone charts. One unit is half a CSS pixel, because plotters
 //! rounds positions to whole units.
 
 mod curve;
 mod data_table;
+mod hits;
 mod label_layout;
 mod marks;
 mod sizes;
@@ -28,11 +29,13 @@ use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::Table;
 
-pub use curve::{MAX_SINGLE, curve, curve_caption, file};
+pub(super) use curve::as_of;
+pub use curve::{MAX_SINGLE, curve, curve_caption, curve_small, file};
 pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
+pub(super) use hits::{Columns, Hit, hits};
 pub use sizes::sizes;
 
-pub(super) use sizes::{Bar, bar_layers};
+pub(super) use sizes::{Bar, bar_layers, greatest};
 
 pub use trend::{trend, trend_caption, trend_small};
 
@@ -52,31 +55,51 @@ pub(super) struct Canvas {
     pub bottom: i32,
 }
 
+/// The wide column of a page, and a file.
 pub(super) const CURVE: Canvas = Canvas {
-    width: 1240,
-    height: 540,
-    left: 104,
-    right: 1204,
-    top: 30,
-    bottom: 448,
+    width: 1588,
+    height: 464,
+    left: 84,
+    right: 1544,
+    top: 24,
+    bottom: 378,
 };
 /// A chart over the whole width of a page.
 pub(super) const WHOLE: Canvas = Canvas {
-    width: 2160,
-    height: 560,
-    left: 104,
-    right: 2124,
-    top: 30,
-    bottom: 468,
+    width: 2476,
+    height: 600,
+    left: 84,
+    right: 2436,
+    top: 24,
+    bottom: 514,
 };
+/// The same, as high as [`CURVE`].
+pub(super) const LOW: Canvas = Canvas {
+    height: CURVE.height,
+    bottom: CURVE.bottom,
+    ..WHOLE
+};
+/// The narrow column of a page.
 pub(super) const SIZES: Canvas = Canvas {
-    width: 696,
-    height: 540,
-    left: 104,
-    right: 684,
-    top: 30,
-    bottom: 448,
+    width: 804,
+    height: 464,
+    left: 84,
+    right: 796,
+    top: 24,
+    bottom: 378,
 };
+/// The whole width of a phone: higher than [`SIZES`] there.
+pub(super) const SNUG: Canvas = Canvas {
+    width: 680,
+    height: 560,
+    left: 72,
+    right: 652,
+    top: 24,
+    bottom: 474,
+};
+
+/// The size of a text, in units: 12 pixels.
+pub(super) const TEXT: u32 = 24;
 
 impl Canvas {
     /// Returns the position on the canvas of a point of the plotting area.
@@ -178,6 +201,33 @@ pub(super) fn opening(
     )
 }
 
+/// Puts a title and lines of text above a chart of the size of [`CURVE`], on white.
+pub(super) fn titled(svg: &str, title: &str, lines: &[String]) -> String {
+    let head = 56 + 36 * u32::try_from(lines.len()).expect("a chart has few lines of text") + 16;
+    let (width, inner) = (CURVE.width, CURVE.height);
+    let height = head + inner + 16;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONT}\">\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>"
+    );
+    let mut write = |y: u32, size: u32, weight: u32, fill: Rgb, text: &str| {
+        out.push_str(&format!(
+            "<text x=\"40\" y=\"{y}\" font-size=\"{size}\" font-weight=\"{weight}\" fill=\"{fill}\">{}</text>",
+            escaped(text)
+        ));
+    };
+    let title = words::shortened(title, 72);
+    write(60, 36, 700, Theme::Light.ink(), &title);
+    for (y, line) in (98..).step_by(34).zip(lines) {
+        let line = words::shortened(line, 130);
+        write(y, TEXT, 400, Theme::Light.mute(), &line);
+    }
+    let start = format!("<svg x=\"0\" y=\"{head}\" width=\"{width}\" height=\"{inner}\" ");
+    out.push_str(&svg.replacen("<svg ", &start, 1));
+    out.push_str("</svg>\n");
+    out
+}
+
 /// Replaces the two characters that event names may contain and XML forbids. With one of them no
 /// program would open the file.
 fn in_xml(text: &str) -> String {
@@ -254,7 +304,7 @@ fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String
         })
     });
     let ticks = canvas.layer("ticks", "", reach, |plane| {
-        let style = label(20, theme.mute(), HPos::Right, VPos::Center);
+        let style = label(TEXT, theme.mute(), HPos::Right, VPos::Center);
         axis.ticks
             .iter()
             .try_for_each(|tick| write_at(plane, (0.0, *tick), (-14, 0), words(*tick), &style))
@@ -280,7 +330,7 @@ mod tests {
     use super::curve::single_cohorts;
     use super::*;
     use crate::calendar::Grain;
-    use crate::reports::retention::{Cell, Measure, Number, Query, Row, State};
+    use crate::reports::retention::{Benchmarks, Cell, Measure, Number, Query, Row, State};
     use crate::reports::sample;
 
     fn wellformed(svg: &str) {
@@ -305,10 +355,40 @@ mod tests {
     }
 
     fn all(table: &Table) -> [String; 4] {
-        let charts = [file(table), curve(table), sizes(table), trend(table, 1)];
+        let none = Benchmarks::default();
+        let charts = [
+            file(table, &none),
+            curve(table, &none),
+            sizes(table),
+            trend(table, 1),
+        ];
         charts.iter().for_each(|chart| wellformed(chart));
+        wellformed(&curve_small(table, &none));
+        let benchmarks = Benchmarks {
+            goal: Some(40),
+            previous: Some(table.clone()),
+        };
+        wellformed(&curve(table, &benchmarks));
         wellformed(&trend_small(table, 1));
         charts
+    }
+
+    /// Returns the same table of a hundred times as many people: rates of few are drawn differently.
+    fn hundredfold(mut table: Table) -> Table {
+        for row in &mut table.rows {
+            row.size = row.size.map(|size| size * 100);
+            for cell in &mut row.cells {
+                if let Cell::Number(number) = cell {
+                    number.size *= 100;
+                    number.retained *= 100;
+                }
+            }
+        }
+        for average in table.averages.iter_mut().flatten() {
+            average.size *= 100;
+            average.retained *= 100;
+        }
+        table
     }
 
     /// Returns a table of any size, with a share that falls from `rate`.
@@ -362,13 +442,13 @@ mod tests {
 
     #[test]
     fn a_chart_says_what_it_shows_and_has_a_class_for_every_kind_of_mark() {
-        let [alone, curve, sizes, trend] = all(&sample::table());
+        let [alone, curve, sizes, trend] = all(&hundredfold(sample::table()));
         assert!(
             alone.contains("<title id=\"retention-chart-title\">signup → active, daily cohorts"),
             "{alone}"
         );
         assert!(
-            alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1240""##)
+            alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1588""##)
         );
         for class in [
             "rules", "ticks", "single", "band", "average", "dots", "labels",
@@ -428,11 +508,12 @@ mod tests {
     fn many_cohorts_leave_out_lines_and_say_so() {
         let table = sized(400, 14, 80);
         assert!(
-            curve_caption(&table).contains("thin lines are 58 of 400 cohorts"),
+            curve_caption(&table, &Benchmarks::default())
+                .contains("thin lines are 58 of 400 cohorts"),
             "{}",
-            curve_caption(&table)
+            curve_caption(&table, &Benchmarks::default())
         );
-        assert!(curve(&table).len() < 40_000);
+        assert!(curve(&table, &Benchmarks::default()).len() < 40_000);
         assert_eq!(single_cohorts(&sized(14, 14, 80)).len(), 14);
     }
 
@@ -441,7 +522,10 @@ mod tests {
         let table = sized(31, 13, 80);
         let ats = |svg: &str, mark: &str| -> Vec<String> {
             let start = format!("<{mark} data-at=\"");
-            svg.split(&start)
+            // Areas for the pointer come last, and have all of them.
+            let marks = svg.split("<g class=\"hits\"").next().unwrap();
+            marks
+                .split(&start)
                 .skip(1)
                 .map(|mark| mark.split('"').next().unwrap().to_owned())
                 .collect()
@@ -451,14 +535,18 @@ mod tests {
             .iter()
             .map(|row| row.period.to_string())
             .collect();
-        let mut lines = ats(&curve(&table), "polyline");
+        let mut lines = ats(&curve(&table, &Benchmarks::default()), "polyline");
         // Cells in progress are not part of any line.
         lines.sort_unstable();
         assert_eq!(lines, cohorts[..29]);
         assert_eq!(ats(&sizes(&table), "rect"), cohorts);
         assert_eq!(ats(&trend(&table, 12), "circle"), cohorts[..19]);
         // Each line still starts in its cohort's first column, at 100 % or less.
-        assert!(curve(&table).len() < 15_000, "{}", curve(&table).len());
+        assert!(
+            curve(&table, &Benchmarks::default()).len() < 20_000,
+            "{}",
+            curve(&table, &Benchmarks::default()).len()
+        );
     }
 
     #[test]
@@ -474,7 +562,7 @@ mod tests {
                         wellformed(&svg);
                         assert!(!svg.contains("style="), "{svg}");
                         assert!(svg.matches("<text").count() <= 6 + 13 + 5, "{svg}");
-                        assert!(svg.len() < 48_000, "{} bytes for {n}", svg.len());
+                        assert!(svg.len() < 96_000, "{} bytes for {n}", svg.len());
                     }
                     trend_caption(&table, column);
                 }
@@ -539,24 +627,26 @@ mod tests {
         for (k, average) in table.averages.iter_mut().enumerate() {
             *average = average.map(|a| crate::reports::retention::Average {
                 rate: 0.9 / (coord(k) + 1.0),
+                size: 1_000,
                 interval: None,
                 ..a
             });
         }
-        let svg = curve(&table);
-        let step = 1_100.0 / 29.0;
+        let svg = curve(&table, &Benchmarks::default());
+        let step = 1_460.0 / 29.0;
         let labels = texts(&svg, "labels");
         assert_eq!(
             labels.iter().map(|(text, ..)| &**text).collect::<Vec<_>>(),
             ["45.0%", "11.2%"]
         );
-        assert!((labels[1].1 - 104.0 - 7.0 * step).abs() < 1.0, "{labels:?}");
+        assert!((labels[1].1 - 84.0 - 7.0 * step).abs() < 1.0, "{labels:?}");
         assert_eq!(svg.matches("<g class=\"leader\"").count(), 1, "{svg}");
         // With few columns the first figure is beside its point and needs no leader line.
         table.averages.truncate(8);
         assert!(
-            !curve(&table).contains("leader")
-                && texts(&curve(&table), "labels")[0].1 > 104.0 + 1_100.0 / 7.0
+            !curve(&table, &Benchmarks::default()).contains("leader")
+                && texts(&curve(&table, &Benchmarks::default()), "labels")[0].1
+                    > 84.0 + 1_460.0 / 7.0
         );
     }
 
@@ -607,20 +697,19 @@ mod tests {
 
     #[test]
     fn a_trend_is_drawn_as_it_was() {
-        let mut table = sample::table();
+        let mut table = hundredfold(sample::table());
         insta::assert_snapshot!(trend(&table, 2).replace("><", ">\n<"), @r##"
         <svg xmlns="http://www.w3.org/2000/svg" class="chart trend roomy" viewBox="0 0 1920 500" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif" role="img" aria-labelledby="trend-title trend-desc">
         <title id="trend-title">Return on day 2, by cohort</title>
         <desc id="trend-desc">50.0% for Fri 20 Nov 2026. The average is 50.0%.</desc>
         <g class="rules" fill="none" stroke="#E2E8EE" stroke-width="2">
-        <path d="M104,408 1692,408M104,317 1692,317M104,226 1692,226M104,135 1692,135M104,44 1692,44"/>
+        <path d="M104,408 1692,408M104,287 1692,287M104,166 1692,166M104,44 1692,44"/>
         </g>
-        <g class="ticks" fill="#566778" font-size="20" text-anchor="end">
+        <g class="ticks" fill="#566778" font-size="24" text-anchor="end">
         <text x="90" y="408" dy="0.5ex">0%</text>
-        <text x="90" y="317" dy="0.5ex">25%</text>
-        <text x="90" y="226" dy="0.5ex">50%</text>
-        <text x="90" y="135" dy="0.5ex">75%</text>
-        <text x="90" y="44" dy="0.5ex">100%</text>
+        <text x="90" y="287" dy="0.5ex">20%</text>
+        <text x="90" y="166" dy="0.5ex">40%</text>
+        <text x="90" y="44" dy="0.5ex">60%</text>
         </g>
         <g class="ticks" fill="#566778" font-size="20" text-anchor="middle">
         <text x="302" y="422" dy="0.76em">20 Nov</text>
@@ -630,22 +719,36 @@ mod tests {
         <text x="898" y="462" dy="0.76em">day of signup</text>
         </g>
         <g class="whiskers" fill="none" stroke="#185A96" stroke-width="3" stroke-opacity="0.55">
-        <path d="M302,354 302,99"/>
+        <path d="M302,135 302,76"/>
         </g>
         <g class="mean" stroke-dasharray="10 8" fill="none" stroke="#566778" stroke-width="2">
-        <polyline points="104,226 1692,226"/>
+        <polyline points="104,105 1692,105"/>
         </g>
         <g class="ticks" fill="#566778" font-size="20" text-anchor="start">
-        <text x="1706" y="226" dy="0.5ex">average 50.0%</text>
+        <text x="1706" y="105" dy="0.5ex">average 50.0%</text>
         </g>
         <g class="dots full" fill="#185a96" stroke="#185A96" stroke-width="4">
-        <circle data-at="2026-11-20" cx="302" cy="226" r="6"/>
+        <circle data-at="2026-11-20" cx="302" cy="105" r="6"/>
         </g>
         <g class="dots running" fill="#ffffff" stroke="#185A96" stroke-width="3" stroke-opacity="0.5">
         <circle data-at="2026-11-21" cx="699" cy="408" r="5"/>
         </g>
         <g class="labels" font-weight="700" paint-order="stroke" stroke="#ffffff" stroke-width="6" stroke-linejoin="round" fill="#185A96" font-size="24" text-anchor="middle">
-        <text x="302" y="92" dy="-0.5ex">50.0%</text>
+        <text x="302" y="69" dy="-0.5ex">50.0%</text>
+        </g>
+        <g class="hits" fill="none" pointer-events="all">
+        <rect data-at="2026-11-20" data-x="302" x="104" y="44" width="397" height="364">
+        <title>Fri 20 Nov 2026 · 50.0% (45.1–54.9) · 200 of 400</title>
+        </rect>
+        <rect data-at="2026-11-21" data-x="700" x="501" y="44" width="397" height="364">
+        <title>Sat 21 Nov 2026 · 0.0% (0.0–1.9) · 0 of 200 · still in progress</title>
+        </rect>
+        <rect data-at="2026-11-22" data-x="1096" x="898" y="44" width="397" height="364">
+        <title>Sun 22 Nov 2026 · no number</title>
+        </rect>
+        <rect data-at="2026-11-23" data-x="1494" x="1295" y="44" width="397" height="364">
+        <title>Mon 23 Nov 2026 · no number</title>
+        </rect>
         </g>
         </svg>
         "##);
@@ -665,7 +768,7 @@ mod tests {
         let mut query = sample::table().query;
         query.measure = Measure::OnOrAfter;
         query.from = chrono::NaiveDate::from_ymd_opt(2026, 11, 21);
-        let chart = curve(&sample::with(query));
+        let chart = curve(&sample::with(query), &Benchmarks::default());
         assert!(
             !chart.contains("<g class=\"single") && !chart.contains("<g class=\"average"),
             "{chart}"

@@ -7,12 +7,12 @@ use plotters::style::text_anchor::{HPos, VPos};
 use crate::calendar::{Grain, Period};
 use crate::render::axis::Axis;
 use crate::render::chart::{
-    Canvas, SIZES, addressed, colour, coord, label, named, nothing_yet, opening, rules,
-    short_count, write_at,
+    Canvas, Columns, Hit, SIZES, TEXT, addressed, colour, coord, hits, label, named, nothing_yet,
+    opening, rules, short_count, write_at,
 };
 use crate::render::colour::Theme;
 use crate::render::{self, words};
-use crate::reports::retention::{State, Table};
+use crate::reports::retention::{Row, State, Table};
 
 /// Draws the number of people of each cohort, for a page.
 pub fn sizes(table: &Table) -> String {
@@ -46,8 +46,8 @@ pub fn sizes(table: &Table) -> String {
 /// Returns the message of a chart without bars.
 fn no_bars(table: &Table) -> String {
     SIZES.layer("ticks", "", (1.0, 1.0), |plane| {
-        let style = label(24, Theme::Light.mute(), HPos::Center, VPos::Center);
-        let middle = SIZES.point((1.0, 1.0), (f64::from(SIZES.width) / 2.0, 187.0));
+        let style = label(TEXT, Theme::Light.mute(), HPos::Center, VPos::Center);
+        let middle = SIZES.point((1.0, 1.0), (f64::from(SIZES.width) / 2.0, 170.0));
         write_at(plane, middle, (0, 0), nothing_yet(table).to_owned(), &style)
     })
 }
@@ -63,7 +63,7 @@ fn size_layers(table: &Table) -> String {
             height: people(row.people()),
         })
         .collect();
-    let axis = Axis::count(bars.iter().map(|bar| bar.height).fold(0.0, f64::max));
+    let axis = Axis::count(greatest(&bars));
     let n = bars.len();
     let mut at: Vec<usize> = if n < 5 {
         (0..n).collect()
@@ -107,7 +107,38 @@ fn size_layers(table: &Table) -> String {
                 .filter(move |bar| bar.state == state && bar.height > 0.0);
             bars.map(|bar| bar.period)
         });
+    let hit = |row: &Row| Hit {
+        at: row.period.to_string(),
+        text: format!("{} · {}", row.period.label(), size(table, row)),
+    };
     addressed(&layers, "rect", drawn)
+        + &hits(&SIZES, Columns::Bars, &[], table.rows.iter().map(hit))
+}
+
+/// Formats the size of a cohort with its state.
+fn size(table: &Table, row: &Row) -> String {
+    let Some(people) = row.size.map(words::people) else {
+        return "not recorded".to_owned();
+    };
+    match row.state {
+        State::InProgress => format!("{people} · {}", words::in_progress(table.data_ends)),
+        _ if table.is_partial(row) => format!("at least {people} · partly recorded"),
+        _ => people,
+    }
+}
+
+/// Returns the height of the highest bar that does not change any more; of the highest one if all
+/// do. One in progress does not stretch the axis.
+pub(in crate::render) fn greatest(bars: &[Bar]) -> f64 {
+    let highest = |is_final: bool| {
+        let bars = bars.iter();
+        let bars = bars.filter(|bar| !is_final || bar.state != State::InProgress);
+        bars.map(|bar| bar.height).fold(0.0, f64::max)
+    };
+    match highest(true) {
+        0.0 => highest(false),
+        highest => highest,
+    }
 }
 
 /// A bar for a period, with its height on the chart's axis.
@@ -147,7 +178,7 @@ pub(in crate::render) fn bar_layers(
                 .iter()
                 .enumerate()
                 .filter(|(_, bar)| bar.state == state && bar.height > 0.0);
-            bars.map(|(i, bar)| (coord(i) + 0.5, bar.height))
+            bars.map(|(i, bar)| (coord(i) + 0.5, bar.height.min(axis.top)))
                 .try_for_each(|(x, height)| {
                     let style = colour(theme.accent()).mix(opacity).filled();
                     plane.draw(&Rectangle::new(
@@ -158,7 +189,7 @@ pub(in crate::render) fn bar_layers(
         }));
     }
     out.push_str(&canvas.layer("ticks", "", reach, |plane| {
-        let style = |h| label(20, theme.mute(), h, VPos::Top);
+        let style = |h| label(TEXT, theme.mute(), h, VPos::Top);
         write_at(
             plane,
             (right / 2.0, 0.0),

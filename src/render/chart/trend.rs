@@ -8,12 +8,12 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
-    Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules, stretches,
-    stroke, write_at,
+    Canvas, Columns, Hit, Plane, addressed, colour, coord, hits, label, named, nothing_yet,
+    opening, rules, stretches, stroke, write_at,
 };
 use crate::render::colour::Theme;
-use crate::render::words;
-use crate::reports::retention::{Number, Row, State, Table};
+use crate::render::{thousands, words};
+use crate::reports::retention::{FEWEST_PEOPLE, Number, Row, State, Table};
 
 /// Full page width, with room for the average's label on the right.
 const WIDE: Form = Form {
@@ -107,6 +107,11 @@ impl Point {
         self.cell.state == State::Complete
     }
 
+    /// Whether it is the rate of few people.
+    fn is_few(&self) -> bool {
+        self.cell.size < FEWEST_PEOPLE
+    }
+
     /// Returns both ends of the interval, 0–1.
     fn ends(&self) -> (f64, f64) {
         self.cell
@@ -190,14 +195,14 @@ fn capital(text: &str) -> String {
 /// rates.
 fn axis_of(points: &[Option<Point>], average: Option<f64>) -> Axis {
     let greatest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
-    let rates = greatest(
-        &mut points
-            .iter()
-            .flatten()
-            .map(|point| point.cell.rate())
-            .chain(average),
-    );
-    let ends = greatest(&mut points.iter().flatten().map(|point| point.ends().1));
+    // A number in progress does not stretch the axis, unless there is no other.
+    let none_is_complete = !points.iter().flatten().any(Point::is_complete);
+    let points = || {
+        let all = points.iter().flatten();
+        all.filter(|point| none_is_complete || point.is_complete())
+    };
+    let rates = greatest(&mut points().map(|point| point.cell.rate()).chain(average));
+    let ends = greatest(&mut points().map(|point| point.ends().1));
     // If the rate is 0 throughout, the full scale says more than one fitted to the interval.
     Axis::percent_fitted(if rates > 0.0 {
         ends.min(rates * 2.0)
@@ -238,7 +243,7 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     let theme = Theme::Light;
     let accent = theme.accent();
     let mute = theme.mute();
-    let at = |x: f64, point: &Point| (x + 0.5, point.height());
+    let at = |x: f64, point: &Point| (x + 0.5, point.height().min(axis.top));
     let mut out = rules(canvas, &axis, reach.0, |tick| {
         format!("{tick:.0$}%", axis.decimals)
     });
@@ -286,7 +291,8 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         let alone = all
             .iter()
             .filter(|stretch| has_whiskers || stretch.len() == 1)
-            .flatten();
+            .flatten()
+            .filter(|(_, point)| !point.is_few());
         alone.into_iter().try_for_each(|(x, point)| {
             let (low, high) = ends(point);
             plane.draw(&PathElement::new(
@@ -342,9 +348,27 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         },
     ));
     let (radius, width) = if has_whiskers { (6, 4) } else { (3, 2) };
-    for (class, complete, opacity, radius, width) in [
-        ("dots full", true, 1.0, radius, width),
-        ("dots running", false, 0.5, radius.min(5), width.min(3)),
+    // Rates of few people are grey and dashed.
+    for (class, attributes, complete, few, opacity, radius, width) in [
+        ("dots full", "", true, false, 1.0, radius, width),
+        (
+            "dots few",
+            " stroke-dasharray=\"4 3\"",
+            true,
+            true,
+            1.0,
+            radius,
+            width,
+        ),
+        (
+            "dots running",
+            "",
+            false,
+            false,
+            0.5,
+            radius.min(5),
+            width.min(3),
+        ),
     ] {
         // On a phone, dense dots would look like a thicker line. Only points without neighbours get
         // one there.
@@ -358,19 +382,21 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         let dotted = |i: usize| !complete || !form.is_narrow || has_whiskers || alone(i);
         let of_class = || {
             let all = points.iter().enumerate().filter(|(i, _)| dotted(*i));
-            all.filter_map(|(i, p)| Some((i, p.filter(|p| p.is_complete() == complete)?)))
+            let is_of = |p: &Point| p.is_complete() == complete && (!complete || p.is_few() == few);
+            all.filter_map(move |(i, p)| Some((i, p.filter(is_of)?)))
         };
-        let group = canvas.layer(class, "", reach, |plane| {
+        let ink = if few { mute } else { accent };
+        let group = canvas.layer(class, attributes, reach, |plane| {
             of_class().try_for_each(|(i, point)| {
                 plane.draw(&Circle::new(
                     at(coord(i), &point),
                     radius,
-                    stroke(accent, opacity, width),
+                    stroke(ink, opacity, width),
                 ))
             })
         });
         // Filled or hollow, and opaque: the lines end at a dot.
-        let fill = if complete {
+        let fill = if complete && !few {
             accent.to_string()
         } else {
             "#ffffff".to_owned()
@@ -384,6 +410,9 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         ));
     }
     out.push_str(&newest(form, &points, average, reach));
+    let rows = table.rows.iter().zip(&points);
+    let rows = rows.map(|(row, point)| hit(table, row, point.as_ref()));
+    out.push_str(&hits(canvas, Columns::Bars, &[], rows));
     if !points.iter().flatten().any(Point::is_complete) {
         out.push_str(&canvas.layer("ticks", "", reach, |plane| {
             let style = label(24, mute, HPos::Center, VPos::Center);
@@ -397,6 +426,33 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         }));
     }
     out
+}
+
+/// Describes the point of a cohort for the pointer.
+fn hit(table: &Table, row: &Row, point: Option<&Point>) -> Hit {
+    let label = row.period.label();
+    let text = match point {
+        None => format!("{label} · no number"),
+        Some(point) => {
+            let cell = &point.cell;
+            let (low, high) = point.ends();
+            let state = match point.is_complete() {
+                true => "",
+                false => &format!(" · {}", words::in_progress(table.data_ends)),
+            };
+            format!(
+                "{label} · {} ({}) · {} of {}{state}",
+                words::rate_of(cell.rate(), cell.size),
+                words::interval((low, high)),
+                thousands(cell.retained),
+                thousands(cell.size)
+            )
+        }
+    };
+    Hit {
+        at: row.period.to_string(),
+        text,
+    }
 }
 
 /// Draws the number of the newest complete cohort above or below its point, away from the average's
@@ -436,7 +492,7 @@ fn newest(
     {
         taken.line(&[spot(i, running.height())], 8.0);
     }
-    let text = words::percent(point.cell.rate());
+    let text = words::rate_of(point.cell.rate(), point.cell.size);
     let (low, high) = point.ends();
     let above = Frame::above(spot(i, high * 100.0), &text, form.label).moved(0.0, -7.0);
     let below = Frame::above(spot(i, low * 100.0), &text, form.label).moved(0.0, form.label + 7.0);

@@ -1,11 +1,9 @@
 //! The difference of two groups at one column, and whether it could be chance.
 
+use crate::reports::retention::FEWEST_PEOPLE;
 use crate::stats::{
     Difference as Estimate, TwoByTwo, chi_squared, fisher, holm, mantel_haenszel, newcombe,
 };
-
-/// The fewest people on each side for which a verdict is given.
-pub const FEWEST_PEOPLE: u64 = 30;
 
 /// The corrected p-value below which a difference is unlikely to be chance.
 const UNLIKELY: f64 = 0.05;

@@ -5,7 +5,7 @@ use crate::reports::comparison::difference::{Difference, Verdict};
 use crate::reports::comparison::json::ComparedJson;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Column, Frame, Value};
-use crate::reports::retention::{Average, Show, Shown, Table};
+use crate::reports::retention::{Average, Benchmarks, Show, Shown, Table};
 use crate::sets::Segment;
 
 /// A comparison with what its cells show.
@@ -15,6 +15,8 @@ pub struct ShownGroups {
     pub compared: Compared,
     /// What the cells of the wide table show.
     pub show: Show,
+    /// A share in percent that the chart shows as a line.
+    pub goal: Option<u32>,
 }
 
 impl ShownGroups {
@@ -30,6 +32,7 @@ impl ShownGroups {
             let shown = Shown {
                 table: group.table.clone(),
                 show: self.show,
+                benchmarks: Benchmarks::default(),
             };
             let mut own = frame(&shown);
             own.rows.iter_mut().for_each(|row| name(group, row));
@@ -90,6 +93,7 @@ impl Exports for ShownGroups {
                 ..compared.groups[0].table.clone()
             },
             show: self.show,
+            benchmarks: Benchmarks::default(),
         };
         let mut parts = shown.name();
         parts.push(compared.grouping.field().to_owned());
@@ -158,13 +162,14 @@ impl Exports for ShownGroups {
     }
 
     fn chart(&self) -> Option<Chart<'_>> {
-        Some(Chart::Comparison(&self.compared))
+        Some(Chart::Comparison(&self.compared, self.goal))
     }
 
     fn variant(&self) -> Option<&'static str> {
         Shown {
             table: self.compared.groups[0].table.clone(),
             show: self.show,
+            benchmarks: Benchmarks::default(),
         }
         .variant()
     }

@@ -12,7 +12,7 @@ mod plan;
 mod values;
 
 pub use answer::{Basis, Compared, Group, GroupKind};
-pub use difference::{Difference, FEWEST_PEOPLE, Method, NoTest, Test, Verdict};
+pub use difference::{Difference, Method, NoTest, Test, Verdict};
 pub use export::ShownGroups;
 pub use grouping::{BREAKDOWN, Grouping, MAX_SEGMENTS, Values};
 pub use plan::{Comparison, ComparisonQuestion};

@@ -4,6 +4,7 @@ use crate::calendar::Calendar;
 use crate::reports::coverage::State;
 use crate::reports::export::{Chart, Exports};
 use crate::reports::frame::{Column, Frame, Value, bounds};
+use crate::reports::retention::benchmarks::Benchmarks;
 use crate::reports::retention::columns::Brackets;
 use crate::reports::retention::json::TableJson;
 use crate::reports::retention::query::{Measure, Show};
@@ -17,6 +18,8 @@ pub struct Shown {
     pub table: Table,
     /// What the cells of the wide table show.
     pub show: Show,
+    /// What the chart shows beside the curve.
+    pub benchmarks: Benchmarks,
 }
 
 impl Exports for Shown {
@@ -134,7 +137,7 @@ impl Exports for Shown {
     }
 
     fn chart(&self) -> Option<Chart<'_>> {
-        Some(Chart::Retention(&self.table))
+        Some(Chart::Retention(&self.table, &self.benchmarks))
     }
 
     fn variant(&self) -> Option<&'static str> {

@@ -3,6 +3,7 @@
 //! [`Query`] is the question, [`Question`] the question with its cohorts fixed, [`Table`] the
 //! answer.
 
+mod benchmarks;
 mod columns;
 mod export;
 pub mod figures;
@@ -14,12 +15,15 @@ mod table;
 
 pub use crate::reports::coverage::State;
 pub use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
+pub use benchmarks::Benchmarks;
 pub use columns::{Brackets, BracketsError, Column};
 pub use export::Shown;
 pub use json::{AverageJson, QueryJson, RowJson, TableJson};
 pub use params::{FIELDS, Parts};
 pub use plan::Question;
 pub(in crate::reports) use plan::{Members, Planner};
-pub use query::{Averaging, Measure, Query, Show, Window, default_size, preposition};
+pub use query::{
+    Averaging, Measure, PreviousRange, Query, Show, Window, default_size, preposition,
+};
 pub(in crate::reports) use table::are_independent;
-pub use table::{Average, Cell, FEWEST_AT_RISK, Number, Row, Table};
+pub use table::{Average, Cell, FEWEST_AT_RISK, FEWEST_PEOPLE, Number, Row, Table};

@@ -1,9 +1,10 @@
 //! The fields of a retention question.
 
+use crate::calendar::Grain;
 use crate::reports::comparison::{BREAKDOWN, Grouping};
 use crate::reports::limits::{MAX_COLS, MAX_ROWS};
 use crate::reports::params::{Arity, Field, Kind, Params, Problem, Reader, WEEK, ZONE};
-use crate::reports::retention::query::{Averaging, Measure, Query, Show};
+use crate::reports::retention::query::{Averaging, Measure, PreviousRange, Query, Show};
 use crate::sets::Segment;
 
 /// Every field of a retention question.
@@ -86,6 +87,18 @@ pub const FIELDS: &[Field] = &[
         kind: Kind::Word(&["weighted", "simple", "survival"]),
         arity: Arity::Optional,
     },
+    Field {
+        name: "goal",
+        help: "A share in percent that the chart shows as a line",
+        kind: Kind::Number(0, 100),
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "previous",
+        help: "Whether the chart also shows as many cohorts just before: 1 for yes",
+        kind: Kind::Word(&["0", "1"]),
+        arity: Arity::Optional,
+    },
     BREAKDOWN,
     Field {
         name: "compare",
@@ -114,6 +127,10 @@ pub struct Parts {
     pub returning_and: Vec<Segment>,
     /// What the cells of a wide table show.
     pub show: Show,
+    /// A share in percent that the chart shows as a line.
+    pub goal: Option<u32>,
+    /// Whether the chart also shows as many cohorts just before.
+    pub previous: PreviousRange,
     /// The groups, if the question has any.
     pub grouping: Option<Grouping>,
 }
@@ -149,7 +166,19 @@ impl Parts {
             "" => Averaging::default_for(measure),
             _ => read.word("average"),
         };
+        let goal = read.number("goal", 0, 100);
+        let previous = read.word("previous");
         let grouping = Grouping::read(&mut read);
+        if previous == PreviousRange::Shown {
+            let why = match (&grouping, grain) {
+                (Some(_), _) => Some("goes with a question without groups only"),
+                (None, Grain::Hour) => Some("goes with days and longer periods only"),
+                (None, _) => None,
+            };
+            if let Some(why) = why {
+                read.reject(Problem::new("previous", format!("the range before {why}")));
+            }
+        }
         let parts = cohort.zip(returning).map(|(cohort, returning)| Parts {
             bare: Query {
                 rows,
@@ -165,6 +194,8 @@ impl Parts {
             cohort_and,
             returning_and,
             show,
+            goal,
+            previous,
             grouping,
         });
         read.finish(parts)

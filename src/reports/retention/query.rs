@@ -12,6 +12,17 @@ use crate::reports::retention::columns::{Brackets, Column};
 use crate::sets::{ExpandError, Segment, SetContext};
 
 choice! {
+    /// Whether a chart shows the cohorts just before as well.
+    PreviousRange {
+        /// It does not.
+        #[default]
+        Hidden = "0",
+        /// It does.
+        Shown = "1",
+    }
+}
+
+choice! {
     /// What a cell counts.
     Measure {
         /// Users of the cohort who came back *in* the period: |A(c) ∩ B(c+k)|.

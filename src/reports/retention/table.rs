@@ -129,6 +129,12 @@ pub struct Average {
 /// The fewest people at risk for which a point of a survival curve is drawn.
 pub const FEWEST_AT_RISK: u64 = 10;
 
+/// A rate of fewer people is too uncertain for decimals, a band or a verdict.
+pub const FEWEST_PEOPLE: u64 = 30;
+
+/// From this rate on column 1 can be read beside any column 0.
+const READABLE: f64 = 0.4;
+
 /// Whether so few entries are repeats that the people behind them count as independent: at most
 /// 1 %.
 pub(in crate::reports) fn are_independent(entries: u64, people: u64) -> bool {
@@ -356,6 +362,32 @@ impl Table {
     pub fn drawn(&self) -> impl Iterator<Item = Option<Average>> + '_ {
         let averages = self.averages.iter().copied();
         averages.map(|average| average.filter(|average| self.is_drawn(average)))
+    }
+
+    /// Returns the same question of as many cohorts just before. `None` without cohorts.
+    pub fn previous_query(&self) -> Option<Query> {
+        let first = self.rows.first()?.period;
+        let count = i64::try_from(self.rows.len()).ok()?;
+        let date = |back: i64| Some(first.shift(-back).ok()?.local_start().date());
+        let single = self.query.brackets.is_none();
+        Some(Query {
+            rows: None,
+            cols: single.then(|| self.query.cols()),
+            from: Some(date(count)?),
+            to: Some(date(1)?),
+            ..self.query.clone()
+        })
+    }
+
+    /// Whether column 0 is so far above the others that it would leave them flat and alike.
+    pub fn first_dwarfs(&self) -> bool {
+        if self.averages.len() < 3 || self.query.brackets.is_some() {
+            return false;
+        }
+        match (self.averages[0], self.averages[1]) {
+            (Some(first), Some(next)) => next.rate < READABLE && first.rate > next.rate * 1.5,
+            _ => false,
+        }
     }
 
     /// Returns the share of the column before that a column retains, over all cohorts that are

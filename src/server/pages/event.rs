@@ -148,6 +148,10 @@ struct Figure {
 
 /// One period of the table.
 struct Line {
+    /// What the charts call it.
+    at: Period,
+    /// The address of its people, if there are any.
+    href: Option<String>,
     /// Before the year, the year, and after it: narrow layouts hide the year.
     label: [String; 3],
     people: String,
@@ -211,7 +215,7 @@ struct Missing {
 enum Found {
     Html(StatusCode, String),
     Text(StatusCode, String),
-    Csv { name: FileName, body: String },
+    Csv { name: FileName, body: Vec<u8> },
 }
 
 /// `/events/{name}` and `/events/{name}.csv`
@@ -408,7 +412,19 @@ fn report(
             .any(|point| point.state == Progress::NotRecorded),
         in_progress: words::in_progress(activity.data_ends),
         while_in_progress: words::while_in_progress(activity.data_ends),
-        lines: recorded.iter().rev().map(Line::new).collect(),
+        lines: recorded
+            .iter()
+            .rev()
+            .map(|point| {
+                let set = activity.segment.in_period(point.period);
+                let people = Some(set).filter(|_| point.people > 0);
+                let zone = stretch.calendar.zone;
+                Line {
+                    href: people.map(|set| links::people(view, &set, zone)),
+                    ..Line::new(point)
+                }
+            })
+            .collect(),
         daily: stretch.grain != Grain::Day,
         more,
         against: match stretch.grain {
@@ -521,6 +537,8 @@ fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activi
 impl Line {
     fn new(point: &Point) -> Self {
         Line {
+            at: point.period,
+            href: None,
             label: words::without_year(point.period),
             people: match point.state {
                 Progress::NotRecorded => words::NOT_RECORDED.to_owned(),

@@ -1,10 +1,10 @@
 //! The form of a retention question.
 
 use crate::calendar::{Grain, WeekStart, parse_date};
-use crate::render::words;
+use crate::render::{many, words};
 use crate::reports::comparison::MAX_SEGMENTS;
 use crate::reports::retention::Show;
-use crate::reports::retention::{Averaging, Measure, default_size, preposition};
+use crate::reports::retention::{Averaging, Measure, PreviousRange, default_size, preposition};
 use crate::server::State;
 use crate::server::query::{Field, PageQuery, Problem, Range, RawQuery};
 
@@ -73,8 +73,10 @@ pub struct Form {
     pub choices: [Choices; 2],
     /// What cells show.
     pub show: Choices,
-    /// Choices that few need: the average, and the first day of weeks.
-    pub more: [Choices; 2],
+    /// Choices that few need: the average, the range before, and the first day of weeks.
+    pub more: [Choices; 3],
+    /// A share to draw as a line.
+    pub goal: Input,
     /// Ranges of periods as columns.
     pub brackets: Input,
     /// The beginning of the values that divide people into groups.
@@ -103,8 +105,8 @@ pub struct Form {
     pub to: Input,
     /// Hidden fields: name and value.
     pub kept: Vec<(&'static str, String)>,
-    /// A summary of the choices, for narrow layouts that hide them.
-    pub summary: String,
+    /// The choices in short, for the line that the form folds to.
+    pub settings: Vec<String>,
     /// Ranges to select with one click.
     pub ranges: Vec<Choice>,
     /// Problems that belong to no field of the form.
@@ -242,6 +244,15 @@ impl Form {
                     ],
                 ),
                 choices(
+                    Field::Previous,
+                    Field::Previous.label(),
+                    raw.text("previous"),
+                    vec![
+                        ("", "Hidden".to_owned()),
+                        (PreviousRange::Shown.as_str(), "Shown".to_owned()),
+                    ],
+                ),
+                choices(
                     Field::Week,
                     Field::Week.label(),
                     raw.text("week"),
@@ -256,6 +267,7 @@ impl Form {
                         .collect(),
                 ),
             ],
+            goal: input(Field::Goal, raw.text("goal")),
             zone: input(Field::Zone, raw.text("zone")),
             usual_zone: raw.calendar.zone.name(),
             brackets: input(Field::Brackets, raw.text("brackets")),
@@ -267,6 +279,8 @@ impl Form {
                 "brackets",
                 "breakdown",
                 "compare",
+                "goal",
+                "previous",
                 "split",
                 "week",
                 "zone",
@@ -278,7 +292,7 @@ impl Form {
             default_size: default_size(grain),
             from: input(Field::From, raw.text("from")),
             to: input(Field::To, raw.text("to")),
-            summary: summary(raw, grain),
+            settings: settings(raw, grain),
             kept: [
                 (Field::Order, &raw.order),
                 (Field::Scale, &raw.scale),
@@ -317,6 +331,7 @@ impl Form {
                 &self.from,
                 &self.to,
                 &self.brackets,
+                &self.goal,
                 &self.zone,
             ])
             .chain([&self.breakdown])
@@ -384,36 +399,74 @@ pub(super) fn place(text: &str, column: usize) -> [String; 3] {
     [before, at, chars.collect()]
 }
 
-/// Summarizes the choices, as far as they are valid: `By day, on the day, 14 cohorts × 14 periods`.
-fn summary(raw: &RawQuery, grain: Grain) -> String {
-    let size = default_size(grain).to_string();
-    let number = |raw: &str| {
-        if raw.is_empty() {
-            size.clone()
-        } else {
-            words::shortened(raw, 8)
-        }
+/// Summarizes the choices, as far as they are valid: `by week`, `12 weeks`, `in the week`, `UTC`.
+fn settings(raw: &RawQuery, grain: Grain) -> Vec<String> {
+    let size = default_size(grain);
+    let number = |name: &str| match raw.text(name) {
+        "" => size.to_string(),
+        given => words::shortened(given, 8),
+    };
+    let [rows, cols] = ["rows", "cols"].map(number);
+    let count = rows.parse().unwrap_or(u64::from(size));
+    let cohorts = match (raw.text("from"), raw.text("to")) {
+        ("", "") => many(count, grain.as_str()),
+        (from, "") => format!(
+            "{} from {}",
+            many(count, grain.as_str()),
+            words::shortened(from, 12)
+        ),
+        ("", to) => format!(
+            "{} to {}",
+            many(count, grain.as_str()),
+            words::shortened(to, 12)
+        ),
+        (from, to) => format!(
+            "{} to {}",
+            words::shortened(from, 12),
+            words::shortened(to, 12)
+        ),
+    };
+    let columns = match raw.text("brackets") {
+        "" if cols == rows => None,
+        "" => Some(format!("{cols} columns")),
+        brackets => Some(format!("{grain}s {}", words::shortened(brackets, 24))),
     };
     // An invalid value is reported at its field.
-    let counted: Measure = raw.text("measure").parse().unwrap_or_default();
-    let dates = [("from", raw.text("from")), ("to", raw.text("to"))]
-        .into_iter()
-        .filter(|(_, date)| !date.is_empty());
-    let counted = match counted {
+    let counted = match raw.text("measure").parse().unwrap_or_default() {
         Measure::Unbroken => format!("{} every {grain} since", preposition(grain)),
         counted => format!("{} the {grain}", counted.words(grain)),
     };
-    let columns = match raw.text("brackets") {
-        "" => format!("{}\u{a0}periods", number(raw.text("cols"))),
-        brackets => format!("{grain}s\u{a0}{}", words::shortened(brackets, 24)),
+    let shown = match raw.text("as").parse().unwrap_or_default() {
+        Show::Percent => None,
+        Show::Count => Some("people".to_owned()),
+        Show::Previous => Some("% of previous".to_owned()),
     };
-    let dates: String = dates
-        .map(|(word, date)| format!(", {word} {}", words::shortened(date, 12)))
-        .collect();
-    format!(
-        "By {grain}, {counted}, {}\u{a0}cohorts\u{a0}×\u{a0}{columns}{dates}",
-        number(raw.text("rows")),
-    )
+    let average = match raw.text("average") {
+        "" => None,
+        average => Some(format!("{} average", words::shortened(average, 12))),
+    };
+    let goal = match raw.text("goal") {
+        "" => None,
+        goal => Some(format!("goal {}%", words::shortened(goal, 8))),
+    };
+    let previous = match raw.text("previous").parse().unwrap_or_default() {
+        PreviousRange::Hidden => None,
+        PreviousRange::Shown => Some("with the range before".to_owned()),
+    };
+    let zone = match raw.text("zone") {
+        "" => raw.calendar.zone.name().to_owned(),
+        zone => words::shortened(zone, 32),
+    };
+    [format!("by {grain}"), cohorts]
+        .into_iter()
+        .chain(columns)
+        .chain([counted])
+        .chain(shown)
+        .chain(average)
+        .chain(goal)
+        .chain(previous)
+        .chain([zone])
+        .collect()
 }
 
 fn capital(word: &str) -> String {

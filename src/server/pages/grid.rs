@@ -5,7 +5,8 @@ use crate::render::{Order, Scale, colour, many, thousands, words};
 use crate::reports::retention::Show;
 use crate::reports::retention::figures::{Against, Figures, Return, Sizes, compared_column};
 use crate::reports::retention::{
-    Average, Averaging, Cell, FEWEST_AT_RISK, Measure, Number as Counted, Row, State, Table,
+    Average, Averaging, Cell, FEWEST_AT_RISK, FEWEST_PEOPLE, Measure, Number as Counted, Row,
+    State, Table,
 };
 use crate::server;
 use crate::server::pages::links;
@@ -22,6 +23,11 @@ pub struct Tile {
     pub note: String,
 }
 
+/// Formats an average: few people have no decimals.
+fn average_text(average: &Average) -> String {
+    words::rate_of(average.rate, average.size)
+}
+
 /// Returns why figures are missing: no data, or no people.
 fn why_none(table: &Table) -> Option<&'static str> {
     match () {
@@ -36,7 +42,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
     let figures = Figures::of(table);
     let grain = table.query.grain;
     let came_back = |figure: &Return| Tile {
-        value: figure.average.map(|average| words::percent(average.rate)),
+        value: figure.average.as_ref().map(average_text),
         label: format!("came back {}", words::column(table, figure.column)),
         note: match figure.average {
             Some(average) => trust(&average),
@@ -101,10 +107,10 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
             value: Some(thousands(median)),
             label: "people in a median cohort".to_owned(),
             note: format!(
-                "of {} with people · smallest {}, largest {}",
-                many(len(cohorts), "complete cohort"),
+                "from {} to {} · {}",
                 thousands(least),
-                thousands(most)
+                thousands(most),
+                many(len(cohorts), "cohort")
             ),
         },
         None => Tile {
@@ -134,7 +140,7 @@ fn points(points: f64) -> String {
 
 /// Says how many cohorts an average includes, and its interval.
 fn trust(average: &Average) -> String {
-    let cohorts = many(average.cohorts.into(), "complete cohort");
+    let cohorts = many(average.cohorts.into(), "cohort");
     match average.interval {
         Some((low, high)) => format!(
             "{cohorts}\u{a0}· ±{:.1}\u{a0}pt",
@@ -164,18 +170,20 @@ pub struct Number {
     pub heat: u8,
     /// Its column.
     pub column: usize,
-    /// The class of its state, after a space: ` run` if it can still change, ` part` for a lower
-    /// bound.
-    pub class: &'static str,
+    /// The classes of its state, each after a space: ` run` if it can still change, ` part` for a
+    /// lower bound, ` few` for a rate of few people.
+    pub class: String,
     /// The number, with an asterisk if it can still change.
     pub text: String,
     /// A sentence that describes the number.
     pub name: String,
 }
 
-/// One cohort's line.
+/// One cohort's line, or that of several cohorts in a row without numbers.
 #[derive(Debug)]
 pub struct Line {
+    /// Range of the cohorts, why they have no numbers, and how many they are.
+    pub folded: Option<(String, String, usize)>,
     /// The index of the cohort, oldest first: the address of its people, relative to the page's
     /// base address.
     pub row: usize,
@@ -210,6 +218,8 @@ pub struct Mean {
     pub name: String,
     /// The number of cohorts.
     pub cohorts: u32,
+    /// Whether it is of few people.
+    pub is_few: bool,
     /// The address of the people who came back, if they can be listed.
     pub href: Option<String>,
 }
@@ -239,6 +249,8 @@ pub struct Grid {
     pub means: Vec<Option<Mean>>,
     /// The rates of the lightest and the strongest shade.
     pub shades: (String, String),
+    /// Whether the shades are fitted to the table.
+    pub is_fitted: bool,
     /// What the shades are shares of.
     pub shades_of: &'static str,
     /// Words for a number in progress.
@@ -268,6 +280,15 @@ impl Grid {
     /// Whether the table has so many columns that its numbers must be short.
     pub fn is_dense(&self) -> bool {
         is_dense(self.cols)
+    }
+
+    /// Returns the scale of its shades.
+    pub fn scale(&self) -> Scale {
+        if self.is_fitted {
+            Scale::Fitted
+        } else {
+            Scale::Absolute
+        }
     }
 
     /// Whether the trend of this column is drawn.
@@ -309,6 +330,7 @@ impl Grid {
             .enumerate()
             .map(|(i, row)| line(table, i, row, show, shades))
             .collect();
+        lines = folded(lines, grain);
         if asked.order == Order::Newest {
             lines.reverse();
         }
@@ -339,6 +361,7 @@ impl Grid {
             entries: thousands(table.complete_entries),
             means: means(state, table, show, shades),
             shades: shades.ends(table),
+            is_fitted: shades.is_fitted,
             shades_of,
             in_progress: words::in_progress(table.data_ends),
             while_in_progress: words::while_in_progress(table.data_ends),
@@ -383,12 +406,12 @@ fn is_dense(cols: usize) -> bool {
     cols > 16
 }
 
-/// Formats a rate for a cell of the table.
-fn rate_text(table: &Table, rate: f64) -> String {
+/// Formats the rate of this many people for a cell of the table.
+fn rate_text(table: &Table, rate: f64, people: u64) -> String {
     if is_dense(table.averages.len()) {
         words::whole_percent(rate)
     } else {
-        words::percent(rate)
+        words::rate_of(rate, people)
     }
 }
 
@@ -399,15 +422,27 @@ pub struct Shades {
     low: f64,
     /// The rate of the highest one.
     high: f64,
+    /// Whether they are fitted to the tables.
+    is_fitted: bool,
 }
+
+/// The share of the ramp that fitted shades use. All of it has dark text in the light theme and
+/// light text in the dark one; what is higher than the tables' rates stands out.
+const FITTED: f64 = 0.52;
 
 impl Shades {
     /// Returns the shades of tables that are shown beside each other.
     pub fn new(tables: &[&Table], asked: &PageQuery) -> Self {
         // Shares of the column before go up to 100 % everywhere.
-        let scale = match asked.show {
-            Show::Previous => Scale::Absolute,
-            Show::Percent | Show::Count => asked.scale,
+        let dwarfs = || {
+            let mut complete = tables.iter().filter(|table| table.averages[0].is_some());
+            tables.iter().any(|table| table.first_dwarfs())
+                && complete.all(|table| table.first_dwarfs())
+        };
+        let is_fitted = match (asked.show, asked.scale) {
+            (Show::Previous, _) | (_, Scale::Absolute) => false,
+            (_, Scale::Fitted) => true,
+            (_, Scale::Auto) => dwarfs(),
         };
         // Column 0 is often close to 100 %, and would make all others look alike.
         let from = usize::from(asked.bare.cols() > 1);
@@ -416,25 +451,27 @@ impl Shades {
         // A cell in progress starts near 0 and would stretch the scale. It is used only if no cell
         // is complete.
         let none_is_complete = cells().all(|number| number.state != State::Complete);
-        let is_fitted = |number: &Counted| number.state == State::Complete || none_is_complete;
+        let counts = |number: &Counted| number.state == State::Complete || none_is_complete;
         let averages = tables
             .iter()
             .flat_map(|table| table.averages.iter().skip(from).flatten())
             .map(|average| average.rate);
         let rates: Vec<f64> = cells()
-            .filter(is_fitted)
+            .filter(counts)
             .map(|number| number.rate())
             .chain(averages)
             .collect();
-        if scale == Scale::Absolute || rates.is_empty() {
+        if !is_fitted || rates.is_empty() {
             return Shades {
                 low: 0.0,
                 high: 1.0,
+                is_fitted,
             };
         }
         Shades {
             low: rates.iter().copied().fold(1.0, f64::min),
             high: rates.iter().copied().fold(0.0, f64::max),
+            is_fitted,
         }
     }
 
@@ -458,10 +495,11 @@ impl Shades {
 
     pub fn step(self, rate: f64) -> u8 {
         let width = self.high - self.low;
-        colour::step(if width > 0.0 {
-            (rate - self.low) / width
-        } else {
-            rate
+        colour::step(match () {
+            () if width <= 0.0 => rate,
+            () if !self.is_fitted => (rate - self.low) / width,
+            () if rate > self.high => 1.0,
+            () => (rate - self.low) / width * FITTED,
         })
     }
 }
@@ -471,7 +509,7 @@ fn mean_of_previous(table: &Table, k: usize, shades: Shades) -> Option<Mean> {
     let (share, cohorts) = table.all_of_previous(k)?;
     Some(Mean {
         heat: shades.step(share),
-        text: rate_text(table, share),
+        text: rate_text(table, share, u64::MAX),
         name: format!(
             "{}: {} of column {} came back {}",
             many(cohorts.into(), "complete cohort"),
@@ -480,6 +518,7 @@ fn mean_of_previous(table: &Table, k: usize, shades: Shades) -> Option<Mean> {
             words::column(table, k),
         ),
         cohorts,
+        is_few: false,
         href: None,
     })
 }
@@ -487,13 +526,14 @@ fn mean_of_previous(table: &Table, k: usize, shades: Shades) -> Option<Mean> {
 fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) -> Mean {
     Mean {
         heat: shades.step(average.rate),
-        text: rate_text(table, average.rate),
+        text: rate_text(table, average.rate, average.size),
         name: format!(
             "{name} of {}: {}",
             many(average.cohorts.into(), "complete cohort"),
             words::average(table, k, average),
         ),
         cohorts: average.cohorts,
+        is_few: average.size < FEWEST_PEOPLE,
         href: None,
     }
 }
@@ -501,14 +541,19 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) 
 fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> Line {
     let number = |column: usize, number: &Counted| {
         let text = match show {
-            Show::Percent => rate_text(table, number.rate()),
+            Show::Percent => rate_text(table, number.rate(), number.size),
             Show::Count => thousands(number.retained),
             Show::Previous => {
                 let share = table.of_previous(row, column);
-                share.map_or_else(String::new, |share| rate_text(table, share))
+                share.map_or_else(String::new, |share| rate_text(table, share, number.size))
             }
         };
-        let (class, text) = match number.state {
+        let few = match show {
+            Show::Count => "",
+            _ if number.size < FEWEST_PEOPLE => " few",
+            _ => "",
+        };
+        let (state, text) = match number.state {
             // There is no share of a column before the first.
             _ if text.is_empty() => ("", "·".to_owned()),
             State::InProgress => (" run", format!("{text}*")),
@@ -521,7 +566,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
                 Show::Percent | Show::Count => number.rate(),
             }),
             column,
-            class,
+            class: format!("{state}{few}"),
             text,
             name: {
                 let name = words::cell(table, row.period, column, number);
@@ -552,6 +597,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         }
     }
     Line {
+        folded: None,
         row: index,
         at: row.period,
         label: words::without_year(row.period),
@@ -563,6 +609,45 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         cells,
         future,
     }
+}
+
+/// Replaces several lines in a row without numbers, oldest first, by one.
+fn folded(lines: Vec<Line>, grain: Grain) -> Vec<Line> {
+    let why = |line: &Line| match line.size {
+        _ if line.running || line.partial || line.is_first_recorded => None,
+        None if line
+            .cells
+            .iter()
+            .all(|cell| matches!(cell, GridCell::NoData(_))) =>
+        {
+            Some("not recorded")
+        }
+        Some(_) if line.empty => Some("no people"),
+        _ => None,
+    };
+    let mut out: Vec<Line> = Vec::with_capacity(lines.len());
+    let mut lines = lines.into_iter().peekable();
+    while let Some(mut line) = lines.next() {
+        let mut last = line.at;
+        let mut count = 1;
+        while let (Some(reason), Some(next)) = (why(&line), lines.peek())
+            && why(next) == Some(reason)
+        {
+            last = next.at;
+            count += 1;
+            lines.next();
+        }
+        if let (Some(reason), 2..) = (why(&line), count) {
+            let count_of = many(len(count), grain.as_str());
+            line.folded = Some((
+                words::from_to(line.at, last),
+                format!("{reason}, {count_of}"),
+                count,
+            ));
+        }
+        out.push(line);
+    }
+    out
 }
 
 fn statement(table: &Table, show: Show) -> String {

@@ -4,14 +4,12 @@
 use crate::render::comparison::{Look, drawing, looks_of};
 use crate::render::drawing::Drawing;
 use crate::render::{groups, thousands, words};
-use crate::reports::comparison::{
-    Compared, Difference, FEWEST_PEOPLE, Group, GroupKind, NoTest, Verdict,
-};
-use crate::reports::retention::{Show, Table};
+use crate::reports::comparison::{Compared, Difference, Group, GroupKind, NoTest, Verdict};
+use crate::reports::retention::{FEWEST_PEOPLE, Show, Table};
 use crate::server::State;
 use crate::server::pages::grid::{Grid, Mean, Shades, Tile, means};
 use crate::server::pages::links;
-use crate::server::pages::switches::Switch;
+use crate::server::pages::switches::{Switch, switches};
 use crate::server::query::PageQuery;
 use crate::sets::Segment;
 
@@ -114,12 +112,7 @@ pub fn open_group(compared: &Compared, asked: &PageQuery) -> usize {
 
 impl Groups {
     /// Returns the parts of the page.
-    pub fn new(
-        state: &State,
-        asked: &PageQuery,
-        compared: &Compared,
-        switches: [Switch; 2],
-    ) -> Self {
+    pub fn new(state: &State, asked: &PageQuery, compared: &Compared) -> Self {
         let open = open_group(compared, asked);
         let tables: Vec<&Table> = compared.groups.iter().map(|group| &group.table).collect();
         let shades = Shades::new(&tables, asked);
@@ -187,11 +180,10 @@ impl Groups {
         Groups {
             basis: groups::basis(compared),
             tiles: tiles(compared, picked),
-            drawing: drawing(compared),
+            drawing: drawing(compared, asked.goal),
             headings: compared.query.columns().enumerate().map(heading).collect(),
             lines: lines.collect(),
             differences: differences.collect(),
-            grid,
             open,
             notes,
             first_times: first_times(asked)
@@ -199,7 +191,8 @@ impl Groups {
                 .map(|asked| links::retention(state, &asked)),
             has_sure: verdicts().any(|verdict| verdict == Verdict::Unlikely),
             tests: compared.tests,
-            switches,
+            switches: switches(state, asked, grid.scale()),
+            grid,
         }
     }
 

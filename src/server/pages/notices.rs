@@ -23,6 +23,8 @@ pub(super) struct Notice {
     pub(super) instead: Vec<(String, String)>,
     /// The address of the list of events, if no event is similar to the unknown one.
     pub(super) all: Option<String>,
+    /// Whether it is about an event that was never recorded.
+    pub(super) is_unknown: bool,
 }
 
 impl Notice {
@@ -31,6 +33,7 @@ impl Notice {
             text,
             instead: Vec::new(),
             all: None,
+            is_unknown: false,
         }
     }
 }
@@ -106,7 +109,7 @@ pub(super) fn notices(
 }
 
 /// Returns the number of returns over all cells.
-fn retained(table: &Table) -> u64 {
+pub(super) fn retained(table: &Table) -> u64 {
     table.numbers().map(|number| number.retained).sum()
 }
 
@@ -167,6 +170,7 @@ fn never_recorded(
                 .map(|n| (n.to_string(), link(state, &asked.renamed(name, n))))
                 .collect(),
             all,
+            is_unknown: true,
         }
     };
     let more = unknown.len().saturating_sub(MAX_LISTED);
@@ -205,6 +209,7 @@ fn undated(state: &State, asked: &PageQuery, query: &Query) -> Result<Vec<Notice
                     link(state, &asked.ever(name)),
                 )],
                 all: None,
+                is_unknown: false,
             });
         }
     }
@@ -286,6 +291,7 @@ fn empty(
         text: format!("{beginning}; {}.{hint}", parts.join(", ")),
         instead,
         all: None,
+        is_unknown: false,
     }))
 }
 

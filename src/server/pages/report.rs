@@ -4,10 +4,10 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, Period};
 use crate::endpoints::{AnswerError, Endpoint};
 use crate::render::charts::{self, Drawing, Figure};
-use crate::render::{text, words};
+use crate::render::{many, text, words};
 use crate::reports::coverage::State;
 use crate::reports::frame::{Column, Frame, Value};
 use crate::reports::{Exports, Field, Kind, Params, Problem};
@@ -18,6 +18,7 @@ use crate::server::pages::links;
 use crate::server::respond::{answer, html};
 use crate::server::work::block;
 use crate::server::{Layout, View};
+use crate::sets::{EventName, Segment};
 use crate::store::Freshness;
 
 /// The maximum number of rows on the page; the files have all.
@@ -54,6 +55,15 @@ struct Cell {
     is_so_far: bool,
 }
 
+/// One row of the table.
+struct Row {
+    /// What the chart calls it; empty if no chart shows it.
+    at: String,
+    cells: Vec<Cell>,
+    /// What stands instead of the cells of several periods without numbers.
+    folded: Option<String>,
+}
+
 /// The answer.
 struct Report {
     title: String,
@@ -62,11 +72,13 @@ struct Report {
     charts: Vec<Drawing>,
     notes: Vec<String>,
     columns: Vec<String>,
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Row>,
     /// The number of rows that are not shown.
     more: usize,
     is_by_period: bool,
     files: Vec<(String, &'static str)>,
+    /// The address of the chart as a picture, if there is a chart.
+    picture: Option<String>,
 }
 
 #[derive(Template)]
@@ -76,6 +88,10 @@ struct Page {
     name: &'static str,
     about: &'static str,
     inputs: Vec<Input>,
+    /// The choices in short, for the line that the form folds to.
+    settings: Vec<String>,
+    /// Events of the question that were never recorded, if there is no answer because of them.
+    unknown: Vec<String>,
     report: Option<Report>,
 }
 
@@ -109,12 +125,19 @@ fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), 
         Ok(Some(answer)) => answer.export.calendar(),
         _ => Calendar::default(),
     };
+    let inputs = inputs(endpoint, &params, problems);
+    let answer = answered.ok().flatten();
+    let unknown = match &answer {
+        Some(answer) if answer.export.is_empty() => unknown(view, answer.export.as_ref())?,
+        _ => Vec::new(),
+    };
     let page = Page {
         layout: Layout::new(view, &store, Some(&events)).counted_by(calendar),
         name: endpoint.name(),
         about: endpoint.description().about,
-        inputs: inputs(endpoint, &params, problems),
-        report: answered.ok().flatten().map(|answer| {
+        settings: settings(&inputs, calendar),
+        inputs,
+        report: answer.filter(|_| unknown.is_empty()).map(|answer| {
             let mut facts: Vec<String> = Vec::new();
             let data_ends = answer.coverage.data_ends(crate::calendar::Grain::Day);
             facts.extend(data_ends.map(words::ends));
@@ -122,8 +145,35 @@ fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), 
             facts.push(view.as_of(answer.coverage.now(), answer.age, zone));
             report(view, endpoint, answer.export.as_ref(), facts)
         }),
+        unknown,
     };
     Ok((status, page.render()?))
+}
+
+/// Returns the labels of the events of a question that were never recorded.
+fn unknown(view: &View, export: &dyn Exports) -> Result<Vec<String>, WebError> {
+    let segments = export.segments();
+    let names = segments.iter().flat_map(|segment| segment.names());
+    let saved = view.tracker.segments();
+    let names = names.filter(|name| saved.get(name).is_none());
+    let unknown = view.tracker.never_recorded(names)?;
+    let labels = &view.dashboard.glossary.labels;
+    let called = |name: &EventName| Segment::event(name).with_labels(labels);
+    Ok(unknown.into_iter().map(called).collect())
+}
+
+/// Summarizes the choices: `by week`, `UTC`. The segments are in the title.
+fn settings(inputs: &[Input], calendar: Calendar) -> Vec<String> {
+    let shown = inputs.iter().filter_map(|input| {
+        let value = match input.words.iter().position(|choice| choice.is_chosen) {
+            Some(0) if input.name != "by" => "",
+            Some(place) => input.words[place].word,
+            None => &input.value,
+        };
+        let is_shown = !value.is_empty() && !input.is_segment && input.name != "zone";
+        is_shown.then(|| format!("{} {}", input.label, words::shortened(value, 32)))
+    });
+    shown.chain([calendar.words()]).collect()
 }
 
 fn inputs(endpoint: &dyn Endpoint, params: &Params, problems: &[Problem]) -> Vec<Input> {
@@ -190,14 +240,9 @@ fn report(
     export: &dyn Exports,
     facts: Vec<String>,
 ) -> Report {
-    let Frame { columns, mut rows } = export.wide();
+    let Frame { columns, rows } = export.wide();
     let is_by_period = export.is_by_period();
-    if is_by_period {
-        // The newest first.
-        rows.reverse();
-    }
-    let more = rows.len().saturating_sub(MAX_ROWS);
-    rows.truncate(MAX_ROWS);
+    let drawn = export.chart().map(charts::columns).unwrap_or_default();
     let zone = export.calendar().zone;
     let cell = |value: &Value| Cell {
         people: match value {
@@ -218,10 +263,41 @@ fn report(
         ),
         is_number: !matches!(value, Value::Text(_) | Value::Word(_)),
     };
-    let rows = rows.iter();
+    let is_blank = |row: &[Value]| {
+        let mut values = row.iter().skip(1);
+        is_by_period && values.all(|value| matches!(value, Value::Empty | Value::Word(_)))
+    };
+    let mut shown: Vec<Row> = Vec::new();
+    let mut begun: Option<(Period, u64)> = None;
+    for (place, row) in rows.iter().enumerate() {
+        let column = drawn.get(place);
+        let period = column.and_then(|column| column.period);
+        let span = begun.filter(|_| is_blank(row)).zip(period);
+        // A period without numbers joins the one before it.
+        if let (Some(((first, count), last)), Some(before)) = (span, shown.last_mut()) {
+            let range = words::from_to(first, last);
+            let periods = many(count + 1, first.grain().as_str());
+            before.at = String::new();
+            before.folded = Some(format!("{range}: not recorded, {periods}"));
+            begun = Some((first, count + 1));
+            continue;
+        }
+        begun = period.filter(|_| is_blank(row)).map(|period| (period, 1));
+        shown.push(Row {
+            at: column.map(|column| column.at.clone()).unwrap_or_default(),
+            cells: row.iter().map(cell).collect(),
+            folded: None,
+        });
+    }
+    if is_by_period {
+        // The newest first.
+        shown.reverse();
+    }
+    let more = shown.len().saturating_sub(MAX_ROWS);
+    shown.truncate(MAX_ROWS);
     let has_chart = export.chart().is_some();
     let formats = Format::ALL.into_iter();
-    let formats = formats.filter(|format| *format != Format::Svg || has_chart);
+    let formats = formats.filter(|format| !format.is_chart() || has_chart);
     let query = view.query();
     let name = endpoint.name();
     Report {
@@ -237,9 +313,13 @@ fn report(
                 Column::Text(text) => text.clone(),
             })
             .collect(),
-        rows: rows.map(|row| row.iter().map(cell).collect()).collect(),
+        rows: shown,
         more,
         is_by_period,
+        picture: has_chart.then(|| {
+            let ending = Format::Png.ending();
+            view.to(&format!("/{name}.{ending}?{query}"))
+        }),
         files: formats
             .map(|format| {
                 let address = format!("/{name}.{}?{query}", format.ending());

@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use crate::calendar::Grain;
 use crate::render::{chart, thousands, words};
 use crate::reports::comparison::{Compared, ComparisonQuestion, Grouping};
-use crate::reports::retention::{FIELDS, Question, Table};
+use crate::reports::retention::{Benchmarks, FIELDS, PreviousRange, Question, Table};
 use crate::reports::{Params, plan_at};
 use crate::server::admission::Patience;
 use crate::server::error::WebError;
@@ -24,7 +24,7 @@ use crate::server::page_cache::{CachedPage, PageEncoding, Validator};
 use crate::server::pages::form::Form;
 use crate::server::pages::grid::{Grid, GridCell, Tile, tiles};
 use crate::server::pages::groups::Groups;
-use crate::server::pages::notices::{Notice, notices};
+use crate::server::pages::notices::{Notice, notices, retained};
 use crate::server::pages::switches::{Switch, switches};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{groups, home, links};
@@ -64,10 +64,16 @@ struct Side {
     filters: Vec<String>,
 }
 
-/// The answer to a question.
-struct Report {
+/// The question as a sentence.
+struct Heading {
     cohort: Side,
     returning: Side,
+    /// What the groups are.
+    by: Option<String>,
+}
+
+/// The answer to a question.
+struct Report {
     facts: Vec<String>,
     /// Saved segments in the question, and their expressions.
     meanings: Vec<(String, String)>,
@@ -76,8 +82,8 @@ struct Report {
     /// The address that recounts, if counts are cached.
     refresh: Option<String>,
     exports: Vec<Export>,
-    /// What the groups are.
-    by: Option<String>,
+    /// The address of the chart as a picture.
+    picture: String,
     /// The answer without groups.
     plain: Option<Plain>,
     /// The groups, and words for the cohorts below them.
@@ -88,6 +94,8 @@ struct Report {
 struct Plain {
     tiles: Vec<Tile>,
     curve: String,
+    /// The curve for a narrow page.
+    small_curve: String,
     curve_caption: String,
     curve_data_table: chart::DataTable,
     sizes: String,
@@ -105,6 +113,7 @@ struct Page {
     title: String,
     /// The base address of the cells.
     cells: Option<String>,
+    heading: Option<Heading>,
     form: Form,
     /// Segment texts for autocompletion.
     offered: Vec<String>,
@@ -118,11 +127,17 @@ impl Page {
             layout: Layout::new(view, store, None),
             title: "Retention".to_owned(),
             cells: None,
+            heading: None,
             form,
             offered: Vec::new(),
             notices: Vec::new(),
             report: None,
         }
+    }
+
+    /// Whether the form is unfolded: there is no answer, and the question has to change.
+    fn is_unfolded(&self) -> bool {
+        self.report.is_none() && (self.heading.is_none() || !self.notices.is_empty())
     }
 
     /// Returns the parts that are known before anything is counted.
@@ -136,6 +151,7 @@ impl Page {
         Page {
             title: title(view, asked),
             layout: Layout::new(view, store, None).counted_by(asked.bare.calendar()),
+            heading: Some(heading(view, asked, None)),
             cells: question
                 .first()
                 .map(|first| view.to(&links::cells(asked, first))),
@@ -297,6 +313,7 @@ fn form_problems(view: &View, raw: &RawQuery) -> Result<Option<(StatusCode, Stri
         layout: Layout::bare(Some(view), &view.here),
         title: "Retention".to_owned(),
         cells: None,
+        heading: None,
         form: Form::new(view, raw, None, &problems),
         offered: Vec::new(),
         notices: Vec::new(),
@@ -435,7 +452,9 @@ fn render(
             Planned::Groups(question) => question.names(),
         },
     };
-    let place = encoding.map(|encoding| (view.index, view.here.clone(), encoding));
+    // The counts of the range before are not in the validator.
+    let place = encoding.filter(|_| asked.previous == PreviousRange::Hidden);
+    let place = place.map(|encoding| (view.index, view.here.clone(), encoding));
     if let Some(found) = place
         .as_ref()
         .and_then(|place| view.dashboard.page_cache.find(place, &validator))
@@ -452,9 +471,20 @@ fn render(
         Planned::Plain(question) => {
             let table = question.table(&validator.counts);
             writing(table.rows.len() * table.averages.len())?;
+            let notices = noted(&table)?;
+            let before = match asked.previous {
+                PreviousRange::Hidden => None,
+                PreviousRange::Shown => table.previous_query(),
+            };
+            let previous = before.map(|query| view.tracker.run(&query, &run));
+            let benchmarks = Benchmarks {
+                goal: asked.goal,
+                previous: previous.transpose()?.map(|previous| previous.answer),
+            };
             Page {
-                notices: noted(&table)?,
-                report: Some(report(view, &asked, &table, age)),
+                report: is_answer(&notices, &table)
+                    .then(|| report(view, &asked, &table, &benchmarks, age)),
+                notices,
                 ..Page::of(view, &store, &raw, &asked, question)
             }
         }
@@ -469,8 +499,10 @@ fn render(
             Page {
                 title: format!("{}, {}", title(view, &asked), compared.by()),
                 cells: cells_of_group(view, &asked, &compared),
+                heading: Some(heading(view, &asked, Some(compared.by()))),
+                report: is_answer(&notices, first)
+                    .then(|| report_of_groups(view, &asked, &compared, age)),
                 notices,
-                report: Some(report_of_groups(view, &asked, &compared, age)),
                 ..Page::new(view, &store, Form::new(view, &raw, Some(&asked), &[]))
             }
         }
@@ -613,15 +645,19 @@ fn report_of_groups(
     };
     let open = groups::open_group(compared, asked);
     let words = groups::unfolded(compared, open);
-    let switches = switches(state, asked);
     Report {
-        by: Some(compared.by()),
-        groups: Some((Groups::new(state, asked, compared, switches), words)),
+        groups: Some((Groups::new(state, asked, compared), words)),
         ..head(state, asked, &table, entries, age)
     }
 }
 
-fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Report {
+fn report(
+    state: &State,
+    asked: &PageQuery,
+    table: &Table,
+    benchmarks: &Benchmarks,
+    age: Duration,
+) -> Report {
     let entries = if table.people < table.entries {
         format!(
             "{} by {}",
@@ -632,22 +668,34 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
         words::people(table.entries)
     };
     Report {
-        plain: Some(plain(state, asked, table)),
+        plain: Some(plain(state, asked, table, benchmarks)),
         ..head(state, asked, table, entries, age)
     }
 }
 
-/// Returns the heading of a report.
-fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: Duration) -> Report {
+/// Whether there is an answer to show: an empty table of an event that was never recorded is none.
+fn is_answer(notices: &[Notice], table: &Table) -> bool {
+    retained(table) > 0 || !notices.iter().any(|notice| notice.is_unknown)
+}
+
+/// Returns the question as a sentence.
+fn heading(state: &State, asked: &PageQuery, by: Option<String>) -> Heading {
     let labels = &state.dashboard.glossary.labels;
     let phrase = |segment: &Segment| segment.phrase(labels, asked.bare.grain);
     let side = |main: &Segment, filters: &[Segment]| Side {
         text: phrase(main),
         filters: filters.iter().map(phrase).collect(),
     };
-    let range = words::range(table);
-    let facts = range
-        .map(|range| format!("{range}, {} cohorts", asked.bare.grain.adjective()))
+    Heading {
+        cohort: side(&asked.bare.cohort, &asked.cohort_and),
+        returning: side(&asked.bare.returning, &asked.returning_and),
+        by,
+    }
+}
+
+/// Returns what a report says besides its numbers.
+fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: Duration) -> Report {
+    let facts = words::range(table)
         .into_iter()
         .chain([entries])
         .chain(words::data_ends(table))
@@ -658,8 +706,6 @@ fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: D
     names.dedup();
     let query = asked.numbers().canonical();
     Report {
-        cohort: side(&asked.bare.cohort, &asked.cohort_and),
-        returning: side(&asked.bare.returning, &asked.returning_and),
         facts: facts.collect(),
         meanings: names
             .iter()
@@ -681,18 +727,20 @@ fn head(state: &State, asked: &PageQuery, table: &Table, entries: String, age: D
                 label: format.label(),
             })
             .into(),
-        by: None,
+        picture: state.to(&format!("/{NAME}.{}?{query}", Format::Png.ending())),
         plain: None,
         groups: None,
     }
 }
 
 /// Returns what a page shows of a table without groups.
-fn plain(state: &State, asked: &PageQuery, table: &Table) -> Plain {
+fn plain(state: &State, asked: &PageQuery, table: &Table, benchmarks: &Benchmarks) -> Plain {
+    let grid = Grid::new(state, table, asked);
     Plain {
         tiles: tiles(table),
-        curve: chart::within_page(&chart::curve(table)),
-        curve_caption: chart::curve_caption(table),
+        curve: chart::within_page(&chart::curve(table, benchmarks)),
+        small_curve: chart::within_page(&chart::curve_small(table, benchmarks)),
+        curve_caption: chart::curve_caption(table, benchmarks),
         curve_data_table: chart::curve_data_table(table),
         sizes: chart::within_page(&chart::sizes(table)),
         sizes_data_table: chart::sizes_data_table(table),
@@ -714,7 +762,7 @@ fn plain(state: &State, asked: &PageQuery, table: &Table) -> Plain {
                 ),
             }),
         grain: asked.bare.grain,
-        grid: Grid::new(state, table, asked),
-        switches: switches(state, asked),
+        switches: switches(state, asked, grid.scale()),
+        grid,
     }
 }

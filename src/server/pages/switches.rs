@@ -14,8 +14,8 @@ pub struct Switch {
     pub ways: [(&'static str, String, bool); 2],
 }
 
-/// The two views of a page's numbers.
-pub fn switches(state: &State, asked: &PageQuery) -> [Switch; 2] {
+/// The two views of a page's numbers. `shades` is the scale in use.
+pub fn switches(state: &State, asked: &PageQuery, shades: Scale) -> [Switch; 2] {
     let order = |label, order: Order| {
         let to = PageQuery {
             order,
@@ -28,7 +28,7 @@ pub fn switches(state: &State, asked: &PageQuery) -> [Switch; 2] {
             scale,
             ..asked.clone()
         };
-        (label, links::retention(state, &to), asked.scale == scale)
+        (label, links::retention(state, &to), shades == scale)
     };
     [
         Switch {

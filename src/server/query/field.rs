@@ -34,6 +34,10 @@ pub enum Field {
     As,
     /// `average`
     Average,
+    /// `goal`
+    Goal,
+    /// `previous`
+    Previous,
     /// `breakdown`
     Breakdown,
     /// `compare`, and which of them, from 0.
@@ -91,6 +95,8 @@ impl Field {
             ("measure", _) => Field::Measure,
             ("as", _) => Field::As,
             ("average", _) => Field::Average,
+            ("goal", _) => Field::Goal,
+            ("previous", _) => Field::Previous,
             ("breakdown", _) => Field::Breakdown,
             ("compare", index) => Field::Compare(index.unwrap_or(0)),
             ("split", _) => Field::Split,
@@ -122,6 +128,8 @@ impl Field {
             Field::Measure => "measure",
             Field::As => "as",
             Field::Average => "average",
+            Field::Goal => "goal",
+            Field::Previous => "previous",
             Field::Breakdown => "breakdown",
             Field::Compare(_) => "compare",
             Field::Split => "split",
@@ -161,6 +169,8 @@ impl Field {
             Field::Compare(0) => "or compare",
             Field::Compare(_) => "with",
             Field::Split => "or before and after",
+            Field::Goal => "goal in %",
+            Field::Previous => "range before",
             Field::At => "cohort of",
             Field::Column => "column",
             Field::Set => "People in",

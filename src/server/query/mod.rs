@@ -14,7 +14,9 @@ use crate::calendar::{Calendar, Grain};
 use crate::render::{Order, Scale, words};
 use crate::reports::Params;
 use crate::reports::comparison::{Comparison, Grouping};
-use crate::reports::retention::{Averaging, FIELDS, Measure, Parts, Query, Show, default_size};
+use crate::reports::retention::{
+    Averaging, FIELDS, Measure, Parts, PreviousRange, Query, Show, default_size,
+};
 use crate::sets::{EventName, Segment};
 
 pub use field::{Field, Problem};
@@ -248,12 +250,16 @@ impl RawQuery {
                 cohort_and,
                 returning_and,
                 show,
+                goal,
+                previous,
                 grouping,
             }) if problems.is_empty() => Ok(PageQuery {
                 bare,
                 cohort_and,
                 returning_and,
                 show,
+                goal,
+                previous,
                 grouping,
                 order,
                 scale,
@@ -345,6 +351,10 @@ pub struct PageQuery {
     pub cohort_and: Vec<Segment>,
     pub returning_and: Vec<Segment>,
     pub show: Show,
+    /// A share in percent that the chart shows as a line.
+    pub goal: Option<u32>,
+    /// Whether the chart also shows as many cohorts just before.
+    pub previous: PreviousRange,
     pub grouping: Option<Grouping>,
     pub order: Order,
     pub scale: Scale,
@@ -364,6 +374,8 @@ impl PageQuery {
             cohort_and: Vec::new(),
             returning_and: Vec::new(),
             show: Show::default(),
+            goal: None,
+            previous: PreviousRange::default(),
             grouping: None,
             order: Order::default(),
             scale: Scale::default(),
@@ -444,6 +456,13 @@ impl PageQuery {
                 Some(self.bare.averaging)
                     .filter(|a| *a != Averaging::default_for(self.bare.measure))
                     .map(|a| a.as_str().to_owned()),
+            ),
+            ("goal", self.goal.map(|goal| goal.to_string())),
+            (
+                "previous",
+                Some(self.previous)
+                    .filter(|previous| *previous != PreviousRange::default())
+                    .map(|previous| previous.as_str().to_owned()),
             ),
             (
                 "order",
@@ -839,6 +858,7 @@ mod tests {
                 prop::option::of(prop::sample::select(vec!["1,2-7", "0", "3-4,9-399"])),
                 prop::option::of(groupings()),
             ),
+            (goal, previous) in (prop::option::of(0..=100u32), any::<bool>()),
             (oldest, fitted, trend) in (any::<bool>(), any::<bool>(), prop::option::of(0..5u32)),
         ) -> PageQuery {
             let date = |days: i32| NaiveDate::from_epoch_days(days);
@@ -855,9 +875,14 @@ mod tests {
             PageQuery {
                 bare, cohort_and, returning_and,
                 show,
+                goal,
+                previous: match (&grouping, grain) {
+                    (None, grain) if previous && grain != Grain::Hour => PreviousRange::Shown,
+                    _ => PreviousRange::Hidden,
+                },
                 grouping,
                 order: if oldest { Order::Oldest } else { Order::Newest },
-                scale: if fitted { Scale::Fitted } else { Scale::Absolute },
+                scale: if fitted { Scale::Fitted } else { Scale::Auto },
                 trend: trend.filter(|k| *k < columns),
                 group: None,
                 calendar: Calendar::default(),

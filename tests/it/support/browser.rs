@@ -103,6 +103,14 @@ impl Browser {
         }
     }
 
+    /// Unfolds the form of a question, unless it is.
+    pub async fn edit(&self) {
+        let fold = By::Css(".edit:not([open]) > summary");
+        for fold in self.driver.find_all(fold).await.unwrap() {
+            fold.click().await.unwrap();
+        }
+    }
+
     pub async fn text(&self, css: &str) -> String {
         self.driver
             .find(By::Css(css))
