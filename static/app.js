@@ -1,6 +1,11 @@
 // Progressive enhancement: pages also work without this script.
 "use strict";
 
+// After "back" a page may be shown as it was left. Its form shows the question of its address again.
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted) for (const form of document.querySelectorAll("form.ask")) form.reset();
+});
+
 // Blank fields mean the default, so leave them out of the address.
 for (const form of document.querySelectorAll("form.ask")) {
   form.addEventListener("submit", () => {
@@ -19,6 +24,16 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
     const link = new URL(button.dataset.copy, location.href).href;
     button.textContent = await navigator.clipboard.writeText(link).then(() => "Copied", () => "Not allowed");
     setTimeout(() => (button.textContent = label), 1500);
+  });
+}
+
+// The menu of stores closes on Escape, and on a click outside of it.
+for (const menu of document.querySelectorAll("details.stores")) {
+  addEventListener("click", (event) => menu.contains(event.target) || (menu.open = false));
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
   });
 }
 
@@ -44,6 +59,19 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
     event.preventDefault();
     to?.focus();
   });
+}
+
+// Escape closes the description of a cell until the pointer or the focus moves to another one.
+for (const table of document.querySelectorAll("table.cohorts")) {
+  let cell;
+  addEventListener("keydown", ({ key }) => key === "Escape" && table.toggleAttribute("data-quiet", true));
+  for (const come of ["pointerover", "focusin"]) {
+    table.addEventListener(come, ({ target }) => {
+      const next = target.closest("td");
+      if (next !== cell) table.removeAttribute("data-quiet");
+      cell = next;
+    });
+  }
 }
 
 // Highlight the cohort of the hovered or focused row in the charts: its line, bar and point.

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::calendar::{Calendar, Zone};
 use crate::render::words;
 use crate::server::error::WebError;
+use crate::server::query::unknown;
 use crate::server::{Layout, Live, NamedStore, State, StoreLink, TITLE, live};
 use crate::sets::{EventName, Prefix};
 use crate::store::StoreInfo;
@@ -68,6 +69,15 @@ impl View {
         })
     }
 
+    /// Refuses parameters that the address does not understand. For programs: a number that answers
+    /// another question than the one that was asked is worse than none.
+    pub(super) fn known_parameters_only(&self) -> Result<(), WebError> {
+        match unknown(&self.here) {
+            unknown if unknown.is_empty() => Ok(()),
+            unknown => Err(WebError::Address(unknown.join("; "))),
+        }
+    }
+
     /// Returns the query string as sent.
     pub(super) fn query(&self) -> &str {
         self.here.split_once('?').map_or("", |(_, query)| query)
@@ -107,7 +117,7 @@ impl Layout {
             stores: state
                 .map(|state| store_links(state, here))
                 .unwrap_or_default(),
-            notes: Vec::new(),
+            notes: ignored(here),
             calendar: Calendar::default(),
             kept_in: Zone::UTC,
         }
@@ -125,10 +135,10 @@ impl Layout {
         };
         let source = Some((source, store.location.clone()));
         let numbers = !store.string_ids;
-        let notes = match events {
-            Some(_) => notes(view, &store.prefix),
-            None => Vec::new(),
-        };
+        let mut notes = ignored(&view.here);
+        if events.is_some() {
+            notes.extend(store_notes(view, &store.prefix));
+        }
         Layout {
             source,
             numbers,
@@ -139,9 +149,20 @@ impl Layout {
     }
 }
 
+/// Names the parameters of an address that are ignored because it does not understand them.
+fn ignored(here: &str) -> Vec<String> {
+    unknown(here)
+        .iter()
+        .map(|sentence| {
+            let end = if sentence.ends_with('?') { "" } else { "." };
+            format!("Ignored: {}{end}", words::curly(sentence))
+        })
+        .collect()
+}
+
 /// Explains missing data: a wrong prefix, or keys that are not read. An unreachable store is
 /// reported by the page itself.
-fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
+fn store_notes(view: &View, prefix: &Prefix) -> Vec<String> {
     let tracker = &view.tracker;
     let Ok((others, all)) = tracker.other_prefixes(prefix).and_then(|others| {
         let all = tracker.catalogue()?;
@@ -155,7 +176,7 @@ fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
     words::other_prefixes(prefix.as_str(), &others.found, others.complete)
         .into_iter()
         .chain(note)
-        .map(|note| words::curly(&note))
+        .map(|note| format!("{}.", words::curly(&note)))
         .collect()
 }
 

@@ -20,6 +20,7 @@ mod browser;
 mod browser_ask;
 mod browser_flows;
 mod browser_grid;
+mod browser_pages;
 mod browser_read;
 mod busy;
 mod cached_counts;

@@ -22,7 +22,8 @@ use crate::store::{Freshness, StoreError};
 pub struct Offered {
     /// Its name.
     pub name: String,
-    /// Its text in a segment: quoted if needed, and with `@ever` for an event without dates.
+    /// Its text in a segment: its label if that is understood there, quoted if needed, and with
+    /// `@ever` for an event without dates.
     pub text: String,
     /// Its label, if it differs from the name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,7 +165,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
         };
         let offered = Offered {
             name: name.to_string(),
-            text: segment.to_string(),
+            text: state.typed(&segment.to_string()),
             label: glossary.label(&name).map(str::to_owned),
             group: group.map(str::to_owned),
             today: root.map(|id| counts[id]),

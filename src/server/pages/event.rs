@@ -1,7 +1,7 @@
 //! `/events/{name}`: one event over time, as a page and as CSV.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use percent_encoding::percent_decode_str;
@@ -212,6 +212,7 @@ enum Found {
     Html(StatusCode, String),
     Text(StatusCode, String),
     Csv { name: FileName, body: String },
+    Moved(String),
 }
 
 /// `/events/{name}` and `/events/{name}.csv`
@@ -226,6 +227,17 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             Some(name) => view.tracker.keys_of(name)?,
             None => Vec::new(),
         };
+        if let Some(event) = name.as_ref().filter(|_| keys.is_empty())
+            && let Some(event) = view.event_labelled(event)
+        {
+            let ending = if is_file { CSV } else { "" };
+            let address = links::event(&event, ending, &[]);
+            let query = match query.is_empty() {
+                true => String::new(),
+                false => format!("?{query}"),
+            };
+            return Ok(Found::Moved(view.to(&format!("{address}{query}"))));
+        }
         match &name {
             Some(name) if !keys.is_empty() => {
                 let stretch = Stretch::read(&query, view.calendar(&query)?)?;
@@ -246,6 +258,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
             .insert_header((CONTENT_DISPOSITION, disposition("attachment", &name)))
             .body(body),
+        Found::Moved(to) => HttpResponse::Found().insert_header((LOCATION, to)).finish(),
     };
     answer(&request, found.await.map(respond))
 }
