@@ -13,6 +13,7 @@ use crate::render::words;
 use crate::reports::coverage::Coverage;
 use crate::reports::first_recorded::dated;
 use crate::reports::retention::{FIELDS, Query, Table};
+use crate::reports::spans::Running;
 use crate::reports::{Field, Params, Reader, WEEK, ZONE};
 use crate::server::error::WebError;
 use crate::server::query::{self, Problem, RawQuery};
@@ -58,6 +59,16 @@ impl State {
     pub(super) fn coverage(&self) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
         Ok(self.tracker.coverage(now, now_given)?)
+    }
+
+    /// Returns the day of the numbers that lists show, for the end of a sentence: `today`, or the day
+    /// on which the data ends.
+    pub(super) fn day_of_numbers(&self) -> Result<String, WebError> {
+        let coverage = self.coverage()?;
+        Ok(match coverage.data_ends(Grain::Day) {
+            Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
+            None => "today".to_owned(),
+        })
     }
 
     /// Returns the coverage of the store, in periods of a zone.

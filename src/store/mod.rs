@@ -16,6 +16,7 @@ mod options;
 mod padded_keys;
 pub(crate) mod private;
 mod redacted;
+mod saved_lists;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod snapshot;

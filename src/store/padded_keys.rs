@@ -268,6 +268,14 @@ impl KeyListing for PaddedKeys {
         self.store.forget_zone()
     }
 
+    fn lists(&self) -> Result<Vec<String>> {
+        self.store.lists()
+    }
+
+    fn note_list(&self, name: &str, is_saved: bool) -> Result<()> {
+        self.store.note_list(name, is_saved)
+    }
+
     fn keys_version(&self) -> Option<u64> {
         self.store.keys_version()
     }

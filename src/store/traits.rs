@@ -276,6 +276,25 @@ pub trait KeyListing {
         Ok(())
     }
 
+    /// The names of the undated bitmaps that are remembered as saved lists of people, sorted. Some may
+    /// have been deleted since.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn lists(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Remembers that an undated bitmap is a saved list of people, or no longer. A store that cannot
+    /// remember it has no such lists.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    fn note_list(&self, name: &str, is_saved: bool) -> Result<()> {
+        let _ = (name, is_saved);
+        Ok(())
+    }
+
     /// A number that changes after keys were created or deleted, so that a cached list can be
     /// validated. `None` if the store can only tell by listing its keys again.
     fn keys_version(&self) -> Option<u64> {

@@ -7,8 +7,7 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
-use crate::render::words;
+use crate::calendar::Period;
 use crate::reports::spans::Running;
 use crate::server::State;
 use crate::server::error::WebError;
@@ -111,10 +110,7 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
         let as_of = view.now().to_rfc3339_opts(SecondsFormat::Secs, true);
         let mut events = offered(view)?;
         let coverage = view.coverage()?;
-        let when = match coverage.data_ends(Grain::Day) {
-            Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
-            None => "today".to_owned(),
-        };
+        let when = view.day_of_numbers()?;
         events.retain(|event| event.matches(&search));
         let mut functions = FUNCTIONS.to_vec();
         functions.retain(|function| function.name.contains(&search.to_lowercase()));

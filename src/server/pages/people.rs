@@ -580,7 +580,7 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
             return refused(taken);
         }
         let Written { answer, warning } =
-            changed(view.tracker.save_ever(wanted.whom.set(), &event))?;
+            changed(view.tracker.save_list(wanted.whom.set(), &event))?;
         match answer {
             Some(Saved::Taken) => return refused(taken),
             Some(Saved::Nobody) => {

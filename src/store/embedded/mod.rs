@@ -47,6 +47,7 @@ mod recovery;
 mod rehearsal;
 mod replay;
 mod salvage;
+mod saved_lists;
 mod signal;
 #[cfg(test)]
 mod signal_model;

@@ -374,6 +374,14 @@ impl KeyListing for EmbeddedStore {
         self.delete_zone()
     }
 
+    fn lists(&self) -> Result<Vec<String>> {
+        self.remembered_lists()
+    }
+
+    fn note_list(&self, name: &str, is_saved: bool) -> Result<()> {
+        self.remember_list(name, is_saved)
+    }
+
     fn keys_version(&self) -> Option<u64> {
         Some(self.engine.read_unexpired().keys_version)
     }

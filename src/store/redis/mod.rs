@@ -29,6 +29,7 @@ mod members;
 mod needs;
 mod pool;
 mod route;
+mod saved_lists;
 mod scan;
 mod server;
 mod server_eval;

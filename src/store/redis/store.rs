@@ -833,6 +833,14 @@ impl KeyListing for RedisStore {
         self.delete_zone()
     }
 
+    fn lists(&self) -> Result<Vec<String>> {
+        self.remembered_lists()
+    }
+
+    fn note_list(&self, name: &str, is_saved: bool) -> Result<()> {
+        self.remember_list(name, is_saved)
+    }
+
     fn unparsed_keys(&self) -> UnparsedKeys {
         self.left_out.get()
     }

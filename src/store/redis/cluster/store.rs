@@ -11,6 +11,7 @@ use ::redis::cmd;
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost, UNKNOWN_TILES};
 use crate::store::kept_in::zone_key;
+use crate::store::saved_lists::saved_lists_key;
 use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::cluster::asked::Asked;
 use crate::store::redis::cluster::fan_out;
@@ -153,9 +154,9 @@ impl ClusterStore {
         }
     }
 
-    /// The store of the slot of the key that holds the zone in which the store is kept.
-    fn zone_store(&self) -> RedisStore {
-        let slot = layout::slot(&zone_key(&self.prefix));
+    /// The store of the slot of a key that holds a setting of the store.
+    fn store_of(&self, key: &str) -> RedisStore {
+        let slot = layout::slot(key);
         self.store(Slot::new(&self.nodes, slot), self.prefix.clone())
     }
 
@@ -638,15 +639,25 @@ impl KeyListing for ClusterStore {
     }
 
     fn kept_in(&self) -> Result<Option<String>> {
-        self.zone_store().zone()
+        self.store_of(&zone_key(&self.prefix)).zone()
     }
 
     fn keep_in(&self, zone: &str) -> Result<String> {
-        self.zone_store().remember_zone(zone)
+        self.store_of(&zone_key(&self.prefix)).remember_zone(zone)
     }
 
     fn forget_zone(&self) -> Result<()> {
-        self.zone_store().delete_zone()
+        self.store_of(&zone_key(&self.prefix)).delete_zone()
+    }
+
+    fn lists(&self) -> Result<Vec<String>> {
+        self.store_of(&saved_lists_key(&self.prefix))
+            .remembered_lists()
+    }
+
+    fn note_list(&self, name: &str, is_saved: bool) -> Result<()> {
+        self.store_of(&saved_lists_key(&self.prefix))
+            .remember_list(name, is_saved)
     }
 
     fn unparsed_keys(&self) -> UnparsedKeys {
