@@ -27,6 +27,18 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// Copies the command beside the button.
+for (const button of document.querySelectorAll("button[data-copies]")) {
+  if (!navigator.clipboard) continue;
+  const label = button.textContent;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const copied = navigator.clipboard.writeText(button.previousElementSibling.textContent);
+    button.textContent = await copied.then(() => "Copied", () => "Not allowed");
+    setTimeout(() => (button.textContent = label), 1500);
+  });
+}
+
 // The menu of stores closes on Escape, and on a click outside of it.
 for (const menu of document.querySelectorAll("details.stores")) {
   addEventListener("click", (event) => menu.contains(event.target) || (menu.open = false));

@@ -19,6 +19,8 @@ pub struct View {
     state: Arc<State>,
     /// Path and query as sent, without the store's part.
     pub(super) here: String,
+    /// The host and the port at which the client reached this server.
+    pub(super) host: String,
     /// The state that all requests share. `None` in tests without a server.
     pub(super) live: Option<Live>,
 }
@@ -33,6 +35,17 @@ pub(super) fn here(request: &HttpRequest) -> String {
         .query()
         .map_or_else(String::new, |query| format!("?{query}"));
     format!("{path}{query}")
+}
+
+/// Returns the host and the port of a request, for commands that a page shows.
+fn host(request: &HttpRequest) -> String {
+    let connection = request.connection_info();
+    let host = connection.host();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+    match !host.is_empty() && host.chars().all(is_plain) {
+        true => host.to_owned(),
+        false => "127.0.0.1:8080".to_owned(),
+    }
 }
 
 /// Returns the last part of a request's path as sent: escaped slashes belong to it.
@@ -65,6 +78,7 @@ impl View {
         Ok(View {
             state: state.ok_or(WebError::NotFound)?,
             here: here(request),
+            host: host(request),
             live: request.app_data::<Live>().cloned(),
         })
     }

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-use crate::calendar::{Calendar, Period, Zone};
+use crate::calendar::{Calendar, Grain, Period, Zone};
 use crate::render::{self, FileName, thousands, words};
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, CellMembersError, ReturnWindow, Who, state_of};
@@ -185,6 +185,11 @@ impl Given {
             .parse::<Period>()
             .and_then(|at| query.zone.same_named(at))
             .map_err(|error| wrong(Field::At, error))?;
+        // Any date names the period that contains it.
+        let at = match (at.grain(), query.grain) {
+            (Grain::Day, Grain::Week(_) | Grain::Month | Grain::Year) => at.within(query.grain),
+            _ => at,
+        };
         let column = match self.column.as_str() {
             "" => None,
             text => Some(
