@@ -12,6 +12,7 @@ mod keys;
 mod members;
 mod remembered;
 mod run;
+mod saved_lists;
 mod systems;
 mod user_ids;
 mod written;

@@ -1,6 +1,11 @@
 // Progressive enhancement: pages also work without this script.
 "use strict";
 
+// After "back" a page may be shown as it was left. Its form shows the question of its address again.
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted) for (const form of document.querySelectorAll("form.ask")) form.reset();
+});
+
 // Blank fields mean the default, so leave them out of the address.
 for (const form of document.querySelectorAll("form.ask")) {
   form.addEventListener("submit", () => {
@@ -11,8 +16,9 @@ for (const form of document.querySelectorAll("form.ask")) {
   });
 }
 
-// Buttons that copy the address, the table or the picture of a chart.
+// Buttons that copy the address, the table, the picture of a chart, or the command beside them.
 const copies = {
+  copies: (_, button) => navigator.clipboard.writeText(button.previousElementSibling.textContent),
   copy: ({ copy }) => navigator.clipboard.writeText(new URL(copy, location.href).href),
   copyTable: () => copyAs({ "text/plain": tableAsText(), "text/html": tableAsHtml() }),
   copyImage: ({ copyImage }) =>
@@ -48,14 +54,21 @@ for (const [kind, copy] of Object.entries(copies)) {
     const label = button.textContent;
     button.hidden = false;
     button.addEventListener("click", async () => {
-      button.textContent = await copy(button.dataset).then(() => "Copied", () => "Not allowed");
+      button.textContent = await copy(button.dataset, button).then(() => "Copied", () => "Not allowed");
       setTimeout(() => (button.textContent = label), 1500);
     });
   }
 }
 
-// Menus close as soon as something else is used.
-addEventListener("pointerdown", ({ target }) => document.querySelectorAll(".menu[open]").forEach((menu) => menu.contains(target) || (menu.open = false)));
+// Menus close as soon as something else is used, and on Escape.
+addEventListener("pointerdown", ({ target }) => document.querySelectorAll(":is(.menu,.stores)[open]").forEach((menu) => menu.contains(target) || (menu.open = false)));
+for (const menu of document.querySelectorAll("details:is(.menu,.stores)")) {
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+}
 
 // The grid is a single tab stop. Arrow keys, Home and End move between its numbers.
 for (const body of document.querySelectorAll("table.cohorts > tbody")) {
@@ -79,6 +92,19 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
     event.preventDefault();
     to?.focus();
   });
+}
+
+// Escape closes the description of a cell until the pointer or the focus moves to another one.
+for (const table of document.querySelectorAll("table.cohorts")) {
+  let cell;
+  addEventListener("keydown", ({ key }) => key === "Escape" && table.toggleAttribute("data-quiet", true));
+  for (const come of ["pointerover", "focusin"]) {
+    table.addEventListener(come, ({ target }) => {
+      const next = target.closest("td");
+      if (next !== cell) table.removeAttribute("data-quiet");
+      cell = next;
+    });
+  }
 }
 
 // Charts answer the pointer, a finger and the keyboard: a rule at the column, and a card with what the server wrote into

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike, Utc};
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::{Grain, Period, Zone};
 use crate::render::thousands;
 use crate::reports::coverage::Coverage;
 use crate::reports::people::{CellMembers, ReturnWindow, Who};
@@ -10,7 +10,7 @@ use crate::reports::retention::{
     Average, Averaging, Column, FEWEST_PEOPLE, Measure, Number, Query, State, Table, preposition,
 };
 use crate::reports::trend::Daily;
-use crate::sets::{Labels, Segment};
+use crate::sets::{Labels, PeriodWords, Segment, labelled, read_set};
 
 /// Formats a share (0–1) in percent with `decimals` decimal places and no percent sign: `27.4`. A
 /// share that would only round to 0 or 100 is marked: with one decimal, 1 of 40,000 is `<0.1`, and
@@ -317,26 +317,58 @@ pub fn cell_members(
     count: u64,
 ) -> String {
     let did = format!(
-        "did {} {}",
-        query.cohort.phrase(labels, query.grain),
+        "{} {}",
+        query.cohort.did(labels, query.grain),
         when(members.period)
     );
     let Some(back) = members.back.as_ref().filter(|_| who != Who::Cohort) else {
-        return format!("{} {did}", people(size));
+        return format!("{} who {did}", people(size));
     };
-    let came = if who == Who::Returned {
-        "came back"
-    } else {
-        "did not come back"
+    let of = format!("{} of the {} who {did}", thousands(count), people(size));
+    if let Some(column) = query.column(back.column as usize)
+        && query.is_whole_cohort(column)
+    {
+        return match who {
+            Who::Lost => format!("{of}: column {} is the whole cohort", column.label()),
+            Who::Returned | Who::Cohort => format!("{} who {did}", people(size)),
+        };
+    }
+    let during = during(query, back);
+    if query.returning.has_phrases(labels) {
+        let back = query.returning.did(labels, query.grain);
+        return match who {
+            Who::Lost => format!("{of} are not among those who {back} {during}"),
+            Who::Returned | Who::Cohort => format!("{of} also {back} {during}"),
+        };
+    }
+    let came = match who {
+        Who::Lost => "did not come back",
+        Who::Returned | Who::Cohort => "came back",
     };
     let returning = query.returning.phrase(labels, query.grain);
-    let of = format!("{} of the {} who {did}", thousands(count), people(size));
-    match query.column(back.column as usize) {
-        Some(column) if query.is_whole_cohort(column) => match who {
-            Who::Lost => format!("{of}: column {} is the whole cohort", column.label()),
-            Who::Returned | Who::Cohort => format!("{} {did}", self::people(size)),
-        },
-        _ => format!("{of} {came} to {returning} {}", during(query, back)),
+    format!("{of} {came} to {returning} {during}")
+}
+
+/// The periods of a set's text in sentences, in a zone.
+struct InZone(Zone);
+
+impl PeriodWords for InZone {
+    fn name(&self, period: Period) -> String {
+        spoken(self.0.same_named(period).unwrap_or(period))
+    }
+
+    fn when(&self, period: Period) -> String {
+        let before = before_label(Measure::On, period.grain());
+        format!("{before}{}", self.name(period))
+    }
+}
+
+/// Describes the people of a set, to follow a number of people: ` who opened the app in November
+/// 2026`. A long set stays an expression: ` in a@2026 | …`.
+pub fn of_set(text: &str, labels: &Labels, zone: Zone) -> String {
+    match read_set(text, labels, &InZone(zone)) {
+        Some(did) => format!(" who {did}"),
+        None => format!(" in {}", labelled(text, labels)),
     }
 }
 

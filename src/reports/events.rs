@@ -1,8 +1,6 @@
 //! Overview of many events: the current period of each grain, the last complete one, and the last
 //! 30 days.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, Utc};
 
 use crate::calendar::{Calendar, Grain, Period, Zone};
@@ -108,15 +106,13 @@ impl EventsQuestion {
                 weeks: [None; 3],
                 months: [None; 3],
                 ever: None,
-                span: Span::of_in(coverage.zone(), keys, coverage.now()),
+                span: Span::of_sorted(coverage.zone(), keys, coverage.now()),
             };
-            let own: HashSet<Period> = keys
-                .iter()
-                .filter_map(|key| match key.when() {
-                    When::In(period) => Some(period),
-                    When::Ever => None,
-                })
-                .collect();
+            // The keys of one event are sorted, and an event may have thousands.
+            let exists = |period: &Period| {
+                let when = When::In(*period);
+                keys.binary_search_by_key(&when, Key::when).is_ok()
+            };
             let slots = [
                 (running.day, &mut asked.days[..]),
                 (running.week, &mut asked.weeks[..]),
@@ -128,7 +124,7 @@ impl EventsQuestion {
                         continue;
                     };
                     // Without a bitmap there is nobody.
-                    if period.stored().iter().any(|part| own.contains(part)) {
+                    if period.stored().iter().any(&exists) {
                         *slot = Some(plan.count_set(&Set::event_in(event, period))?);
                     }
                 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use chrono::NaiveDate;
 
 use crate::calendar::{Calendar, Grain, WeekStart, Zone, parse_date};
-use crate::sets::{Segment, SyntaxError};
+use crate::sets::{EventName, Labels, Segment, SyntaxError, resolved};
 
 /// One field of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,16 @@ pub enum Kind {
     Number(u32, u32),
     /// One of these words; the first is the default.
     Word(&'static [&'static str]),
+}
+
+impl Kind {
+    /// Returns the words to choose from; none for other kinds.
+    pub const fn words(self) -> &'static [&'static str] {
+        match self {
+            Kind::Word(words) => words,
+            _ => &[],
+        }
+    }
 }
 
 /// The day on which weeks begin.
@@ -76,6 +86,8 @@ const SHOWN: usize = 24;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params {
     values: BTreeMap<&'static str, Vec<String>>,
+    /// What is wrong with labels among them.
+    problems: Vec<Problem>,
 }
 
 impl Params {
@@ -106,6 +118,30 @@ impl Params {
         let value = value.trim();
         if !value.is_empty() {
             self.values.entry(name).or_default().push(value.to_owned());
+        }
+    }
+
+    /// Replaces the labels of events by their names in every segment and set. An event that is called
+    /// like a label is itself, as `is_event` says. A label of several events is a problem of its
+    /// field.
+    pub fn resolve(
+        &mut self,
+        fields: &[Field],
+        labels: &Labels,
+        is_event: &dyn Fn(&EventName) -> bool,
+    ) {
+        let named = |field: &&Field| matches!(field.kind, Kind::Segment | Kind::Set);
+        for field in fields.iter().filter(named) {
+            let values = self.values.get_mut(field.name).into_iter().flatten();
+            for (index, value) in values.enumerate() {
+                match resolved(value, labels, is_event) {
+                    Ok(names) => *value = names,
+                    Err(error) => self.problems.push(Problem {
+                        index: field.arity.is_list().then_some(index),
+                        ..Problem::new(field.name, error.to_string())
+                    }),
+                }
+            }
         }
     }
 
@@ -210,7 +246,7 @@ impl Arity {
 impl<'a> Reader<'a> {
     /// Reads these values. Two different values for a field that may be given once are a problem.
     pub fn new(fields: &[Field], params: &'a Params) -> Self {
-        let mut problems = Vec::new();
+        let mut problems = params.problems.clone();
         for field in fields.iter().filter(|field| !field.arity.is_list()) {
             let values = params.all(field.name);
             if values.iter().any(|value| *value != values[0]) {
@@ -284,6 +320,10 @@ impl<'a> Reader<'a> {
         index: Option<usize>,
         text: &str,
     ) -> Option<Segment> {
+        let is_rejected = |problem: &Problem| problem.field == field && problem.index == index;
+        if self.problems.iter().any(is_rejected) {
+            return None;
+        }
         let error: SyntaxError = match text.parse() {
             Ok(segment) => return Some(segment),
             Err(error) => error,

@@ -80,6 +80,46 @@ impl Span {
         span
     }
 
+    /// Returns the same of all keys of one event, sorted: of each grain only the first and the last that
+    /// has begun are looked at.
+    ///
+    /// ```
+    /// use cohortist::calendar::{Zone, parse_moment};
+    /// use cohortist::{reports::spans::Span, sets::{EventName, Key}};
+    /// let event = EventName::new("active")?;
+    /// let days = ["2026-11-09", "2026-11-15", "2026-11-20", "2026-11-24"];
+    /// let mut keys: Vec<Key> = days
+    ///     .iter()
+    ///     .flat_map(|day| Key::of_mark(&event, parse_moment(day).unwrap(), true).unwrap())
+    ///     .collect();
+    /// keys.sort();
+    /// let now = parse_moment("2026-11-23")?;
+    /// assert_eq!(Span::of_sorted(Zone::UTC, &keys, now), Span::of_in(Zone::UTC, &keys, now));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of_sorted(zone: Zone, keys: &[Key], now: DateTime<Utc>) -> Option<Span> {
+        let grain = |key: &Key| match key.when() {
+            When::In(period) => Some(period.grain()),
+            When::Ever => None,
+        };
+        let has_begun = |key: &Key| match key.when() {
+            When::In(period) => period.start() <= now,
+            When::Ever => true,
+        };
+        let mut ends = Vec::new();
+        let mut rest = keys;
+        while let Some(first) = rest.first() {
+            let same =
+                rest.partition_point(|key| grain(key) <= grain(first) && grain(key).is_some());
+            let (same, others) = rest.split_at(same.max(1));
+            let begun = same.partition_point(has_begun);
+            ends.extend(same.first());
+            ends.extend(begun.checked_sub(1).map(|last| &same[last]));
+            rest = others;
+        }
+        Self::of_in(zone, ends, now)
+    }
+
     /// Whether the period is recorded from its beginning, so that it can be compared with others.
     pub fn covers(&self, period: Period) -> bool {
         self.first.start() <= period.start()

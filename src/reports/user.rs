@@ -1,9 +1,9 @@
 //! One user's activity: today, this week, this month, on which days, and ever.
 //!
-//! It takes two steps: look up the bitmaps of the calendar and of all months, then the days of the
-//! user's first and last month.
+//! It takes two steps: look up the bitmaps of all months, then the days of those months that contain
+//! the user, as far as they are in the calendar or in the user's first and last month.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -45,17 +45,23 @@ impl Span {
         })
     }
 
-    /// Whether the first step looks up a bitmap of an event, given the months of its bitmaps.
-    fn asks(&self, when: When, months: &HashSet<Period>) -> bool {
-        let When::In(period) = when else { return true };
-        match period.grain() {
-            // Days before the calendar are looked up only if their month contains the user.
-            Grain::Day if period < self.since => !months.contains(&period.within(Grain::Month)),
-            Grain::Day => period <= self.today,
-            Grain::Week(_) => period == self.week,
-            Grain::Month => period <= self.month,
-            Grain::Hour | Grain::Year => false,
-        }
+    /// Returns those of an event's keys, which are sorted, that the first step looks up: months, the
+    /// running week, and days whose month has no bitmap.
+    fn asked_first<'a>(&self, keys: &'a [Key]) -> impl Iterator<Item = &'a Key> {
+        let months = up_to(of_grain(keys, Grain::Month), self.month);
+        let week = of_grain(keys, self.week.grain());
+        let week = week.iter().filter(|key| key.when() == When::In(self.week));
+        let days = up_to(of_grain(keys, Grain::Day), self.today);
+        let by_month = days.chunk_by(|a, b| day_month(a) == day_month(b));
+        let without = by_month.filter(|days| {
+            let month = days.first().and_then(day_month);
+            month.is_none_or(|month| {
+                let when = When::In(month);
+                months.binary_search_by_key(&when, Key::when).is_err()
+            })
+        });
+        let ever = keys.iter().rev().take_while(|key| key.when() == When::Ever);
+        without.flatten().chain(week).chain(months).chain(ever)
     }
 }
 
@@ -93,17 +99,7 @@ impl Report for User {
         let span = Span::of(context.coverage)?;
         let mut keys = Vec::new();
         for known in all.events() {
-            let of_event = all.of_known(known);
-            let months: HashSet<Period> = of_event
-                .iter()
-                .filter_map(|key| month_of(key).filter(|month| *month <= span.month))
-                .collect();
-            keys.extend(
-                of_event
-                    .iter()
-                    .filter(|key| span.asks(key.when(), &months))
-                    .cloned(),
-            );
+            keys.extend(span.asked_first(all.of_known(known)).cloned());
         }
         let names = all.events().map(|known| &known.event);
         let grains = [Grain::Day, Grain::WEEK, Grain::Month];
@@ -154,25 +150,25 @@ fn look_up(request: &mut Request, keys: &[Key], user: UserId) -> LookupId {
 
 impl UserQuestion {
     /// Returns the keys of the second step, given those of [`keys`](Self::keys) that contain the
-    /// user: the days of each event's first month, and of its last month if no later day is known.
+    /// user: the days of each month that contains the user, if it is in the calendar or is the event's
+    /// first or last one.
     fn then(&self, found: &[Key]) -> Vec<Key> {
-        let mut by_event: BTreeMap<&EventName, (Vec<Period>, bool)> = BTreeMap::new();
+        let mut by_event: BTreeMap<&EventName, Vec<Period>> = BTreeMap::new();
         for key in found {
-            let (months, lately) = by_event.entry(key.event()).or_default();
-            months.extend(month_of(key));
-            *lately |= matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p >= self.span.since);
+            if let Some(month) = month_of(key) {
+                by_event.entry(key.event()).or_default().push(month);
+            }
         }
+        let since = self.span.since.within(Grain::Month);
         let mut keys = Vec::new();
-        for (event, (months, lately)) in by_event {
-            let wanted = [months.iter().min(), months.iter().max().filter(|_| !lately)];
-            let asked = |key: &&Key| match key.when() {
-                When::In(day) if day.grain() == Grain::Day && day < self.span.since => {
-                    wanted.contains(&Some(&day.within(Grain::Month)))
-                }
-                _ => false,
-            };
-            if !months.is_empty() {
-                keys.extend(self.all.of(event).iter().filter(asked).cloned());
+        for (event, months) in by_event {
+            let ends = [months.iter().min(), months.iter().max()];
+            let wanted = |month: &&Period| **month >= since || ends.contains(&Some(month));
+            let days = up_to(of_grain(self.all.of(event), Grain::Day), self.span.today);
+            for month in months.iter().filter(wanted) {
+                let from = days.partition_point(|day| day_month(day) < Some(*month));
+                let until = days.partition_point(|day| day_month(day) <= Some(*month));
+                keys.extend(days[from..until].iter().cloned());
             }
         }
         keys
@@ -242,7 +238,7 @@ impl UserQuestion {
                 .all
                 .event(&event)
                 .is_some_and(|known| known.last.is_none()),
-            recorded: spans::Span::of_in(
+            recorded: spans::Span::of_sorted(
                 self.coverage.zone(),
                 self.all.of(&event),
                 self.coverage.now(),
@@ -257,6 +253,30 @@ impl UserQuestion {
             last: pick(days.last(), months.last(), |month, day| month > day),
             days: calendar.map(|day| day.local_start().date()).collect(),
         }
+    }
+}
+
+/// Returns those of an event's keys, which are sorted, that are of a grain.
+fn of_grain(keys: &[Key], grain: Grain) -> &[Key] {
+    let of = |key: &Key| match key.when() {
+        When::In(period) => Some(period.grain()),
+        When::Ever => None,
+    };
+    let from = keys.partition_point(|key| of(key).is_some_and(|of| of < grain));
+    let until = keys.partition_point(|key| of(key).is_some_and(|of| of <= grain));
+    &keys[from..until]
+}
+
+/// Returns those of sorted keys of one grain that are not after a period.
+fn up_to(keys: &[Key], last: Period) -> &[Key] {
+    &keys[..keys.partition_point(|key| key.when() <= When::In(last))]
+}
+
+/// Returns the month of a day's key.
+fn day_month(key: &Key) -> Option<Period> {
+    match key.when() {
+        When::In(day) => Some(day.within(Grain::Month)),
+        When::Ever => None,
     }
 }
 

@@ -15,8 +15,8 @@ use crate::server::error::WebError;
 use crate::server::files::Format;
 use crate::server::live::StoreIndex;
 use crate::server::pages::{
-    autocomplete, event, events, health, home, metrics, people, report, retention, static_files,
-    user,
+    autocomplete, event, events, health, home, metrics, people, report, retention, segments,
+    static_files, user,
 };
 use crate::server::respond::answer;
 use crate::server::{Live, api, client, collect, connection, export, live, log};
@@ -83,7 +83,7 @@ fn routes(config: &mut ServiceConfig) {
         user.default_service(to(method_not_allowed))
             .wrap(no_store()),
     );
-    // All other addresses are read-only, except that people can be saved as a segment.
+    // All other addresses are read-only, except that people can be saved as a list, and lists renamed and deleted.
     let people = resource("/people")
         .route(reading().to(people::page))
         .route(post().to(people::save));
@@ -92,6 +92,10 @@ fn routes(config: &mut ServiceConfig) {
             .default_service(to(method_not_allowed))
             .wrap(no_store()),
     );
+    let segments = resource("/segments")
+        .route(reading().to(segments::page))
+        .route(post().to(segments::change));
+    config.service(segments.default_service(to(method_not_allowed)));
     // Browsers and proxies must not store responses that contain user ids.
     let mut name = |path: &str, route: Route| {
         config.service(

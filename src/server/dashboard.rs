@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::server::collect::RecentNames;
 use crate::server::query::PageQuery;
 use crate::server::{Admission, Collect, Hosts, PageCache, Proxies};
-use crate::sets::EventName;
+use crate::sets::{EventName, Labels};
 
 pub use crate::sets::Pattern;
 use crate::store::budget::{Budget, DEFAULT_MB, Shares};
@@ -127,7 +127,9 @@ impl Dashboard {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Glossary {
     /// The label of an event on pages: `Are active` for `active`.
-    pub labels: BTreeMap<EventName, String>,
+    pub labels: Labels,
+    /// What an event means, in a sentence.
+    pub about: BTreeMap<EventName, String>,
     /// Groups in order, with the events in them. The first match counts.
     pub groups: Vec<(String, Vec<Pattern>)>,
     /// Events that are hidden from lists and still available by name.
@@ -137,7 +139,12 @@ pub struct Glossary {
 impl Glossary {
     /// Returns the label of an event, if it has one.
     pub fn label(&self, name: &EventName) -> Option<&str> {
-        self.labels.get(name).map(String::as_str)
+        self.labels.get(name)
+    }
+
+    /// Returns what an event means, if that is described.
+    pub fn about(&self, name: &EventName) -> Option<&str> {
+        self.about.get(name).map(String::as_str)
     }
 
     /// Returns the group of an event, with its position among the groups.

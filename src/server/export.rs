@@ -23,6 +23,7 @@ pub fn params(state: &State, endpoint: &dyn Endpoint, query: &str) -> Result<Par
     }
     let pairs = form_urlencoded::parse(query.as_bytes());
     let mut params = Params::read(endpoint.fields(), pairs);
+    state.resolve(&mut params, endpoint.fields());
     params.default_calendar(endpoint.fields(), state.usual_calendar());
     Ok(params)
 }
@@ -38,6 +39,9 @@ pub async fn file(
 }
 
 fn render(view: &View, endpoint: &dyn Endpoint, format: Format) -> Result<File, WebError> {
+    if view.here.starts_with("/api/") {
+        view.known_parameters_only()?;
+    }
     let params = params(view, endpoint, view.query())?;
     let run = view.run(Freshness::Checked);
     let answer = endpoint.answer(&params, &view.tracker, &run)?;

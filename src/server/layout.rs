@@ -37,7 +37,16 @@ pub struct StoreLink {
     pub here: bool,
 }
 
+/// The largest number of stores that the header lists one by one. More are a menu.
+const MAX_SHOWN_STORES: usize = 3;
+
 impl Layout {
+    /// Returns the name of the current store if there are too many for a list in the header.
+    pub fn store_of_many(&self) -> Option<&str> {
+        let current = self.stores.iter().find(|store| store.here)?;
+        (self.stores.len() > MAX_SHOWN_STORES).then_some(&*current.name)
+    }
+
     /// The same page with numbers in a zone and by its weeks.
     #[must_use]
     pub fn counted_by(self, calendar: Calendar) -> Self {

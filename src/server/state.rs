@@ -1,5 +1,6 @@
 //! The state that every handler of one store's pages uses.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use crate::clock::Clock;
 use crate::render::words;
 use crate::reports::coverage::Coverage;
 use crate::reports::first_recorded::dated;
-use crate::reports::retention::{Query, Table};
-use crate::reports::{Params, Reader, WEEK, ZONE};
+use crate::reports::retention::{FIELDS, Query, Table};
+use crate::reports::spans::Running;
+use crate::reports::{Field, Params, Reader, WEEK, ZONE};
 use crate::server::error::WebError;
-use crate::server::query::Problem;
+use crate::server::query::{self, Problem, RawQuery};
 use crate::server::{Dashboard, NamedStore};
-use crate::sets::{Catalogue, EventName, Set, SetContext};
+use crate::sets::{Catalogue, EventName, Segment, Set, SetContext, resolved, typed};
 use crate::store::Freshness;
 use crate::tracker::{Run, Tracker};
 
@@ -57,6 +59,16 @@ impl State {
     pub(super) fn coverage(&self) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
         Ok(self.tracker.coverage(now, now_given)?)
+    }
+
+    /// Returns the day of the numbers that lists show, for the end of a sentence: `today`, or the day
+    /// on which the data ends.
+    pub(super) fn day_of_numbers(&self) -> Result<String, WebError> {
+        let coverage = self.coverage()?;
+        Ok(match coverage.data_ends(Grain::Day) {
+            Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
+            None => "today".to_owned(),
+        })
     }
 
     /// Returns the coverage of the store, in periods of a zone.
@@ -131,6 +143,50 @@ impl State {
         Ok(events)
     }
 
+    /// Replaces labels by the names of events in a question's fields.
+    pub(super) fn resolve(&self, params: &mut Params, fields: &[Field]) {
+        let known = Known::new(self);
+        params.resolve(fields, &self.dashboard.glossary.labels, &|name| {
+            known.has(name)
+        });
+    }
+
+    /// Returns the retention question of a query string, with names in place of labels.
+    pub(super) fn raw_query(&self, query: &str) -> RawQuery {
+        let mut raw = RawQuery::read(query).by_default_in(self.usual_calendar());
+        self.resolve(&mut raw.params, FIELDS);
+        raw
+    }
+
+    /// Returns the text of a set with names in place of labels.
+    ///
+    /// # Errors
+    /// Returns an error for a label that several events have.
+    pub(super) fn resolved(&self, set: &str) -> Result<String, Problem> {
+        let known = Known::new(self);
+        let labels = &self.dashboard.glossary.labels;
+        resolved(set, labels, &|name| known.has(name))
+            .map_err(|error| Problem::new(query::Field::Set, error.to_string()))
+    }
+
+    /// Returns the event that a name is the label of.
+    pub(super) fn event_labelled(&self, name: &EventName) -> Option<EventName> {
+        let label = Segment::event(name).to_string();
+        match self.resolved(&label).ok()?.parse() {
+            Ok(Segment::Event(event)) if event != *name => Some(event),
+            _ => None,
+        }
+    }
+
+    /// Returns the text of a segment or a set as a field shows it: with labels, from which
+    /// [`resolve`](Self::resolve) gets back the names.
+    pub(super) fn typed(&self, text: &str) -> String {
+        let known = Known::new(self);
+        typed(text, &self.dashboard.glossary.labels, &|name| {
+            known.has(name)
+        })
+    }
+
     /// What sets may refer to, given the bitmaps that exist.
     pub(super) fn sets<'a>(&'a self, catalogue: &'a Catalogue) -> SetContext<'a> {
         SetContext {
@@ -199,5 +255,28 @@ impl State {
     /// Returns the address of a page of this store.
     pub(super) fn to(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+}
+
+/// The events and saved segments of a store, listed when they are first needed. An unreachable store
+/// has none: it is reported where its numbers are read.
+struct Known<'a> {
+    state: &'a State,
+    all: OnceCell<Option<Arc<Catalogue>>>,
+}
+
+impl<'a> Known<'a> {
+    fn new(state: &'a State) -> Self {
+        Known {
+            state,
+            all: OnceCell::new(),
+        }
+    }
+
+    fn has(&self, name: &EventName) -> bool {
+        let tracker = &self.state.tracker;
+        let all = self.all.get_or_init(|| tracker.catalogue().ok());
+        let is_recorded = all.as_ref().is_some_and(|all| all.event(name).is_some());
+        is_recorded || tracker.segments().get(name).is_some()
     }
 }

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::calendar::{Calendar, Zone};
 use crate::render::words;
 use crate::server::error::WebError;
+use crate::server::query::unknown;
 use crate::server::{Layout, Live, NamedStore, State, StoreLink, TITLE, live};
 use crate::sets::{EventName, Prefix};
 use crate::store::StoreInfo;
@@ -18,6 +19,8 @@ pub struct View {
     state: Arc<State>,
     /// Path and query as sent, without the store's part.
     pub(super) here: String,
+    /// The host and the port at which the client reached this server.
+    pub(super) host: String,
     /// The state that all requests share. `None` in tests without a server.
     pub(super) live: Option<Live>,
 }
@@ -32,6 +35,17 @@ pub(super) fn here(request: &HttpRequest) -> String {
         .query()
         .map_or_else(String::new, |query| format!("?{query}"));
     format!("{path}{query}")
+}
+
+/// Returns the host and the port of a request, for commands that a page shows.
+fn host(request: &HttpRequest) -> String {
+    let connection = request.connection_info();
+    let host = connection.host();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+    match !host.is_empty() && host.chars().all(is_plain) {
+        true => host.to_owned(),
+        false => "127.0.0.1:8080".to_owned(),
+    }
 }
 
 /// Returns the last part of a request's path as sent: escaped slashes belong to it.
@@ -64,8 +78,18 @@ impl View {
         Ok(View {
             state: state.ok_or(WebError::NotFound)?,
             here: here(request),
+            host: host(request),
             live: request.app_data::<Live>().cloned(),
         })
+    }
+
+    /// Refuses parameters that the address does not understand. For programs: a number that answers
+    /// another question than the one that was asked is worse than none.
+    pub(super) fn known_parameters_only(&self) -> Result<(), WebError> {
+        match unknown(&self.here) {
+            unknown if unknown.is_empty() => Ok(()),
+            unknown => Err(WebError::Address(unknown.join("; "))),
+        }
     }
 
     /// Returns the query string as sent.
@@ -107,7 +131,7 @@ impl Layout {
             stores: state
                 .map(|state| store_links(state, here))
                 .unwrap_or_default(),
-            notes: Vec::new(),
+            notes: ignored(here),
             calendar: Calendar::default(),
             kept_in: Zone::UTC,
         }
@@ -125,10 +149,10 @@ impl Layout {
         };
         let source = Some((source, store.location.clone()));
         let numbers = !store.string_ids;
-        let notes = match events {
-            Some(_) => notes(view, &store.prefix),
-            None => Vec::new(),
-        };
+        let mut notes = ignored(&view.here);
+        if events.is_some() {
+            notes.extend(store_notes(view, &store.prefix));
+        }
         Layout {
             source,
             numbers,
@@ -139,9 +163,20 @@ impl Layout {
     }
 }
 
+/// Names the parameters of an address that are ignored because it does not understand them.
+fn ignored(here: &str) -> Vec<String> {
+    unknown(here)
+        .iter()
+        .map(|sentence| {
+            let end = if sentence.ends_with('?') { "" } else { "." };
+            format!("Ignored: {}{end}", words::curly(sentence))
+        })
+        .collect()
+}
+
 /// Explains missing data: a wrong prefix, or keys that are not read. An unreachable store is
 /// reported by the page itself.
-fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
+fn store_notes(view: &View, prefix: &Prefix) -> Vec<String> {
     let tracker = &view.tracker;
     let Ok((others, all)) = tracker.other_prefixes(prefix).and_then(|others| {
         let all = tracker.catalogue()?;
@@ -155,7 +190,7 @@ fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
     words::other_prefixes(prefix.as_str(), &others.found, others.complete)
         .into_iter()
         .chain(note)
-        .map(|note| words::curly(&note))
+        .map(|note| format!("{}.", words::curly(&note)))
         .collect()
 }
 

@@ -23,11 +23,12 @@ pub use context::SetContext;
 pub use counter::BitPlanes;
 pub(crate) use interner::{Interner, StringList};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
-pub use labels::{Labels, labelled};
+pub use labels::{AmbiguousLabel, Label, Labels, labelled, resolved, typed};
 pub use offsets::Offsets;
 pub use parse::SyntaxError;
 pub use parse_set::{parse_set, set_periods, set_reads_catalogue};
 pub use pattern::Pattern;
+pub use phrase::{PeriodWords, read_set};
 pub(crate) use plan::Terms;
 pub use plan::{
     CountId, Counts, MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge, WrongCount,

@@ -145,7 +145,7 @@ impl Segment {
     ///
     /// ```
     /// use cohortist::sets::{EventName, Labels, Segment};
-    /// let labels: Labels = [(EventName::new("active")?, "Are active".to_owned())].into();
+    /// let labels: Labels = [(EventName::new("active")?, "Are active")].into();
     /// let shown = |text: &str| text.parse::<Segment>().map(|segment| segment.with_labels(&labels));
     /// assert_eq!(shown("active")?, "Are active");
     /// assert_eq!(shown("active@ever & (web | ios)")?, "Are active@ever & (web | ios)");
@@ -155,8 +155,7 @@ impl Segment {
         match self {
             Segment::Event(name) => labels
                 .get(name)
-                .cloned()
-                .unwrap_or_else(|| self.to_string()),
+                .map_or_else(|| self.to_string(), str::to_owned),
             _ => labelled(&self.to_string(), labels),
         }
     }

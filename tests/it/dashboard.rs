@@ -51,6 +51,7 @@ fn dashboard() -> Dashboard {
                 vec![Pattern::new("active"), Pattern::new("we*")],
             )],
             hidden: vec![Pattern::new("noise:*")],
+            ..cohortist::server::Glossary::default()
         },
         question: cohortist::server::query::RawQuery::read(
             "cohort=signup&returning=regulars&by=week",

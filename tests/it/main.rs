@@ -22,6 +22,7 @@ mod browser_ask;
 mod browser_charts;
 mod browser_flows;
 mod browser_grid;
+mod browser_pages;
 mod browser_read;
 mod busy;
 mod cached_counts;

@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::ingest::Wish;
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
 use crate::server::{Collect, Glossary, Hosts, Pattern};
-use crate::sets::{EventName, Prefix, Segment, Segments};
+use crate::sets::{EventName, Label, Labels, Prefix, Segment, Segments};
 use crate::store::Place;
 use spanned_toml::{MAX_REPORTED, SpannedToml, Table, Text, TomlError};
 
@@ -38,6 +38,9 @@ const MAX_TITLE: usize = 60;
 
 /// The longest label of an event, in characters.
 const MAX_LABEL: usize = 120;
+
+/// The longest description of an event, in characters.
+const MAX_ABOUT: usize = 300;
 
 /// The longest name of a store, in bytes.
 const MAX_STORE_NAME: usize = 40;
@@ -265,6 +268,7 @@ impl SpannedToml {
         let stores = section("stores", "must be a table, [stores], with a line per store");
         let question = section("question", "must be a table, [question]");
         let labels = section("labels", "must be a table, [labels], with a line per event");
+        let about = section("about", "must be a table, [about], with a line per event");
         let groups = section("groups", "must be a table, [groups], with a line per group");
         let segments = section(
             "segments",
@@ -300,6 +304,7 @@ impl SpannedToml {
             stores,
             glossary: Glossary {
                 labels: labels.map(|table| self.labels(table)).unwrap_or_default(),
+                about: about.map(|table| self.about(table)).unwrap_or_default(),
                 groups: groups.map(|table| self.groups(table)).unwrap_or_default(),
                 hidden: hidden
                     .into_iter()
@@ -501,16 +506,56 @@ impl SpannedToml {
         Some(settings)
     }
 
-    fn labels(&mut self, table: Table<'_>) -> BTreeMap<EventName, String> {
-        let mut labels = BTreeMap::new();
+    fn labels(&mut self, table: Table<'_>) -> Labels {
+        let mut labels = Labels::new();
         for (key, entry) in table.into_entries() {
             let name = self.event(&key, entry.name, entry.at());
-            let label = self
-                .text(&key, entry)
-                .and_then(|label| self.line(&key, label, MAX_LABEL));
-            labels.extend(name.zip(label));
+            let label = match entry.is_text() {
+                true => self
+                    .text(&key, entry)
+                    .and_then(|label| self.line(&key, label, MAX_LABEL))
+                    .map(|name| Label { name, did: None }),
+                false => self.label(&key, entry),
+            };
+            if let Some((name, label)) = name.zip(label) {
+                labels.insert(name, label);
+            }
         }
         labels
+    }
+
+    /// A label with the phrase of what somebody did.
+    fn label(&mut self, key: &str, entry: spanned_toml::Entry<'_>) -> Option<Label> {
+        let rule =
+            "must be text in quotes, or { name = \"Opened the app\", did = \"opened the app\" }";
+        let mut table = self.table(key, entry, rule)?;
+        let key = table.key_of("name");
+        let name = match table.take("name") {
+            Some(name) => self.text(&key, name),
+            None => {
+                self.missing(entry.at(), &key, "write how pages call the event");
+                None
+            }
+        };
+        let name = name.and_then(|name| self.line(&key, name, MAX_LABEL));
+        let key = table.key_of("did");
+        let did = table.take("did").and_then(|did| self.text(&key, did));
+        let did = did.and_then(|did| self.line(&key, did, MAX_LABEL));
+        self.finish(table);
+        Some(Label { name: name?, did })
+    }
+
+    /// `[about]`: what events mean.
+    fn about(&mut self, table: Table<'_>) -> BTreeMap<EventName, String> {
+        let mut about = BTreeMap::new();
+        for (key, entry) in table.into_entries() {
+            let name = self.event(&key, entry.name, entry.at());
+            let text = self
+                .text(&key, entry)
+                .and_then(|text| self.line(&key, text, MAX_ABOUT));
+            about.extend(name.zip(text));
+        }
+        about
     }
 
     fn groups(&mut self, table: Table<'_>) -> Vec<(String, Vec<Pattern>)> {
@@ -757,7 +802,7 @@ mobile = "ios | android"
         ]);
         insta::assert_snapshot!(types, @r#"
 c.toml, line 1: `titel`: unknown setting; did you mean `title`?
-c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, groups, segments, expire, calendar, server, collect, import
+c.toml, line 2: `colour`: unknown setting; the settings are title, read_only, hidden, stores, question, labels, about, groups, segments, expire, calendar, server, collect, import
 c.toml, line 2: `stores.prod.store`: is missing: name the store, such as store = "redis://host:6379/0"
 c.toml, line 2: `stores.prod.read_only`: must be true or false without quotes, not a whole number
 c.toml, line 2: `stores.prod.sotre`: unknown setting; did you mean `store`?
@@ -772,7 +817,8 @@ c.toml, line 4: `hidden`: each item must be text in quotes, not true or false
 c.toml, line 7: `groups.Places`: each item must be text in quotes, not a date or time
 c.toml, line 8: `groups.More`: must be a list of texts, such as ["a", "b"], not text
 c.toml, line 2: `labels.active`: must be text in quotes, not a whole number
-c.toml, line 3: `labels."song:played"`: must be text in quotes, not a table
+c.toml, line 3: `labels."song:played".name`: is missing: write how pages call the event
+c.toml, line 4: `labels."song:played".x`: unknown setting; the settings are name, did
 c.toml, line 6: `segments.m`: must be text in quotes, not a list
 c.toml, line 1: `question.returning`: is missing: name an event, such as `signup`, or a segment, such as `active & (web | ios)`
 c.toml, line 2: `question.rows`: must be a whole number without quotes, not text

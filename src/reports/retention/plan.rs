@@ -380,10 +380,7 @@ impl<'a> Planner<'a> {
         let mut names = query.cohort.names();
         names.extend(query.returning.names());
         names.extend(recorded.events.iter().map(|(name, _)| name));
-        let labels = names
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), context.labels.get(name)?.clone())))
-            .collect();
+        let labels = context.labels.of(names);
         let members = Members {
             cohorts: members,
             all,

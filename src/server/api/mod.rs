@@ -224,9 +224,12 @@ struct Count {
 /// `/api/v1/count?set=…&set=…`
 pub async fn count(request: HttpRequest) -> HttpResponse {
     let counted = block(&request, |view| {
+        view.known_parameters_only()?;
         let texts: Vec<String> = given(view.query(), "set")
             .filter(|text| !text.is_empty())
-            .collect();
+            .map(|text| view.resolved(&text))
+            .collect::<Result<_, _>>()
+            .map_err(|problem| WebError::Query(vec![problem]))?;
         if !(1..=MAX_SETS).contains(&texts.len()) {
             return Err(wrong(
                 Field::Set,
@@ -335,6 +338,7 @@ pub async fn events(request: HttpRequest) -> HttpResponse {
 }
 
 fn listed(view: &View) -> Result<Events, WebError> {
+    view.known_parameters_only()?;
     let glossary = &view.dashboard.glossary;
     let report = EventsReport {
         names: Some(view.events()?),

@@ -7,8 +7,7 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
-use crate::render::words;
+use crate::calendar::Period;
 use crate::reports::spans::Running;
 use crate::server::State;
 use crate::server::error::WebError;
@@ -22,7 +21,8 @@ use crate::store::{Freshness, StoreError};
 pub struct Offered {
     /// Its name.
     pub name: String,
-    /// Its text in a segment: quoted if needed, and with `@ever` for an event without dates.
+    /// Its text in a segment: its label if that is understood there, quoted if needed, and with
+    /// `@ever` for an event without dates.
     pub text: String,
     /// Its label, if it differs from the name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,10 +110,7 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
         let as_of = view.now().to_rfc3339_opts(SecondsFormat::Secs, true);
         let mut events = offered(view)?;
         let coverage = view.coverage()?;
-        let when = match coverage.data_ends(Grain::Day) {
-            Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
-            None => "today".to_owned(),
-        };
+        let when = view.day_of_numbers()?;
         events.retain(|event| event.matches(&search));
         let mut functions = FUNCTIONS.to_vec();
         functions.retain(|function| function.name.contains(&search.to_lowercase()));
@@ -164,7 +161,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
         };
         let offered = Offered {
             name: name.to_string(),
-            text: segment.to_string(),
+            text: state.typed(&segment.to_string()),
             label: glossary.label(&name).map(str::to_owned),
             group: group.map(str::to_owned),
             today: root.map(|id| counts[id]),

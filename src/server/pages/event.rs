@@ -1,7 +1,7 @@
 //! `/events/{name}`: one event over time, as a page and as CSV.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use percent_encoding::percent_decode_str;
@@ -200,6 +200,14 @@ struct Page {
     retention: String,
     /// Its segment text, for an event without dates.
     undated: String,
+    /// The address of the people of an event without dates.
+    people: String,
+    /// What it means, as the configuration describes it.
+    about: Option<String>,
+    /// Whether it is a list of people that a page saved.
+    is_list: bool,
+    /// What a saved segment means: in a sentence, and as an expression.
+    means: Option<(String, String)>,
     report: Option<Report>,
 }
 
@@ -216,6 +224,7 @@ enum Found {
     Html(StatusCode, String),
     Text(StatusCode, String),
     Csv { name: FileName, body: Vec<u8> },
+    Moved(String),
 }
 
 /// `/events/{name}` and `/events/{name}.csv`
@@ -230,8 +239,19 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             Some(name) => view.tracker.keys_of(name)?,
             None => Vec::new(),
         };
+        if let Some(event) = name.as_ref().filter(|_| keys.is_empty())
+            && let Some(event) = view.event_labelled(event)
+        {
+            let ending = if is_file { CSV } else { "" };
+            let address = links::event(&event, ending, &[]);
+            let query = match query.is_empty() {
+                true => String::new(),
+                false => format!("?{query}"),
+            };
+            return Ok(Found::Moved(view.to(&format!("{address}{query}"))));
+        }
         match &name {
-            Some(name) if !keys.is_empty() => {
+            Some(name) if !keys.is_empty() || view.tracker.segments().get(name).is_some() => {
                 let stretch = Stretch::read(&query, view.calendar(&query)?)?;
                 if is_file {
                     file(view, name, stretch)
@@ -250,6 +270,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
             .insert_header((CONTENT_DISPOSITION, disposition("attachment", &name)))
             .body(body),
+        Found::Moved(to) => HttpResponse::Found().insert_header((LOCATION, to)).finish(),
     };
     answer(&request, found.await.map(respond))
 }
@@ -327,6 +348,7 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
     let segment = Segment::event(name);
     let entry = overview.entries.first();
 
+    let activity_is_undated = activity.span.is_none();
     let mut facts = Vec::new();
     if let Some(span) = activity.span {
         let first = seen(span.first, overview.today);
@@ -338,18 +360,27 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
     }
     facts.extend(overview.data_ends.map(words::ends));
     facts.push(view.as_of(coverage.now(), age, coverage.zone()));
-    let report = match (entry, activity.span) {
-        (Some(entry), Some(_)) => Some(report(
-            view,
-            name,
-            stretch,
-            (&overview, entry),
-            &activity,
-            [&weeks, &months],
-            in_small(view, name, stretch.calendar, &lifecycle, &frequency),
-        )),
-        _ => None,
+    let saved = view.tracker.segments().get(name);
+    let figures = match (entry, saved) {
+        (_, Some(_)) => figures_of_segment(&weeks, &months),
+        (Some(entry), None) => figures(&overview, entry, &weeks, &months),
+        (None, None) => Vec::new(),
     };
+    let report = activity.span.map(|_| {
+        let more = in_small(view, name, stretch.calendar, &lifecycle, &frequency);
+        Report {
+            figures,
+            ..report(view, name, stretch, &activity, [&weeks, &months], more)
+        }
+    });
+    let labels = &view.dashboard.glossary.labels;
+    let means = saved.map(|segment| {
+        let grain = stretch.grain;
+        (
+            format!("People who {}", segment.did(labels, grain)),
+            segment.to_string(),
+        )
+    });
     let pairs = view.calendar_pairs(stretch.calendar);
     let mut table = PageQuery::new(segment.clone(), segment);
     table.bare.zone = stretch.calendar.zone.asked();
@@ -362,6 +393,16 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
         csv: view.to(&stretch.address(name, CSV, &pairs)),
         retention: view.to(&format!("/retention?{}", table.canonical())),
         undated: Segment::Ever(name.clone()).to_string(),
+        people: links::people(
+            view,
+            &Segment::Ever(name.clone()).to_string(),
+            view.own_zone(),
+        ),
+        about: view.dashboard.glossary.about(name).map(str::to_owned),
+        is_list: saved.is_none()
+            && activity_is_undated
+            && view.tracker.saved_lists()?.contains(name),
+        means,
         report,
     };
     Ok(Found::Html(StatusCode::OK, page.render()?))
@@ -371,7 +412,6 @@ fn report(
     view: &View,
     name: &EventName,
     stretch: Stretch,
-    (overview, entry): (&Overview, &Entry),
     activity: &Activity,
     [weeks, months]: [&Activity; 2],
     more: Vec<(Drawing, String)>,
@@ -401,7 +441,7 @@ fn report(
                 }
             })
             .collect(),
-        figures: figures(overview, entry, weeks, months),
+        figures: Vec::new(),
         chart: trend::people(activity),
         small_chart: trend::people_small(activity),
         sticky_grain: sticky.grain,
@@ -532,6 +572,36 @@ fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activi
             notes: [note].into_iter().chain(sticky_week).collect(),
         },
     ]
+}
+
+/// Returns figures of a saved segment: its last complete week and month, and the running ones.
+fn figures_of_segment(weeks: &Activity, months: &Activity) -> Vec<Figure> {
+    let of = |activity: &Activity| {
+        let last = activity.last_complete();
+        let change = last.and_then(|point| point.change);
+        let running = activity.points.last();
+        let running = running.filter(|point| point.state == Progress::InProgress);
+        let grain = activity.grain;
+        Figure {
+            value: last.map(|point| thousands(point.people)),
+            label: match last {
+                Some(point) => format!("people {}", words::when(point.period)),
+                None => words::none_complete(grain.as_str(), activity.data_ends),
+            },
+            notes: change
+                .map(|change| format!("{} on the {grain} before", words::change(change)))
+                .into_iter()
+                .chain(running.map(|point| {
+                    format!(
+                        "{} so far {}",
+                        thousands(point.people),
+                        words::when(point.period)
+                    )
+                }))
+                .collect(),
+        }
+    };
+    vec![of(weeks), of(months)]
 }
 
 impl Line {

@@ -133,7 +133,10 @@ impl Form {
             name: field.name(),
             id: field.to_string(),
             label: field.label(),
-            value: value.to_owned(),
+            value: match problem(field) {
+                None if field.is_segment() => state.typed(value),
+                _ => value.to_owned(),
+            },
             problem: problem(field),
             column: problems
                 .iter()
@@ -183,11 +186,7 @@ impl Form {
                     problem: problem(field),
                 }
             };
-        let by = if raw.text("by").is_empty() {
-            Grain::Day.as_str()
-        } else {
-            raw.text("by")
-        };
+        let by = grain.as_str();
         let ends = asked.and_then(|_| state.ends());
         let (cohort, first) = raw.cohort_as_typed();
         Form {

@@ -14,6 +14,7 @@ mod notices;
 pub mod people;
 pub mod report;
 pub mod retention;
+pub mod segments;
 mod set_notices;
 pub mod static_files;
 mod switches;

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-use crate::calendar::{Calendar, Period, Zone};
+use crate::calendar::{Calendar, Grain, Period, Zone};
 use crate::render::{self, FileName, thousands, words};
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, CellMembersError, ReturnWindow, Who, state_of};
@@ -33,8 +33,8 @@ use crate::server::view::state_and_path;
 use crate::server::work::{admitted, block, changed};
 use crate::server::{Layout, State, View};
 use crate::sets::{
-    Catalogue, EventName, Segment, Set, SetContext, SyntaxError, UserId, labelled, parse_set,
-    set_periods, set_reads_catalogue,
+    Catalogue, EventName, Segment, Set, SetContext, SyntaxError, UserId, parse_set, set_periods,
+    set_reads_catalogue,
 };
 use crate::stats::{rate, wilson};
 use crate::store::Saved;
@@ -65,6 +65,8 @@ struct Given {
     column: String,
     who: String,
     set: String,
+    /// What is wrong with a label in the set.
+    ambiguous: Option<Problem>,
     after: String,
     /// Whether the people were just saved.
     saved: bool,
@@ -96,8 +98,22 @@ impl Given {
         given
     }
 
+    /// Reads a query string, with names in place of labels.
+    fn of(view: &View, query: &str) -> Self {
+        let mut given = Given::read(query);
+        given.question = view.raw_query(query);
+        match view.resolved(&given.set) {
+            Ok(set) => given.set = set,
+            Err(problem) => given.ambiguous = Some(problem),
+        }
+        given
+    }
+
     /// Returns the request if every field is valid. `None` without fields.
     fn check(&self, state: &State) -> Result<Option<Wanted>, Invalid> {
+        if let Some(problem) = &self.ambiguous {
+            return Err(vec![problem.clone()].into());
+        }
         let after = match self.after.as_str() {
             "" => None,
             text => Some(
@@ -140,8 +156,7 @@ impl Given {
     }
 
     fn cell(&self, state: &State) -> Result<Whom, Invalid> {
-        let question = self.question.clone();
-        let asked = question.by_default_in(state.usual_calendar()).check()?;
+        let asked = self.question.check()?;
         let now = state.now();
         let query = Query {
             zone: match state.tracker.in_zone(asked.bare.zone) {
@@ -170,6 +185,11 @@ impl Given {
             .parse::<Period>()
             .and_then(|at| query.zone.same_named(at))
             .map_err(|error| wrong(Field::At, error))?;
+        // Any date names the period that contains it.
+        let at = match (at.grain(), query.grain) {
+            (Grain::Day, Grain::Week(_) | Grain::Month | Grain::Year) => at.within(query.grain),
+            _ => at,
+        };
         let column = match self.column.as_str() {
             "" => None,
             text => Some(
@@ -505,8 +525,10 @@ pub async fn cell(request: HttpRequest) -> HttpResponse {
 
 /// `/people`
 pub async fn page(request: HttpRequest) -> HttpResponse {
-    let given = Given::read(request.query_string());
-    let page = block(&request, move |view| render(view, &given, None)).await;
+    let page = block(&request, |view| {
+        render(view, &Given::of(view, view.query()), None)
+    })
+    .await;
     answer(&request, page.map(html))
 }
 
@@ -526,13 +548,13 @@ pub async fn save(request: HttpRequest, payload: Payload) -> HttpResponse {
 }
 
 async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
-    let given = Given::read(request.query_string());
     let name = form_urlencoded::parse(body)
         .filter(|(name, _)| name == "name")
         .last();
     let name = name.map_or_else(String::new, |(_, name)| name.trim().to_owned());
     let own = is_own_page(request);
     let saved = block(request, move |view| {
+        let given = Given::of(view, view.query());
         if view.read_only {
             return Err(WebError::Forbidden(
                 "this dashboard is read-only: its pages cannot save".to_owned(),
@@ -566,7 +588,7 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
             return refused(taken);
         }
         let Written { answer, warning } =
-            changed(view.tracker.save_ever(wanted.whom.set(), &event))?;
+            changed(view.tracker.save_list(wanted.whom.set(), &event))?;
         match answer {
             Some(Saved::Taken) => return refused(taken),
             Some(Saved::Nobody) => {
@@ -658,6 +680,7 @@ fn render(
                     .text(view.sets(&*view.tracker.catalogue()?))
                     .unwrap_or_default();
             }
+            page.typed = view.typed(&page.typed);
             page.list = Some(list);
             status
         }
@@ -725,8 +748,12 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             let coverage = view.coverage_of_set(set, *zone)?;
             list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
             list.heading = match list.unrecorded {
-                true => format!("No data for {}", labelled(text, labels)),
-                false => format!("{} in {}", words::people(count), labelled(text, labels)),
+                true => format!("No data for people{}", words::of_set(text, labels, *zone)),
+                false => format!(
+                    "{}{}",
+                    words::people(count),
+                    words::of_set(text, labels, *zone)
+                ),
             };
             let unknown = view
                 .tracker
@@ -888,7 +915,6 @@ fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(Stri
 
 /// `/people.csv`
 pub async fn file(request: HttpRequest) -> HttpResponse {
-    let given = Given::read(request.query_string());
     let head = request.method() == Method::HEAD;
     // The first chunk is read before the response starts, so that an unreachable store gives a 503.
     let begun = block(&request, move |view| {
@@ -898,7 +924,9 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
                 "write a set, such as `active@2026-11-23`",
             ))
         };
-        let wanted = given.check(view)?.ok_or_else(nothing)?;
+        let wanted = Given::of(view, view.query())
+            .check(view)?
+            .ok_or_else(nothing)?;
         let members = view.tracker.members(wanted.whom.set());
         let members = if let Some(after) = wanted.after {
             members.after(after)

@@ -125,7 +125,7 @@ fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), 
         Ok(Some(answer)) => answer.export.calendar(),
         _ => Calendar::default(),
     };
-    let inputs = inputs(endpoint, &params, problems);
+    let inputs = inputs(view, endpoint, &params, problems);
     let answer = answered.ok().flatten();
     let unknown = match &answer {
         Some(answer) if answer.export.is_empty() => unknown(view, answer.export.as_ref())?,
@@ -176,7 +176,12 @@ fn settings(inputs: &[Input], calendar: Calendar) -> Vec<String> {
     shown.chain([calendar.words()]).collect()
 }
 
-fn inputs(endpoint: &dyn Endpoint, params: &Params, problems: &[Problem]) -> Vec<Input> {
+fn inputs(
+    view: &View,
+    endpoint: &dyn Endpoint,
+    params: &Params,
+    problems: &[Problem],
+) -> Vec<Input> {
     let fields = endpoint.fields().iter();
     let all = fields.flat_map(|field| {
         let given = params.all(field.name);
@@ -186,13 +191,13 @@ fn inputs(endpoint: &dyn Endpoint, params: &Params, problems: &[Problem]) -> Vec
         } else {
             1
         };
-        (0..count).map(move |place| input(field, params, problems, place))
+        (0..count).map(move |place| input(view, field, params, problems, place))
     });
     all.collect()
 }
 
 /// Returns the input for one of the values of a field.
-fn input(field: &Field, params: &Params, problems: &[Problem], place: usize) -> Input {
+fn input(view: &View, field: &Field, params: &Params, problems: &[Problem], place: usize) -> Input {
     let is_list = field.arity.is_list();
     let concerns = |problem: &&Problem| {
         problem.field == field.name && (!is_list || problem.index.unwrap_or(0) == place)
@@ -205,7 +210,10 @@ fn input(field: &Field, params: &Params, problems: &[Problem], place: usize) -> 
     let choice = |(place, word): (usize, &&'static str)| Choice {
         word,
         // The first word is the default.
-        is_chosen: value == *word || (value.is_empty() && place == 0),
+        is_chosen: match field.kind.words().contains(&value) {
+            true => value == *word,
+            false => place == 0,
+        },
     };
     let again = if place > 0 {
         format!("_{}", place + 1)
@@ -223,7 +231,10 @@ fn input(field: &Field, params: &Params, problems: &[Problem], place: usize) -> 
             0 => words::curly(field.help),
             _ => String::new(),
         },
-        value: value.to_owned(),
+        value: match (field.kind, problem) {
+            (Kind::Segment | Kind::Set, None) => view.typed(value),
+            _ => value.to_owned(),
+        },
         words: match field.kind {
             Kind::Word(words) => words.iter().enumerate().map(choice).collect(),
             _ => Vec::new(),

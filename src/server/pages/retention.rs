@@ -181,7 +181,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             } else {
                 "/retention"
             };
-            let raw = raw.clone().by_default_in(view.usual_calendar());
+            let raw = view.raw_query(view.query());
             let raw = raw.carried_out(view.now(), || view.ends());
             // An invalid question is shown with its problems, at its new address.
             Ok(match asked(view, &raw) {
@@ -240,8 +240,8 @@ async fn render_soon(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // The store must answer once before anything is sent, so that an unreachable store gives an
     // error status.
     let begun = block(request, |view| {
-        let raw = RawQuery::read(view.query())
-            .by_default_in(view.usual_calendar())
+        let raw = view
+            .raw_query(view.query())
             .carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
@@ -351,8 +351,8 @@ fn frame(
 /// neither was given.
 pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
     let calendar = state.usual_calendar();
-    let raw = RawQuery::read(query)
-        .by_default_in(calendar)
+    let raw = state
+        .raw_query(query)
         .carried_out(state.now(), || state.ends());
     let mut params = completed(state, &raw)?.params;
     params.default_calendar(FIELDS, calendar);
@@ -558,7 +558,7 @@ fn offered(
             true => Segment::Ever(name.clone()),
             false => Segment::event(name),
         };
-        let text = segment.to_string();
+        let text = state.typed(&segment.to_string());
         let room = offered.len() < MAX_OFFERED.0 && bytes + text.len() <= MAX_OFFERED.1;
         if (always || room) && !offered.contains(&text) {
             bytes += text.len();
@@ -567,7 +567,7 @@ fn offered(
         }
     }
     let functions = dated.iter().take(FUNCTIONS_OF).flat_map(with_functions);
-    offered.extend(functions.map(|segment| segment.to_string()));
+    offered.extend(functions.map(|segment| state.typed(&segment.to_string())));
     Ok(offered)
 }
 

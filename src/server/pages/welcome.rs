@@ -18,6 +18,19 @@ pub(super) struct Welcome {
     /// The options that select this store in commands: ` --store PATH --prefix PREFIX`. Empty for a
     /// store in memory.
     options: String,
+    /// The commands that import a file and record a mark, and those that start a server which accepts
+    /// marks over HTTP and from Redis clients, and one on Redis.
+    import: String,
+    mark_in_shell: String,
+    start_http: String,
+    start_resp: String,
+    on_redis: String,
+    /// The command that records a mark over HTTP.
+    mark: String,
+    /// Whether the server accepts marks over HTTP.
+    takes_marks: bool,
+    /// Whether this process holds the store, so that no other program can write to it.
+    is_local: bool,
     /// ` --prefix PREFIX`, if it is not the default.
     prefix: String,
     /// A prefix with events, and the command that serves it.
@@ -35,10 +48,19 @@ impl Welcome {
         here: &'static str,
     ) -> Result<Self, WebError> {
         let in_memory = store.location == "memory:";
+        let is_embedded = store.kind == "Embedded";
+        // A command works from any directory.
+        let location = match (in_memory, is_embedded) {
+            (false, true) => std::path::absolute(&store.location).map_or_else(
+                |_| store.location.clone(),
+                |path| path.display().to_string(),
+            ),
+            _ => store.location.clone(),
+        };
         let place = if in_memory {
             String::new()
         } else {
-            format!(" --store {}", words::quoted(&store.location))
+            format!(" --store {}", words::quoted(&location))
         };
         // Hidden events count as well.
         let others = view.tracker.other_prefixes(&store.prefix)?;
@@ -71,6 +93,19 @@ impl Welcome {
                 ..layout
             },
             here,
+            import: format!("cohortist{options} import events.csv"),
+            mark_in_shell: format!("cohortist{options} mark signup 123"),
+            start_http: format!(
+                "COHORTIST_WRITE_TOKEN=change-me-16-chars cohortist{options} serve"
+            ),
+            start_resp: format!("cohortist{options} serve --resp 127.0.0.1:6380"),
+            on_redis: format!("cohortist --store redis://localhost:6379/0{prefix} serve"),
+            mark: format!(
+                "curl -H \"Authorization: Bearer $COHORTIST_WRITE_TOKEN\" http://{}{}/api/v1/marks -d '{{\"event\":\"signup\",\"user\":123}}'",
+                view.host, view.base
+            ),
+            takes_marks: view.dashboard.write_token.is_some() && !view.read_only,
+            is_local: is_embedded || in_memory,
             options,
             prefix,
             other,

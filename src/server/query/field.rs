@@ -154,6 +154,18 @@ impl Field {
 }
 
 impl Field {
+    /// Whether its values are segments.
+    pub const fn is_segment(self) -> bool {
+        matches!(
+            self,
+            Field::Cohort
+                | Field::CohortAnd(_)
+                | Field::Returning
+                | Field::ReturningAnd(_)
+                | Field::Compare(_)
+        )
+    }
+
     /// Returns its label on pages.
     pub const fn label(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 //! that old bookmarks work. Pure.
 
 mod field;
+mod known;
 mod range;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::reports::retention::{
 use crate::sets::{EventName, Segment};
 
 pub use field::{Field, Problem};
+pub use known::unknown;
 pub use range::Range;
 
 /// A retention query string as typed. Blank values count as missing.

@@ -121,6 +121,11 @@ impl Browser {
             .unwrap()
     }
 
+    pub async fn click(&self, css: &str) {
+        let element = self.driver.find(By::Css(css)).await.unwrap();
+        element.click().await.unwrap();
+    }
+
     pub async fn js(&self, script: &str) -> serde_json::Value {
         self.driver
             .execute(script, Vec::new())
