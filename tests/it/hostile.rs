@@ -445,7 +445,7 @@ async fn typed_into_the_form_they_arrive_as_typed() {
         assert!(told[1].contains(&title.join(" ")), "{event}: {told:?}");
         assert!(told[2] == quoted || told[2] == written, "{event}: {told:?}");
         let rate = "return document.querySelector('table.cohorts td a[href$=\".0\"]')?.textContent";
-        assert_eq!(browser.js(rate).await, "100.0%*", "{event}");
+        assert_eq!(browser.js(rate).await, "100%*", "{event}");
     }
     browser.is_quiet().await;
     browser.end().await;

@@ -171,7 +171,11 @@ fn settings(inputs: &[Input], calendar: Calendar) -> Vec<String> {
             None => &input.value,
         };
         let is_shown = !value.is_empty() && !input.is_segment && input.name != "zone";
-        is_shown.then(|| format!("{} {}", input.label, words::shortened(value, 32)))
+        let value = words::shortened(value, 32);
+        is_shown.then(|| match value.parse::<u64>() {
+            Ok(_) => format!("{value} {}", input.label),
+            Err(_) => format!("{} {value}", input.label),
+        })
     });
     shown.chain([calendar.words()]).collect()
 }
