@@ -109,7 +109,8 @@ impl Span {
         let mut ends = Vec::new();
         let mut rest = keys;
         while let Some(first) = rest.first() {
-            let same = rest.partition_point(|key| grain(key) <= grain(first) && grain(key).is_some());
+            let same =
+                rest.partition_point(|key| grain(key) <= grain(first) && grain(key).is_some());
             let (same, others) = rest.split_at(same.max(1));
             let begun = same.partition_point(has_begun);
             ends.extend(same.first());

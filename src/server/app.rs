@@ -15,8 +15,8 @@ use crate::server::error::WebError;
 use crate::server::files::Format;
 use crate::server::live::StoreIndex;
 use crate::server::pages::{
-    autocomplete, event, events, health, home, metrics, people, report, retention, segments, static_files,
-    user,
+    autocomplete, event, events, health, home, metrics, people, report, retention, segments,
+    static_files, user,
 };
 use crate::server::respond::answer;
 use crate::server::{Live, api, client, collect, connection, export, live, log};

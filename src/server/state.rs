@@ -146,7 +146,9 @@ impl State {
     /// Replaces labels by the names of events in a question's fields.
     pub(super) fn resolve(&self, params: &mut Params, fields: &[Field]) {
         let known = Known::new(self);
-        params.resolve(fields, &self.dashboard.glossary.labels, &|name| known.has(name));
+        params.resolve(fields, &self.dashboard.glossary.labels, &|name| {
+            known.has(name)
+        });
     }
 
     /// Returns the retention question of a query string, with names in place of labels.
@@ -180,7 +182,9 @@ impl State {
     /// [`resolve`](Self::resolve) gets back the names.
     pub(super) fn typed(&self, text: &str) -> String {
         let known = Known::new(self);
-        typed(text, &self.dashboard.glossary.labels, &|name| known.has(name))
+        typed(text, &self.dashboard.glossary.labels, &|name| {
+            known.has(name)
+        })
     }
 
     /// What sets may refer to, given the bitmaps that exist.

@@ -90,7 +90,10 @@ impl Labels {
 
 /// A label that several events have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{label}` is the label of {}: write the name of one of them", listed(events))]
+#[error(
+    "`{label}` is the label of {}: write the name of one of them",
+    listed(events)
+)]
 pub struct AmbiguousLabel {
     /// The label, as it was written.
     pub label: String,
@@ -218,10 +221,7 @@ pub fn labelled(text: &str, labels: &Labels) -> String {
 
 /// Replaces each name in an expression for which `other` returns a text. Adjacent words are one
 /// name. A text that has no tokens is returned unchanged.
-fn replaced<E>(
-    text: &str,
-    other: &dyn Fn(&str) -> Result<Option<String>, E>,
-) -> Result<String, E> {
+fn replaced<E>(text: &str, other: &dyn Fn(&str) -> Result<Option<String>, E>) -> Result<String, E> {
     let Ok(tokens) = tokens(text) else {
         return Ok(text.to_owned());
     };
@@ -294,7 +294,10 @@ mod tests {
     fn labels_are_read_wherever_a_name_may_stand() {
         let names = |text: &str| resolved(text, &labels(), &|_| false).unwrap();
         assert_eq!(names("Signed up"), "signup");
-        assert_eq!(names(" Signed  up & !Opened the app "), " signup & !active ");
+        assert_eq!(
+            names(" Signed  up & !Opened the app "),
+            " signup & !active "
+        );
         assert_eq!(names("\"Signed up\"@ever"), "signup@ever");
         assert_eq!(
             names("within(Opened the app, -4..-1) | atleast(2, opened the app, -3..0)"),
@@ -338,6 +341,9 @@ mod tests {
             let shown = typed(text, &labels(), &|_| false);
             assert_eq!(resolved(&shown, &labels(), &|_| false).unwrap(), text);
         }
-        assert_eq!(typed("active & a", &labels(), &|_| false), "Opened the app & a");
+        assert_eq!(
+            typed("active & a", &labels(), &|_| false),
+            "Opened the app & a"
+        );
     }
 }

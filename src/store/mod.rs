@@ -16,9 +16,9 @@ mod options;
 mod padded_keys;
 pub(crate) mod private;
 mod redacted;
-mod saved_lists;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod saved_lists;
 mod snapshot;
 mod traits;
 mod unparsed_keys;

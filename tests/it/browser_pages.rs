@@ -46,9 +46,7 @@ const PAGES: [&str; 13] = [
     "/nowhere",
 ];
 
-const WIDTHS: [u32; 11] = [
-    320, 360, 400, 480, 570, 640, 740, 900, 1000, 1280, 1600,
-];
+const WIDTHS: [u32; 11] = [320, 360, 400, 480, 570, 640, 740, 900, 1000, 1280, 1600];
 
 /// How far the page can be moved sideways, and what reaches out of it.
 const SIDEWAYS: &str = "const wide = document.documentElement.clientWidth;
@@ -75,8 +73,11 @@ async fn no_page_scrolls_sideways_with_any_number_of_stores() {
                 assert_eq!(out, "", "{page} at {width} px with {more} more stores");
             }
             // A window of 1,280 pixels, zoomed to 200 %.
-            let zoomed = json!({ "width": 640, "height": 400, "deviceScaleFactor": 2, "mobile": false });
-            browser.cdp("Emulation.setDeviceMetricsOverride", zoomed).await;
+            let zoomed =
+                json!({ "width": 640, "height": 400, "deviceScaleFactor": 2, "mobile": false });
+            browser
+                .cdp("Emulation.setDeviceMetricsOverride", zoomed)
+                .await;
             assert_eq!(browser.js(SIDEWAYS).await, "", "{page}, zoomed");
         }
     }
@@ -88,14 +89,20 @@ async fn many_stores_are_a_menu_without_a_script() {
     let host = served(|| product_beside(4)).await;
     let browser = Browser::start().await;
     let off = json!({ "value": true });
-    browser.cdp("Emulation.setScriptExecutionDisabled", off).await;
+    browser
+        .cdp("Emulation.setScriptExecutionDisabled", off)
+        .await;
     browser.driver.goto(format!("{host}/events")).await.unwrap();
     let menu = "[...document.querySelectorAll('.stores a')].map((a) => a.checkVisibility() + a.innerText).join()";
     let hidden = browser.js(&format!("return {menu}")).await;
     assert!(!hidden.as_str().unwrap().contains("true"), "{hidden}");
     browser.click(".stores summary").await;
     let shown = browser.js(&format!("return {menu}")).await;
-    assert_eq!(shown.as_str().unwrap().matches("true").count(), 5, "{shown}");
+    assert_eq!(
+        shown.as_str().unwrap().matches("true").count(),
+        5,
+        "{shown}"
+    );
     for width in [320, 640, 1280] {
         browser.size(width, 700).await;
         assert_eq!(browser.js(SIDEWAYS).await, "", "open, at {width} px");
@@ -119,9 +126,20 @@ async fn forced_colours_keep_the_button_and_the_current_page() {
     let browser = Browser::start().await;
     let forced = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
     browser.cdp("Emulation.setEmulatedMedia", forced).await;
-    browser.driver.goto(format!("{host}{}", PAGES[0])).await.unwrap();
-    let current = browser.js(&styled(".top nav [aria-current]", "borderBottomColor")).await;
-    let other = browser.js(&styled(".top nav a:not([aria-current])", "borderBottomColor")).await;
+    browser
+        .driver
+        .goto(format!("{host}{}", PAGES[0]))
+        .await
+        .unwrap();
+    let current = browser
+        .js(&styled(".top nav [aria-current]", "borderBottomColor"))
+        .await;
+    let other = browser
+        .js(&styled(
+            ".top nav a:not([aria-current])",
+            "borderBottomColor",
+        ))
+        .await;
     assert_ne!(current, other, "the current page");
     let button = browser.js(&styled(".go", "borderTopColor")).await;
     let ground = browser.js(&styled(".go", "backgroundColor")).await;
@@ -133,10 +151,18 @@ async fn forced_colours_keep_the_button_and_the_current_page() {
 async fn a_cells_description_is_dismissed_hovered_and_stays() {
     let host = served(|| product_beside(0)).await;
     let browser = Browser::start().await;
-    browser.driver.goto(format!("{host}{}", PAGES[0])).await.unwrap();
+    browser
+        .driver
+        .goto(format!("{host}{}", PAGES[0]))
+        .await
+        .unwrap();
     let shown = "const a = document.querySelector('tbody tr:nth-child(4) td:nth-child(5) > a'); const s = getComputedStyle(a, '::after');
         return s.display !== 'none' && s.content.includes('came back')";
-    let cell = browser.driver.find(By::Css("tbody tr:nth-child(4) td:nth-child(5) > a")).await.unwrap();
+    let cell = browser
+        .driver
+        .find(By::Css("tbody tr:nth-child(4) td:nth-child(5) > a"))
+        .await
+        .unwrap();
     let chain = browser.driver.action_chain().move_to_element_center(&cell);
     chain.perform().await.unwrap();
     assert_eq!(browser.js(shown).await, true, "it appears");
@@ -146,14 +172,34 @@ async fn a_cells_description_is_dismissed_hovered_and_stays() {
         return [Math.round(r.right + 20), Math.round(r.top - 8)]";
     let at = browser.js(corner).await;
     let [x, y] = [0, 1].map(|i| at[i].as_i64().unwrap());
-    browser.driver.action_chain().move_to(x, y).perform().await.unwrap();
-    assert_eq!(browser.js(shown).await, true, "the pointer can move onto it");
-    let over = "return document.querySelector('tbody tr:nth-child(4) td:nth-child(5)').matches(':hover')";
+    browser
+        .driver
+        .action_chain()
+        .move_to(x, y)
+        .perform()
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.js(shown).await,
+        true,
+        "the pointer can move onto it"
+    );
+    let over =
+        "return document.querySelector('tbody tr:nth-child(4) td:nth-child(5)').matches(':hover')";
     assert_eq!(browser.js(over).await, true, "it belongs to its cell");
-    let escape = browser.driver.action_chain().send_keys(Key::Escape.value().to_string());
+    let escape = browser
+        .driver
+        .action_chain()
+        .send_keys(Key::Escape.value().to_string());
     escape.perform().await.unwrap();
     assert_eq!(browser.js(shown).await, false, "Escape closes it");
-    browser.driver.action_chain().move_to(3, 3).perform().await.unwrap();
+    browser
+        .driver
+        .action_chain()
+        .move_to(3, 3)
+        .perform()
+        .await
+        .unwrap();
     let chain = browser.driver.action_chain().move_to_element_center(&cell);
     chain.perform().await.unwrap();
     browser.end().await;
@@ -163,12 +209,18 @@ async fn a_cells_description_is_dismissed_hovered_and_stays() {
 async fn a_click_leaves_no_ring_around_the_table() {
     let host = served(|| product_beside(0)).await;
     let browser = Browser::start().await;
-    browser.driver.goto(format!("{host}{}", PAGES[0])).await.unwrap();
+    browser
+        .driver
+        .goto(format!("{host}{}", PAGES[0]))
+        .await
+        .unwrap();
     browser.click(".views a:not([aria-current])").await;
     assert!(browser.driver.current_url().await.unwrap().fragment() == Some("table"));
     let ring = "return document.querySelector('.gridwrap').matches(':focus-visible')";
     assert_eq!(browser.js(ring).await, false);
-    browser.js("document.querySelector('.gridwrap').focus()").await;
+    browser
+        .js("document.querySelector('.gridwrap').focus()")
+        .await;
     assert_eq!(browser.js(ring).await, true, "the keyboard has one");
     browser.end().await;
 }
@@ -179,8 +231,14 @@ async fn back_shows_the_question_of_the_address() {
     let browser = Browser::start().await;
     for script in [true, false] {
         let off = json!({ "value": !script });
-        browser.cdp("Emulation.setScriptExecutionDisabled", off).await;
-        browser.driver.goto(format!("{host}{}", PAGES[0])).await.unwrap();
+        browser
+            .cdp("Emulation.setScriptExecutionDisabled", off)
+            .await;
+        browser
+            .driver
+            .goto(format!("{host}{}", PAGES[0]))
+            .await
+            .unwrap();
         let field = browser.driver.find(By::Id("cohort")).await.unwrap();
         field.clear().await.unwrap();
         field.send_keys("active").await.unwrap();

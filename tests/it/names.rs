@@ -35,10 +35,16 @@ fn served() -> String {
 #[test]
 fn a_label_is_understood_wherever_a_name_is() {
     let host = served();
-    let by_name = read(&format!("{host}/retention.csv?cohort=signup&returning=active"));
-    let by_label = read(&format!("{host}/retention.csv?cohort=Signed+up&returning=opened+the+app"));
+    let by_name = read(&format!(
+        "{host}/retention.csv?cohort=signup&returning=active"
+    ));
+    let by_label = read(&format!(
+        "{host}/retention.csv?cohort=Signed+up&returning=opened+the+app"
+    ));
     assert_eq!((by_label.status, &by_label.body), (200, &by_name.body));
-    let page = read(&format!("{host}/retention?cohort=Signed+up&returning=Regular+people"));
+    let page = read(&format!(
+        "{host}/retention?cohort=Signed+up&returning=Regular+people"
+    ));
     assert_eq!(page.status, 200);
     for field in [
         "name=\"cohort\" value=\"Signed up\"",
@@ -61,12 +67,22 @@ fn a_label_is_understood_wherever_a_name_is() {
         assert!(!answer.body.contains("never recorded for"), "{path}");
     }
     let moved = read(&format!("{host}/events/Signed%20up"));
-    assert_eq!((moved.status, moved.header("location")), (302, "/events/signup"));
+    assert_eq!(
+        (moved.status, moved.header("location")),
+        (302, "/events/signup")
+    );
     // What two events are called names both, unless an event has that name.
     let page = read(&format!("{host}/retention?cohort=Twice&returning=active"));
     assert_eq!(page.status, 400);
-    assert!(page.body.contains("is the label of “plan:pro” and “web”"), "{}", page.body);
-    assert_eq!(read(&format!("{host}/api/v1/count?set=Twice@2026-11")).status, 400);
+    assert!(
+        page.body.contains("is the label of “plan:pro” and “web”"),
+        "{}",
+        page.body
+    );
+    assert_eq!(
+        read(&format!("{host}/api/v1/count?set=Twice@2026-11")).status,
+        400
+    );
     let picker = read(&format!("{host}/autocomplete.json?q=sign")).body;
     assert!(picker.contains("\"text\":\"Signed up\""), "{picker}");
 }
@@ -97,7 +113,13 @@ fn people_are_read_out_as_sentences() {
         ),
     ] {
         let page = read(&format!("{host}{path}")).body;
-        let title = page.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
+        let title = page
+            .split("<title>")
+            .nth(1)
+            .unwrap()
+            .split("</title>")
+            .next()
+            .unwrap();
         assert!(title.contains(said), "{path}: {title}");
     }
 }
@@ -106,9 +128,18 @@ fn people_are_read_out_as_sentences() {
 fn a_cohort_is_found_by_any_date_in_its_period() {
     let host = served();
     let at = |at: &str| {
-        let page = read(&format!("{host}/people?cohort=signup&returning=active&by=week&k=0&at={at}"));
+        let page = read(&format!(
+            "{host}/people?cohort=signup&returning=active&by=week&k=0&at={at}"
+        ));
         let title = page.body.split("<title>").nth(1).unwrap_or_default();
-        (page.status, title.split("</title>").next().unwrap_or_default().to_owned())
+        (
+            page.status,
+            title
+                .split("</title>")
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        )
     };
     let week = at("2026-W47");
     assert_eq!(week.0, 200, "{}", week.1);
@@ -119,7 +150,9 @@ fn a_cohort_is_found_by_any_date_in_its_period() {
 #[test]
 fn parameters_that_nobody_knows_are_named() {
     let host = served();
-    let page = read(&format!("{host}/lifecycle?event=active&tz=Europe/Berlin&utm_source=mail"));
+    let page = read(&format!(
+        "{host}/lifecycle?event=active&tz=Europe/Berlin&utm_source=mail"
+    ));
     assert_eq!(page.status, 200);
     let said = "Ignored: “tz” is not a parameter of this address; did you mean “zone”?";
     assert!(page.body.contains(said), "{}", page.body);
@@ -131,11 +164,20 @@ fn parameters_that_nobody_knows_are_named() {
     ] {
         let refused = read(&format!("{host}{path}"));
         assert_eq!(refused.status, 400, "{path}");
-        assert!(refused.body.contains("did you mean `zone`?"), "{}", refused.body);
+        assert!(
+            refused.body.contains("did you mean `zone`?"),
+            "{}",
+            refused.body
+        );
     }
-    let broken = read(&format!("{host}/retention?cohort=signup&returning=active&by=fortnight"));
+    let broken = read(&format!(
+        "{host}/retention?cohort=signup&returning=active&by=fortnight"
+    ));
     assert_eq!(broken.status, 400);
-    assert!(broken.body.contains("value=\"day\" checked"), "the default grain");
+    assert!(
+        broken.body.contains("value=\"day\" checked"),
+        "the default grain"
+    );
     assert!(!broken.body.contains("value=\"hour\" checked"));
     assert!(broken.body.contains("“fortnight” is not a period"));
 }
@@ -145,13 +187,24 @@ fn a_saved_segment_has_a_page() {
     let host = served();
     let page = read(&format!("{host}/events/regulars"));
     assert_eq!(page.status, 200);
-    assert!(page.body.contains("People who opened the app and did Twice: <code>active &#38; web</code>"), "{}", page.body);
+    assert!(
+        page.body
+            .contains("People who opened the app and did Twice: <code>active &#38; web</code>"),
+        "{}",
+        page.body
+    );
     assert!(page.body.contains("class=\"cohorts list periods\""));
     assert_eq!(read(&format!("{host}/events/regulars.csv")).status, 200);
     let event = read(&format!("{host}/events/active")).body;
-    assert!(event.contains("The app came to the front"), "its description");
+    assert!(
+        event.contains("The app came to the front"),
+        "its description"
+    );
     let all = read(&format!("{host}/segments")).body;
-    assert!(all.contains("people who opened the app and did Twice"), "{all}");
+    assert!(
+        all.contains("people who opened the app and did Twice"),
+        "{all}"
+    );
 }
 
 #[test]
@@ -169,20 +222,38 @@ fn saved_lists_are_renamed_and_deleted_and_nothing_else_is() {
             .send(body);
         let sent = sent.unwrap();
         let to = sent.headers().get("location");
-        (sent.status().as_u16(), to.map_or_else(String::new, |to| to.to_str().unwrap().to_owned()))
+        (
+            sent.status().as_u16(),
+            to.map_or_else(String::new, |to| to.to_str().unwrap().to_owned()),
+        )
     };
     let change = |body: &str| send(format!("{host}/segments"), &host, body);
-    let saved = send(format!("{host}/people?set=active@2026-11-23"), &host, "name=fans");
+    let saved = send(
+        format!("{host}/people?set=active@2026-11-23"),
+        &host,
+        "name=fans",
+    );
     assert_eq!(saved.0, 303);
     assert_eq!(tracker.saved_lists().unwrap(), [name("fans")]);
     let people = tracker.count(&Set::ever(&name("fans"))).unwrap();
     assert!(people > 0);
     let page = read(&format!("{host}/segments")).body;
     assert!(page.contains("name=\"event\" value=\"fans\""), "{page}");
-    assert!(!page.contains("value=\"plan:pro\""), "properties are not lists");
+    assert!(
+        !page.contains("value=\"plan:pro\""),
+        "properties are not lists"
+    );
 
     // A form of another site, an event that is no list, and names that are taken.
-    assert_eq!(send(format!("{host}/segments"), "http://evil.example", "event=fans").0, 403);
+    assert_eq!(
+        send(
+            format!("{host}/segments"),
+            "http://evil.example",
+            "event=fans"
+        )
+        .0,
+        403
+    );
     assert_eq!(change("event=plan:pro").0, 404);
     assert_eq!(change("event=active&to=x").0, 404);
     assert_eq!(change("event=fans&to=active").0, 400);
@@ -190,17 +261,26 @@ fn saved_lists_are_renamed_and_deleted_and_nothing_else_is() {
     assert_eq!(change("event=fans&to=").0, 400);
     assert_eq!(tracker.saved_lists().unwrap(), [name("fans")]);
 
-    assert_eq!(change("event=fans&to=friends"), (303, "/segments?changed=renamed".to_owned()));
+    assert_eq!(
+        change("event=fans&to=friends"),
+        (303, "/segments?changed=renamed".to_owned())
+    );
     assert_eq!(tracker.saved_lists().unwrap(), [name("friends")]);
     assert_eq!(tracker.count(&Set::ever(&name("friends"))).unwrap(), people);
     assert_eq!(tracker.count(&Set::ever(&name("fans"))).unwrap(), 0);
     let page = read(&format!("{host}/events/friends")).body;
     assert!(page.contains("A saved list of people"), "{page}");
-    assert_eq!(change("event=friends"), (303, "/segments?changed=deleted".to_owned()));
+    assert_eq!(
+        change("event=friends"),
+        (303, "/segments?changed=deleted".to_owned())
+    );
     assert!(tracker.saved_lists().unwrap().is_empty());
     assert!(tracker.keys_of(&name("friends")).unwrap().is_empty());
     assert!(!tracker.keys_of(&name("plan:pro")).unwrap().is_empty());
 
     let closed = format!("http://{}", serve_dashboard(read_only));
-    assert_eq!(send(format!("{closed}/segments"), &closed, "event=fans").0, 403);
+    assert_eq!(
+        send(format!("{closed}/segments"), &closed, "event=fans").0,
+        403
+    );
 }

@@ -520,7 +520,8 @@ impl SpannedToml {
 
     /// A label with the phrase of what somebody did.
     fn label(&mut self, key: &str, entry: spanned_toml::Entry<'_>) -> Option<Label> {
-        let rule = "must be text in quotes, or { name = \"Opened the app\", did = \"opened the app\" }";
+        let rule =
+            "must be text in quotes, or { name = \"Opened the app\", did = \"opened the app\" }";
         let mut table = self.table(key, entry, rule)?;
         let key = table.key_of("name");
         let name = match table.take("name") {

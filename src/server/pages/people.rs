@@ -33,8 +33,8 @@ use crate::server::view::state_and_path;
 use crate::server::work::{admitted, block, changed};
 use crate::server::{Layout, State, View};
 use crate::sets::{
-    Catalogue, EventName, Segment, Set, SetContext, SyntaxError, UserId, parse_set,
-    set_periods, set_reads_catalogue,
+    Catalogue, EventName, Segment, Set, SetContext, SyntaxError, UserId, parse_set, set_periods,
+    set_reads_catalogue,
 };
 use crate::stats::{rate, wilson};
 use crate::store::Saved;
@@ -525,7 +525,10 @@ pub async fn cell(request: HttpRequest) -> HttpResponse {
 
 /// `/people`
 pub async fn page(request: HttpRequest) -> HttpResponse {
-    let page = block(&request, |view| render(view, &Given::of(view, view.query()), None)).await;
+    let page = block(&request, |view| {
+        render(view, &Given::of(view, view.query()), None)
+    })
+    .await;
     answer(&request, page.map(html))
 }
 
@@ -746,7 +749,11 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
             list.heading = match list.unrecorded {
                 true => format!("No data for people{}", words::of_set(text, labels, *zone)),
-                false => format!("{}{}", words::people(count), words::of_set(text, labels, *zone)),
+                false => format!(
+                    "{}{}",
+                    words::people(count),
+                    words::of_set(text, labels, *zone)
+                ),
             };
             let unknown = view
                 .tracker
@@ -917,7 +924,9 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
                 "write a set, such as `active@2026-11-23`",
             ))
         };
-        let wanted = Given::of(view, view.query()).check(view)?.ok_or_else(nothing)?;
+        let wanted = Given::of(view, view.query())
+            .check(view)?
+            .ok_or_else(nothing)?;
         let members = view.tracker.members(wanted.whom.set());
         let members = if let Some(after) = wanted.after {
             members.after(after)

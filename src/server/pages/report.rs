@@ -147,13 +147,7 @@ fn inputs(
 }
 
 /// Returns the input for one of the values of a field.
-fn input(
-    view: &View,
-    field: &Field,
-    params: &Params,
-    problems: &[Problem],
-    place: usize,
-) -> Input {
+fn input(view: &View, field: &Field, params: &Params, problems: &[Problem], place: usize) -> Input {
     let is_list = field.arity.is_list();
     let concerns = |problem: &&Problem| {
         problem.field == field.name && (!is_list || problem.index.unwrap_or(0) == place)

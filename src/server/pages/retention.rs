@@ -224,7 +224,9 @@ async fn render_soon(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // The store must answer once before anything is sent, so that an unreachable store gives an
     // error status.
     let begun = block(request, |view| {
-        let raw = view.raw_query(view.query()).carried_out(view.now(), || view.ends());
+        let raw = view
+            .raw_query(view.query())
+            .carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
             // Invalid fields are reported without reading the store.
@@ -332,7 +334,9 @@ fn frame(
 /// neither was given.
 pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
     let calendar = state.usual_calendar();
-    let raw = state.raw_query(query).carried_out(state.now(), || state.ends());
+    let raw = state
+        .raw_query(query)
+        .carried_out(state.now(), || state.ends());
     let mut params = completed(state, &raw)?.params;
     params.default_calendar(FIELDS, calendar);
     Ok(params)

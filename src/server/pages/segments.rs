@@ -173,7 +173,11 @@ fn carried_out(view: &View, asked: &Change) -> Result<Outcome, WebError> {
                 Some(Saved::Nobody) => return Err(unknown()),
                 Some(Saved::People(_)) | None => {}
             }
-            tracing::info!(event = event.as_str(), to = to.as_str(), "a saved list was renamed");
+            tracing::info!(
+                event = event.as_str(),
+                to = to.as_str(),
+                "a saved list was renamed"
+            );
             "renamed"
         }
     };

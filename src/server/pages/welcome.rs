@@ -95,7 +95,9 @@ impl Welcome {
             here,
             import: format!("cohortist{options} import events.csv"),
             mark_in_shell: format!("cohortist{options} mark signup 123"),
-            start_http: format!("COHORTIST_WRITE_TOKEN=change-me-16-chars cohortist{options} serve"),
+            start_http: format!(
+                "COHORTIST_WRITE_TOKEN=change-me-16-chars cohortist{options} serve"
+            ),
             start_resp: format!("cohortist{options} serve --resp 127.0.0.1:6380"),
             on_redis: format!("cohortist --store redis://localhost:6379/0{prefix} serve"),
             mark: format!(

@@ -9,14 +9,7 @@ use crate::server::files::Format;
 
 /// The parameters that only the retention page knows.
 const RETENTION: [&str; 8] = [
-    "order",
-    "scale",
-    "trend",
-    "group",
-    "range",
-    "first",
-    "swap",
-    "anew",
+    "order", "scale", "trend", "group", "range", "first", "swap", "anew",
 ];
 
 /// bitmapist's names of a retention question's fields.
@@ -64,9 +57,8 @@ fn is_tracking(name: &str) -> bool {
 
 /// Returns the parameters that a path understands. `None` for addresses that decide themselves.
 fn known(path: &str) -> Option<Vec<&'static str>> {
-    let names = |fields: &[Field]| -> Vec<&'static str> {
-        fields.iter().map(|field| field.name).collect()
-    };
+    let names =
+        |fields: &[Field]| -> Vec<&'static str> { fields.iter().map(|field| field.name).collect() };
     let calendar = [WEEK.name, ZONE.name];
     let rest = path.strip_prefix("/api/v1/");
     let report = match rest {

@@ -11,7 +11,6 @@ use ::redis::cmd;
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost, UNKNOWN_TILES};
 use crate::store::kept_in::zone_key;
-use crate::store::saved_lists::saved_lists_key;
 use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::cluster::asked::Asked;
 use crate::store::redis::cluster::fan_out;
@@ -28,6 +27,7 @@ use crate::store::redis::route::Route;
 use crate::store::redis::scan;
 use crate::store::redis::server_eval::{OURS, Scratch};
 use crate::store::redis::store::{RedisStore, SMALL_COMMANDS, of_other_types};
+use crate::store::saved_lists::saved_lists_key;
 use crate::store::unparsed_keys::{LeftOut, Names};
 use crate::store::{
     ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval, Result,
