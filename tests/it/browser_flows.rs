@@ -294,7 +294,7 @@ async fn everything_works_without_a_script() {
         browser
             .heading()
             .await
-            .starts_with(&format!("{lost} people in \"lost ones\"@ever"))
+            .starts_with(&format!("{lost} people who are lost ones"))
     );
     assert_eq!(
         tracker

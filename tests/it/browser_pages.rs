@@ -4,6 +4,7 @@ use cohortist::clock::Clock;
 use cohortist::server::{Dashboard, NamedStore};
 use cohortist::sets::Segments;
 use serde_json::json;
+use thirtyfour::prelude::*;
 
 use crate::support::browser::Browser;
 use crate::support::web::{empty, name, now, product, serve_dashboard};
@@ -111,5 +112,140 @@ async fn many_stores_are_a_menu_without_a_script() {
         browser.driver.current_url().await.unwrap().path(),
         "/in/staging-of-the-european-platform-0000001/events"
     );
+    browser.end().await;
+}
+
+/// The style that a mark has with forced colours.
+fn styled(css: &str, property: &str) -> String {
+    format!("return getComputedStyle(document.querySelector('{css}')).{property}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forced_colours_keep_the_button_and_the_current_page() {
+    let host = served(|| product_beside(0)).await;
+    let browser = Browser::start().await;
+    let forced = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
+    browser.cdp("Emulation.setEmulatedMedia", forced).await;
+    browser
+        .driver
+        .goto(format!("{host}{}", PAGES[0]))
+        .await
+        .unwrap();
+    let current = browser
+        .js(&styled(".top nav [aria-current]", "borderBottomColor"))
+        .await;
+    let other = browser
+        .js(&styled(
+            ".top nav a:not([aria-current])",
+            "borderBottomColor",
+        ))
+        .await;
+    assert_ne!(current, other, "the current page");
+    let button = browser.js(&styled(".go", "borderTopColor")).await;
+    let ground = browser.js(&styled(".go", "backgroundColor")).await;
+    assert_ne!(button, ground, "the main button has an edge");
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cells_description_is_dismissed_hovered_and_stays() {
+    let host = served(|| product_beside(0)).await;
+    let browser = Browser::start().await;
+    browser
+        .driver
+        .goto(format!("{host}{}", PAGES[0]))
+        .await
+        .unwrap();
+    let shown = "const a = document.querySelector('tbody tr:nth-child(4) td:nth-child(5) > a'); const s = getComputedStyle(a, '::after');
+        return s.display !== 'none' && s.content.includes('came back')";
+    let cell = browser
+        .driver
+        .find(By::Css("tbody tr:nth-child(4) td:nth-child(5) > a"))
+        .await
+        .unwrap();
+    let chain = browser.driver.action_chain().move_to_element_center(&cell);
+    chain.perform().await.unwrap();
+    assert_eq!(browser.js(shown).await, true, "it appears");
+    // Onto the description, over the corner that both share.
+    let corner = "const r = document.querySelector('tbody tr:nth-child(4) td:nth-child(5)').getBoundingClientRect();
+        const s = getComputedStyle(document.querySelector('tbody tr:nth-child(4) td:nth-child(5) > a'), '::after');
+        return [Math.round(r.right + 20), Math.round(r.top - 8)]";
+    let at = browser.js(corner).await;
+    let [x, y] = [0, 1].map(|i| at[i].as_i64().unwrap());
+    browser
+        .driver
+        .action_chain()
+        .move_to(x, y)
+        .perform()
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.js(shown).await,
+        true,
+        "the pointer can move onto it"
+    );
+    let over =
+        "return document.querySelector('tbody tr:nth-child(4) td:nth-child(5)').matches(':hover')";
+    assert_eq!(browser.js(over).await, true, "it belongs to its cell");
+    let escape = browser
+        .driver
+        .action_chain()
+        .send_keys(Key::Escape.value().to_string());
+    escape.perform().await.unwrap();
+    assert_eq!(browser.js(shown).await, false, "Escape closes it");
+    browser
+        .driver
+        .action_chain()
+        .move_to(3, 3)
+        .perform()
+        .await
+        .unwrap();
+    let chain = browser.driver.action_chain().move_to_element_center(&cell);
+    chain.perform().await.unwrap();
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_click_leaves_no_ring_around_the_table() {
+    let host = served(|| product_beside(0)).await;
+    let browser = Browser::start().await;
+    browser
+        .driver
+        .goto(format!("{host}{}", PAGES[0]))
+        .await
+        .unwrap();
+    browser.click(".views a:not([aria-current])").await;
+    assert!(browser.driver.current_url().await.unwrap().fragment() == Some("table"));
+    let ring = "return document.querySelector('.gridwrap').matches(':focus-visible')";
+    assert_eq!(browser.js(ring).await, false);
+    browser
+        .js("document.querySelector('.gridwrap').focus()")
+        .await;
+    assert_eq!(browser.js(ring).await, true, "the keyboard has one");
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn back_shows_the_question_of_the_address() {
+    let host = served(|| product_beside(0)).await;
+    let browser = Browser::start().await;
+    for script in [true, false] {
+        let off = json!({ "value": !script });
+        browser
+            .cdp("Emulation.setScriptExecutionDisabled", off)
+            .await;
+        browser
+            .driver
+            .goto(format!("{host}{}", PAGES[0]))
+            .await
+            .unwrap();
+        let field = browser.driver.find(By::Id("cohort")).await.unwrap();
+        field.clear().await.unwrap();
+        field.send_keys("active").await.unwrap();
+        browser.driver.goto(format!("{host}/events")).await.unwrap();
+        browser.driver.back().await.unwrap();
+        let value = "return document.getElementById('cohort').value";
+        assert_eq!(browser.js(value).await, "signup", "script {script}");
+    }
     browser.end().await;
 }

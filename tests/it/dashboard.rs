@@ -455,7 +455,7 @@ fn people_are_saved_as_a_segment_whole_and_never_over_another() {
         assert!(
             shown
                 .body
-                .contains("200 people in &#34;idle \\&#34;folk\\&#34;&#34;@ever"),
+                .contains("200 people who are idle &#34;folk&#34;"),
             "{kind}: {}",
             shown.body
         );
@@ -744,7 +744,7 @@ fn a_label_stands_wherever_a_page_speaks_of_its_event() {
         ),
         (
             "/people?set=(xlogin+%26+xweb)@2026-11-23",
-            "9 people in (Log in & Use the web)@2026-11-23",
+            "9 people who did Log in and Use the web on Mon 23 Nov 2026",
         ),
         ("/people?set=xnever@2026-11-23", "for “Fly”"),
         // The event's own page, one without dates, the list and a user.

@@ -88,6 +88,7 @@ fn every_route_answers() {
             200,
             "text/csv; charset=utf-8; header=present",
         ),
+        ("/segments", 200, "text/html; charset=utf-8"),
         ("/events/none", 404, "text/html; charset=utf-8"),
         ("/people", 200, "text/html; charset=utf-8"),
         (
@@ -546,6 +547,7 @@ fn every_template_is_rendered() {
         product_page("/users/7").body,
         product_page("/nowhere").body,
         product_page("/events").body,
+        product_page("/segments").body,
         product_page("/events/active").body,
         product_page("/events/none").body,
         product_page("/trends?event=active&event=signup").body,
@@ -567,6 +569,7 @@ fn every_template_is_rendered() {
         ("people.html", "class=\"ids\""),
         ("report.html", "id=\"report\">"),
         ("retention.html", "id=\"question\""),
+        ("segments.html", "<h1>Segments</h1>"),
         ("user.html", "<h1>User 7</h1>"),
         ("welcome.html", "Nothing recorded yet"),
     ];

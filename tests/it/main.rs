@@ -62,6 +62,7 @@ mod kills;
 mod large;
 mod lifecycle;
 mod moments;
+mod names;
 mod nightly;
 mod operator;
 mod padded_keys;

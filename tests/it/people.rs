@@ -798,5 +798,5 @@ fn averages_open_the_people_of_their_cohorts() {
     let of_mean = links(&page, "/people?set=%28within%28");
     assert!(of_mean.len() > 5, "{:?}", links(&page, ""));
     let list = product_page(&of_mean[1]).body;
-    assert!(list.contains("people in (within(signup"), "{list}");
+    assert!(list.contains("people who did signup"), "{list}");
 }
