@@ -18,7 +18,6 @@ pub(crate) mod private;
 mod redacted;
 #[cfg(feature = "redis")]
 pub mod redis;
-mod saved_lists;
 mod snapshot;
 mod traits;
 mod unparsed_keys;

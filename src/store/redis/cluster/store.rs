@@ -27,7 +27,6 @@ use crate::store::redis::route::Route;
 use crate::store::redis::scan;
 use crate::store::redis::server_eval::{OURS, Scratch};
 use crate::store::redis::store::{RedisStore, SMALL_COMMANDS, of_other_types};
-use crate::store::saved_lists::saved_lists_key;
 use crate::store::unparsed_keys::{LeftOut, Names};
 use crate::store::{
     ChangeFeed, Documents, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval,
