@@ -239,6 +239,7 @@ async fn back_shows_the_question_of_the_address() {
             .goto(format!("{host}{}", PAGES[0]))
             .await
             .unwrap();
+        browser.edit().await;
         let field = browser.driver.find(By::Id("cohort")).await.unwrap();
         field.clear().await.unwrap();
         field.send_keys("active").await.unwrap();

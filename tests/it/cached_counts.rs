@@ -500,7 +500,7 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     assert!(csv.contains("Fri 20 Nov 2026,2,0,2,0"), "{csv}");
     others.mark(&name("signup"), 3, at("2026-11-20")).unwrap();
     let list = read(&format!("{host}/people?set=signup@2026-11-20")).body;
-    assert!(list.contains("3 people in"), "{list}");
+    assert!(list.contains("3 people who"), "{list}");
     // Refresh leads back to the address that may be sent.
     let to = page
         .split("href=\"")

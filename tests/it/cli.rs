@@ -1444,7 +1444,7 @@ The configuration is valid. No store was opened.
     assert!(
         serving
             .get("/in/old/people?set=any@2026-11-23")
-            .contains("1 person in any@2026-11-23")
+            .contains("1 person who")
     );
 }
 

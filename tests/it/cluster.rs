@@ -400,8 +400,15 @@ fn commands_work_and_everything_is_copied_between_all_kinds_of_stores() {
             .done(),
     );
     line(
-        shop.run(&["--prefix", &prefix, "copy", &url, &server.url()])
-            .done(),
+        shop.run(&[
+            "--prefix",
+            &prefix,
+            "copy",
+            &url,
+            &server.url(),
+            "--allow-sparse",
+        ])
+        .done(),
     );
     for from in ["./copy.db", &server.url()] {
         let target = own_prefix().prefix.to_string();
