@@ -179,7 +179,6 @@ impl Reader<'_> {
     }
 
     fn function(&self, function: Function, of: &Expr, when: Option<When>) -> Option<String> {
-        let did = self.did(of, None)?;
         let period = match when {
             Some(When::In(period)) => Some((period, self.words?)),
             _ => None,
@@ -188,6 +187,11 @@ impl Reader<'_> {
             Some((period, _)) => period.grain(),
             None => self.grain?,
         };
+        let inside = Reader {
+            grain: Some(grain),
+            ..*self
+        };
+        let did = inside.did(of, None)?;
         let ends = |offsets: Offsets| {
             let (period, words) = period?;
             let [from, until] = [offsets.from(), offsets.until()].map(|by| period.shift(by.into()));

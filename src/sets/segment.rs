@@ -6,7 +6,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::calendar::Period;
-use crate::sets::labels::{Labels, labelled};
 use crate::sets::parse::{Expr, Function, is_special, parse};
 use crate::sets::{
     Catalogue, EventName, Known, Offsets, Pattern, SyntaxError, Terms, TooLarge, When,
@@ -137,26 +136,6 @@ impl Segment {
             list.remove(0)
         } else {
             Segment::And(list)
-        }
-    }
-
-    /// Returns the text of the segment with the labels of its events instead of their names, to be
-    /// shown to people. It cannot be parsed.
-    ///
-    /// ```
-    /// use cohortist::sets::{EventName, Labels, Segment};
-    /// let labels: Labels = [(EventName::new("active")?, "Are active")].into();
-    /// let shown = |text: &str| text.parse::<Segment>().map(|segment| segment.with_labels(&labels));
-    /// assert_eq!(shown("active")?, "Are active");
-    /// assert_eq!(shown("active@ever & (web | ios)")?, "Are active@ever & (web | ios)");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn with_labels(&self, labels: &Labels) -> String {
-        match self {
-            Segment::Event(name) => labels
-                .get(name)
-                .map_or_else(|| self.to_string(), str::to_owned),
-            _ => labelled(&self.to_string(), labels),
         }
     }
 

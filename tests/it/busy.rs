@@ -338,7 +338,7 @@ const LARGE: &str = "/retention.json?cohort=signup&returning=active&rows=400&col
 const LARGE_PAGE: &str = "/retention?cohort=signup&returning=active&rows=200&cols=50";
 
 /// How many answers an [`unread`] connection asks for. The system buffers the first megabytes.
-const UNREAD: usize = 12;
+const UNREAD: usize = 40;
 
 /// Asks for something several times and reads nothing of the answers.
 fn unread(address: SocketAddr, path: &str) -> TcpStream {

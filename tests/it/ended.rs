@@ -220,7 +220,7 @@ fn a_set_after_the_end_has_no_number() {
     let page = |set: &str| read(&format!("{}/people?set={set}", BOTH[1])).body;
     let after = page("active@2026-11-29");
     assert!(
-        after.contains("No data for active@2026-11-29")
+        after.contains("No data for people who did active on")
             && after.contains("<p class=\"legend\">No data.</p>"),
         "{after}"
     );

@@ -597,6 +597,7 @@ fn no_events_and_no_store_are_said_clearly() {
 #[test]
 fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
     let shop = Shop::new();
+    shop.write("events.csv", "user,event,time\n123,signup,2026-11-23\n");
     let path = |name: &str| {
         shop.path(name)
             .canonicalize()
@@ -623,9 +624,9 @@ fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
         } else {
             store.clone()
         };
-        let command = format!("cohortist --store {quoted}{shown} mark signup 123");
+        let command = format!("cohortist --store {quoted}{shown} import events.csv");
         assert!(
-            page.contains(&format!("<pre>{command}\n")),
+            page.contains(&format!("<pre>{command}</pre>")),
             "{command} in {page}"
         );
         assert!(
@@ -644,7 +645,7 @@ fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
         let line = command.replacen("cohortist ", &format!("{program} "), 1);
         let ran = std::process::Command::new("sh")
             .args(["-c", &line])
-            .current_dir("/")
+            .current_dir(shop.path("."))
             .status()
             .unwrap();
         assert!(ran.success(), "{line}");

@@ -341,7 +341,10 @@ fn a_question_about_them_is_a_question_like_any_other() {
             .unwrap();
         let people = page(&url);
         assert_eq!(all(&people, "#set")[0].attr("value"), Some(&*set));
-        assert_eq!(text(&people, "h1#who"), format!("1 person in {set}"));
+        assert_eq!(
+            text(&people, "h1#who"),
+            format!("1 person who did {written} on Mon 23 Nov 2026")
+        );
         assert_eq!(
             records(&link(&people, &url, "a[href^='/people.csv?']")),
             [["user_id"], ["1"]],

@@ -529,7 +529,8 @@ fn an_empty_store_says_what_to_do_next() {
     for command in [
         "cohortist demo",
         "cohortist import",
-        "cohortist mark",
+        "/api/v1/marks",
+        "--resp",
         "redis://",
     ] {
         assert!(page.body.contains(command), "{command}");

@@ -163,7 +163,7 @@ fn a_cell_is_told_as_a_sentence_and_leads_back() {
     assert!(later.contains(from_to), "{later}");
     let cohort = product_page(&format!("/people?{CELL}")).body;
     assert!(
-        cohort.contains(" people did signup on <span>Fri 20 Nov 2026</span></h1>")
+        cohort.contains(" people who did signup on <span>Fri 20 Nov 2026</span></h1>")
             && !cohort.contains("class=\"tabs\"")
     );
     let growing = product_page("/people?cohort=signup&returning=active&by=week&at=2026-W48").body;
