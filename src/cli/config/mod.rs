@@ -816,7 +816,7 @@ c.toml, line 3: `hidden`: each item must be text in quotes, not a whole number
 c.toml, line 4: `hidden`: each item must be text in quotes, not true or false
 c.toml, line 7: `groups.Places`: each item must be text in quotes, not a date or time
 c.toml, line 8: `groups.More`: must be a list of texts, such as ["a", "b"], not text
-c.toml, line 2: `labels.active`: must be text in quotes, not a whole number
+c.toml, line 2: `labels.active`: must be text in quotes, or { name = "Opened the app", did = "opened the app" }, not a whole number
 c.toml, line 3: `labels."song:played".name`: is missing: write how pages call the event
 c.toml, line 4: `labels."song:played".x`: unknown setting; the settings are name, did
 c.toml, line 6: `segments.m`: must be text in quotes, not a list
@@ -838,7 +838,7 @@ c.toml, line 3: `stores.a.read_only`: line 1 makes every store read-only, so thi
             "[stores]\na = { store = \"redis://:hunter2@h\", store = \"y\" }",
             "title = Acme\n[question]\ncohort = \"a\nby = \"fortnight\"\n[labels]\nactive = 1",
         ]);
-        insta::assert_snapshot!(syntax, @r"
+        insta::assert_snapshot!(syntax, @r#"
 c.toml, line 1: `a`: invalid TOML: string values must be quoted
 c.toml, line 2: `titel`: unknown setting; did you mean `title`?
 c.toml, line 3: `labels.a`: invalid TOML: duplicate key
@@ -847,8 +847,8 @@ c.toml, line 2: `stores.a.store`: invalid TOML: duplicate key
 c.toml, line 1: `title`: invalid TOML: string values must be quoted
 c.toml, line 3: `question.cohort`: invalid TOML: invalid basic string
 c.toml, line 4: `question.by`: `fortnight` is not a period: write hour, day, week, month or year
-c.toml, line 6: `labels.active`: must be text in quotes, not a whole number
-");
+c.toml, line 6: `labels.active`: must be text in quotes, or { name = "Opened the app", did = "opened the app" }, not a whole number
+"#);
         let values = errors(&[
             "title = \"\"\nhidden = [\"a\\n*\"]\n[stores]\n\"a b\" = \"x\"\nc = \"http://:hunter2@x\"\nd = \"./x\"\ne = \"./x\"\n\
              f = \"$NO\"\n[labels]\n\"\" = \"x\"\nb = \" \"\n[segments]\nm = \"ios |\"\nx = \"y\"\ny = \"x\"\n[question]\n\
@@ -881,7 +881,7 @@ c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, an
             lines,
             [
                 "c.toml, line 3: `a`: byte 9 of this line is not UTF-8: save the file as UTF-8",
-                "c.toml, line 4: `labels.b`: must be text in quotes, not a whole number"
+                "c.toml, line 4: `labels.b`: must be text in quotes, or { name = \"Opened the app\", did = \"opened the app\" }, not a whole number"
             ]
         );
     }
